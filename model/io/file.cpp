@@ -1,0 +1,129 @@
+#include "model/io/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "model/ops/error.h"
+
+namespace qgrpo::io {
+namespace {
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  Descriptor(const std::string& path, int flags, mode_t mode = 0)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+std::size_t regular_file_size(const Descriptor& file, const std::string& path) {
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) fail("{}: cannot be read ({})", path, std::strerror(errno));
+  if (S_ISDIR(info.st_mode)) fail("{}: is a folder, expected a file", path);
+  return static_cast<std::size_t>(info.st_size);
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path) {
+  Descriptor file(path, O_RDONLY);
+  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  regular_file_size(file, path);
+  std::string content;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = ::read(file.get(), buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("{}: cannot be read ({})", path, std::strerror(errno));
+    if (n == 0) return content;
+    content.append(buffer, static_cast<std::size_t>(n));
+  }
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  write_file_atomically(path, std::span(&content, 1));
+}
+
+void write_file_atomically(const std::string& path, std::span<const std::string_view> parts) {
+  const std::string temporary = path + ".tmp";
+  {
+    Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (!file.ok()) fail("{}: cannot be written ({})", temporary, std::strerror(errno));
+    for (std::string_view rest : parts) {
+      while (!rest.empty()) {
+        const ssize_t n = ::write(file.get(), rest.data(), rest.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+          const int reason = errno;
+          ::unlink(temporary.c_str());
+          fail("{}: cannot be written ({}); free some space or choose another folder", path,
+               std::strerror(reason));
+        }
+        rest.remove_prefix(static_cast<std::size_t>(n));
+      }
+    }
+    if (::fsync(file.get()) != 0) fail("{}: cannot be synced ({})", path, std::strerror(errno));
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    fail("{}: cannot be renamed into place ({})", path, std::strerror(errno));
+  }
+  const auto parent = std::filesystem::path(path).parent_path();
+  sync_path(parent.empty() ? std::string(".") : parent.string());
+}
+
+void sync_path(const std::string& path) {
+  Descriptor file(path, O_RDONLY);
+  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  // Some file systems cannot sync a folder and say EINVAL; there is nothing more to do then.
+  if (::fsync(file.get()) != 0 && errno != EINVAL) {
+    fail("{}: cannot be synced ({})", path, std::strerror(errno));
+  }
+}
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  Descriptor file(path, O_RDONLY);
+  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  size_ = regular_file_size(file, path);
+  if (size_ == 0) return;
+  void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (mapping == MAP_FAILED) fail("{}: cannot be mapped ({})", path, std::strerror(errno));
+  data_ = static_cast<const std::byte*>(mapping);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void MappedFile::drop_pages() const {
+  if (data_ != nullptr) ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+}
+
+}  // namespace qgrpo::io

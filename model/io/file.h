@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace qgrpo::io {
+
+// The whole file. Throws Error naming the path and the system's reason.
+std::string read_file(const std::string& path);
+
+// Writes `content` to `path` so that a reader (or a crash) sees the old file or the whole new one:
+// written to a neighbouring temporary file, synced, renamed, and the folder synced.
+void write_file_atomically(const std::string& path, std::string_view content);
+// The same for a content of several parts.
+void write_file_atomically(const std::string& path, std::span<const std::string_view> parts);
+
+// Forces a file's (or folder's) content to the disk. Throws Error.
+void sync_path(const std::string& path);
+
+// A read-only memory-mapped file.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Tells the system that the pages are not needed for now (they are read again on the next
+  // access).
+  void drop_pages() const;
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace qgrpo::io

@@ -1,0 +1,240 @@
+#include "model/io/json.h"
+
+#include <cmath>
+#include <limits>
+
+#include "model/io/file.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::io {
+namespace {
+
+std::string_view type_name(simdjson::dom::element element) {
+  switch (element.type()) {
+    case simdjson::dom::element_type::ARRAY:
+      return "an array";
+    case simdjson::dom::element_type::OBJECT:
+      return "an object";
+    case simdjson::dom::element_type::INT64:
+    case simdjson::dom::element_type::UINT64:
+      return "a whole number";
+    case simdjson::dom::element_type::DOUBLE:
+      return "a fractional number";
+    case simdjson::dom::element_type::STRING:
+      return "a string";
+    case simdjson::dom::element_type::BOOL:
+      return "a boolean";
+    case simdjson::dom::element_type::NULL_VALUE:
+      return "null";
+  }
+  return "an unknown value";
+}
+
+}  // namespace
+
+void JsonValue::wrong_type(std::string_view expected) const {
+  fail("{}: found {}, expected {}", where_, type_name(element_), expected);
+}
+
+std::optional<JsonValue> JsonValue::find(std::string_view key) const {
+  simdjson::dom::object object;
+  if (element_.get(object) != simdjson::SUCCESS) wrong_type("an object");
+  simdjson::dom::element member;
+  if (object.at_key(key).get(member) != simdjson::SUCCESS) return std::nullopt;
+  return JsonValue(member, fmt::format("{}: \"{}\"", where_, key));
+}
+
+JsonValue JsonValue::at(std::string_view key) const {
+  auto member = find(key);
+  if (!member) fail("{}: the key \"{}\" is missing", where_, key);
+  return *member;
+}
+
+bool JsonValue::as_bool() const {
+  bool value;
+  if (element_.get(value) != simdjson::SUCCESS) wrong_type("true or false");
+  return value;
+}
+
+std::int64_t JsonValue::as_int() const {
+  std::int64_t value;
+  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a whole number");
+  return value;
+}
+
+double JsonValue::as_double() const {
+  double value;
+  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a number");
+  return value;
+}
+
+std::string JsonValue::as_string() const {
+  return std::string(as_string_view());
+}
+
+std::string_view JsonValue::as_string_view() const {
+  std::string_view value;
+  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a string");
+  return value;
+}
+
+std::vector<JsonValue> JsonValue::as_array() const {
+  simdjson::dom::array array;
+  if (element_.get(array) != simdjson::SUCCESS) wrong_type("an array");
+  std::vector<JsonValue> items;
+  for (auto item : array) items.emplace_back(item, fmt::format("{}[{}]", where_, items.size()));
+  return items;
+}
+
+std::vector<std::pair<std::string, JsonValue>> JsonValue::as_object() const {
+  simdjson::dom::object object;
+  if (element_.get(object) != simdjson::SUCCESS) wrong_type("an object");
+  std::vector<std::pair<std::string, JsonValue>> members;
+  for (auto field : object) {
+    members.emplace_back(std::string(field.key),
+                         JsonValue(field.value, fmt::format("{}: \"{}\"", where_, field.key)));
+  }
+  return members;
+}
+
+std::vector<std::int32_t> JsonValue::as_ids() const {
+  simdjson::dom::array array;
+  if (element_.get(array) != simdjson::SUCCESS) wrong_type("an array of token ids");
+  std::vector<std::int32_t> ids;
+  ids.reserve(array.size());
+  for (auto item : array) {
+    std::int64_t id;
+    if (item.get(id) != simdjson::SUCCESS) {
+      fail("{}[{}]: found {}, expected a token id (a whole number)", where_, ids.size(),
+           type_name(item));
+    }
+    require(id >= 0 && id <= std::numeric_limits<std::int32_t>::max(),
+            "{}[{}]: {} is not a token id", where_, ids.size(), id);
+    ids.push_back(static_cast<std::int32_t>(id));
+  }
+  return ids;
+}
+
+JsonValue JsonDocument::parse(std::string_view text, std::string where) {
+  text_ = simdjson::padded_string(text);
+  simdjson::dom::element element;
+  const auto error = parser_.parse(text_).get(element);
+  if (error != simdjson::SUCCESS) {
+    fail("{}: not valid JSON ({})", where, simdjson::error_message(error));
+  }
+  return JsonValue(element, std::move(where));
+}
+
+JsonValue JsonDocument::parse_file(const std::string& path) {
+  return parse(read_file(path), path);
+}
+
+std::string json_string(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+          out += fmt::format("\\u{:04x}", static_cast<unsigned>(static_cast<unsigned char>(c)));
+        } else {
+          out += c;
+        }
+    }
+  }
+  out += '"';
+  return out;
+}
+
+std::string json_number(double value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : std::string("null");
+}
+
+std::string json_number(float value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : std::string("null");
+}
+
+void JsonWriter::separate() {
+  if (need_comma_) out_ += ", ";
+  need_comma_ = true;
+}
+
+void JsonWriter::begin_object() {
+  separate();
+  out_ += '{';
+  need_comma_ = false;
+}
+
+void JsonWriter::end_object() {
+  out_ += '}';
+  need_comma_ = true;
+}
+
+void JsonWriter::begin_array() {
+  separate();
+  out_ += '[';
+  need_comma_ = false;
+}
+
+void JsonWriter::end_array() {
+  out_ += ']';
+  need_comma_ = true;
+}
+
+void JsonWriter::key(std::string_view name) {
+  separate();
+  out_ += json_string(name);
+  out_ += ": ";
+  need_comma_ = false;
+}
+
+void JsonWriter::value(std::string_view text) {
+  separate();
+  out_ += json_string(text);
+}
+
+void JsonWriter::value(double number) {
+  separate();
+  out_ += json_number(number);
+}
+
+void JsonWriter::value(float number) {
+  separate();
+  out_ += json_number(number);
+}
+
+void JsonWriter::value(std::int64_t number) {
+  separate();
+  out_ += fmt::format("{}", number);
+}
+
+void JsonWriter::value(bool flag) {
+  separate();
+  out_ += flag ? "true" : "false";
+}
+
+void JsonWriter::null() {
+  separate();
+  out_ += "null";
+}
+
+void JsonWriter::raw(std::string_view json) {
+  separate();
+  out_ += json;
+}
+
+}  // namespace qgrpo::io
