@@ -1,0 +1,187 @@
+#include "tokenizer/sentencepiece_tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "model/io/json.h"
+#include "model/ops/error.h"
+#include "tokenizer/added_tokens.h"
+
+namespace qgrpo {
+namespace {
+
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space in pieces
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  explicit SentencePieceTokenizer(const std::string& folder)
+      : where_((std::filesystem::path(folder) / "tokenizer.model").string()) {
+    const auto status = model_.Load(where_);
+    require(status.ok(), "{}: SentencePiece cannot read it: {}", where_, status.ToString());
+    pieces_ = model_.GetPieceSize();
+    size_ = pieces_;
+    for (std::int32_t id = 0; id < pieces_; ++id) {
+      if (model_.IsControl(id)) {
+        matcher_.add({.id = id, .content = model_.IdToPiece(id), .special = true});
+      }
+    }
+    read_config(folder);
+    probe_decoder();
+  }
+
+  std::vector<std::int32_t> encode(std::string_view text, SpecialText special) const override {
+    require(utf8::is_valid(text), "the text to encode is not well-formed UTF-8");
+    std::vector<std::int32_t> out;
+    if (add_bos_ && model_.bos_id() >= 0) out.push_back(model_.bos_id());
+    std::vector<int> ids;
+    matcher_.split(
+        text, special == SpecialText::kPlain,
+        [&](std::string_view piece) {
+          const auto status = model_.Encode({piece.data(), piece.size()}, &ids);
+          require(status.ok(), "{}: SentencePiece failed: {}", where_, status.ToString());
+          out.insert(out.end(), ids.begin(), ids.end());
+        },
+        [&](std::int32_t id) { out.push_back(id); });
+    if (add_eos_ && model_.eos_id() >= 0) out.push_back(model_.eos_id());
+    return out;
+  }
+
+  std::int32_t vocab_size() const override { return size_; }
+
+  std::optional<std::int32_t> token_to_id(std::string_view token) const override {
+    for (const auto& [id, added] : added_) {
+      if (added.content == token) return id;
+    }
+    const int id = model_.PieceToId({token.data(), token.size()});
+    if (id < 0 || id >= pieces_ || model_.IdToPiece(id) != token) return std::nullopt;
+    return id;
+  }
+
+  std::optional<std::string> id_to_token(std::int32_t id) const override {
+    if (const auto added = added_.find(id); added != added_.end()) return added->second.content;
+    if (id < 0 || id >= pieces_) return std::nullopt;
+    return model_.IdToPiece(id);
+  }
+
+  bool is_special(std::int32_t id) const override {
+    if (const auto added = added_.find(id); added != added_.end()) return added->second.special;
+    return id >= 0 && id < pieces_ && (model_.IsControl(id) || model_.IsUnknown(id));
+  }
+
+  void append_token_bytes(std::int32_t id, bool& at_start, std::string& out) const override {
+    if (const auto added = added_.find(id); added != added_.end()) {
+      out += added->second.content;
+      at_start = false;
+      return;
+    }
+    require(id >= 0 && id < pieces_, "id {} is not in the vocabulary of {} ids (0 to {})", id,
+            size_, size_ - 1);
+    const bool first = std::exchange(at_start, false);
+    if (model_.IsUnknown(id)) {
+      out += unknown_;
+      return;
+    }
+    std::string_view piece = model_.IdToPiece(id);
+    if (model_.IsByte(id)) {
+      int byte = 0;  // spelled <0xNN>
+      std::from_chars(piece.data() + 3, piece.data() + 5, byte, 16);
+      out.push_back(static_cast<char>(byte));
+      return;
+    }
+    if (first && drop_first_space_ && piece.starts_with(kSpace)) {
+      piece.remove_prefix(kSpace.size());
+      at_start = drop_all_spaces_ && piece.empty();
+    }
+    while (!piece.empty()) {
+      const auto space = piece.find(kSpace);
+      out += piece.substr(0, space);
+      if (space == std::string_view::npos) break;
+      out += ' ';
+      piece.remove_prefix(space + kSpace.size());
+    }
+  }
+
+  utf8::Replacement replacement() const override { return utf8::Replacement::kEachByte; }
+
+ private:
+  void read_config(const std::string& folder) {
+    const auto path = (std::filesystem::path(folder) / "tokenizer_config.json").string();
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) return;
+    io::JsonDocument document;
+    const auto config = document.parse_file(path);
+    const auto flag = [](const io::JsonValue& object, const char* key) {
+      const auto value = object.find(key);
+      return value && !value->is_null() && value->as_bool();
+    };
+    add_bos_ = flag(config, "add_bos_token");
+    add_eos_ = flag(config, "add_eos_token");
+    const auto tokens = config.find("added_tokens_decoder");
+    if (!tokens || tokens->is_null()) return;
+    for (const auto& [key, entry] : tokens->as_object()) {
+      std::int32_t id = -1;
+      const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
+      require(problem == std::errc() && end == key.data() + key.size() && id >= 0 && id < 1 << 24,
+              "{}: \"{}\" is not a token id", tokens->where(), key);
+      const auto content = entry.at("content").as_string();
+      if (id < pieces_) {
+        require(model_.IdToPiece(id) == content,
+                "{}: id {} is \"{}\", but tokenizer.model has \"{}\" there", tokens->where(), id,
+                content, model_.IdToPiece(id));
+        if (model_.IsControl(id)) continue;
+      }
+      const AddedToken token{.id = id,
+                             .content = content,
+                             .special = flag(entry, "special"),
+                             .lstrip = flag(entry, "lstrip"),
+                             .rstrip = flag(entry, "rstrip"),
+                             .single_word = flag(entry, "single_word")};
+      matcher_.add(token);
+      if (id >= pieces_) added_[id] = token;
+      size_ = std::max(size_, id + 1);
+    }
+  }
+
+  // SentencePiece drops the first piece's space only in models that add one, all leading spaces in
+  // models that remove them from text; and what it prints for unknown pieces is in the model too.
+  // None of these settings can be asked for, so they are tried out.
+  void probe_decoder() {
+    for (std::int32_t id = 0; id < pieces_; ++id) {
+      if (model_.IsUnknown(id)) {
+        unknown_ = model_.DecodeIds({id});
+      } else if (!probed_ && !model_.IsControl(id) && !model_.IsByte(id) &&
+                 std::string_view(model_.IdToPiece(id)).starts_with(kSpace)) {
+        drop_first_space_ = !model_.DecodeIds({id}).starts_with(' ');
+        probed_ = true;
+      }
+    }
+    if (const auto space = token_to_id(kSpace)) {
+      drop_all_spaces_ = model_.DecodeIds({*space, *space}).empty();
+    }
+  }
+
+  std::string where_;
+  sentencepiece::SentencePieceProcessor model_;
+  std::int32_t pieces_ = 0;  // of the model
+  std::int32_t size_ = 0;    // with added tokens
+  bool add_bos_ = false;
+  bool add_eos_ = false;
+  bool probed_ = false;
+  bool drop_first_space_ = false;
+  bool drop_all_spaces_ = false;
+  std::string unknown_;
+  AddedTokenMatcher matcher_;
+  std::map<std::int32_t, AddedToken> added_;  // beyond the model's own pieces
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& folder) {
+  return std::make_unique<SentencePieceTokenizer>(folder);
+}
+
+}  // namespace qgrpo
