@@ -1,0 +1,61 @@
+#include "model/block.h"
+
+namespace qgrpo::model {
+
+BlockScratch BlockScratch::place(Arena& arena, const Config& c, DType dtype, std::int64_t tokens) {
+  BlockScratch s;
+  s.dnorm = arena.take(dtype, {tokens, c.hidden_size});
+  s.dq = arena.take(dtype, {tokens, c.q_size()});
+  s.dk = arena.take(dtype, {tokens, c.kv_size()});
+  s.dv = arena.take(dtype, {tokens, c.kv_size()});
+  s.d_o = arena.take(dtype, {tokens, c.q_size()});
+  s.dact = arena.take(dtype, {tokens, c.intermediate_size});
+  return s;
+}
+
+BlockScratch BlockScratch::rows(std::int64_t tokens) const {
+  BlockScratch s = *this;
+  for (TensorView* view : {&s.dnorm, &s.dq, &s.dk, &s.dv, &s.d_o, &s.dact})
+    *view = view->rows(0, tokens);
+  return s;
+}
+
+// The forward pass's names in the opposite order. dx starts as d loss / d x_out and is, in turn,
+//   d x_mid = d x_out + rmsnorm'(W_gate' dgate + W_up' dup),  (dgate, dup) = swiglu'(W_down' d
+//   x_out) d x_in  = d x_mid + rmsnorm'(W_q' dq + W_k' dk + W_v' dv), (dq, dk, dv) =
+//   rope'(attention'(W_o' d x_mid))
+// (W' stands for the transposed linear with its LoRA): the residual branches pass the gradient on
+// unchanged.
+void block_backward(const Model& model, std::int64_t layer, const BlockActivations& a,
+                    ConstTensorView x, TensorView dx, const BlockScratch& s,
+                    const BlockGradients& gradients, std::span<const AdapterRun> runs,
+                    std::span<const std::int32_t> positions, std::span<const Segment> segments) {
+  const Config& c = model.config();
+  const Model::Layer& w = model.layer(layer);
+  LayerOps& ops = model.backend().layer();
+  const auto linear = [&](TensorView din, ConstTensorView dy, ConstTensorView in, Projection p,
+                          bool accumulate = false) {
+    ops.linear_backward(din, accumulate, gradients.linears[static_cast<std::size_t>(p)], dy, in,
+                        model.linear(layer, p), runs);
+  };
+  const auto head_dim = static_cast<std::int32_t>(c.head_dim);
+
+  linear(s.dact, dx, a.act, Projection::down);
+  ops.swiglu_backward(/*dgate=*/a.gate, /*dup=*/a.up, s.dact, a.gate, a.up);
+  linear(s.dnorm, a.gate, a.norm2, Projection::gate);
+  linear(s.dnorm, a.up, a.norm2, Projection::up, /*accumulate=*/true);
+  ops.rmsnorm_backward(dx, gradients.dpost_attention_norm, s.dnorm, a.x_mid, w.post_attention_norm,
+                       a.rstd2);
+
+  linear(s.d_o, dx, a.o, Projection::o);
+  ops.attention_backward(s.dq, s.dk, s.dv, s.d_o, a.q, a.k, a.v, a.o, a.lse, c.attention(),
+                         segments);
+  ops.rope_backward(s.dq, head_dim, c.rope_theta, positions);
+  ops.rope_backward(s.dk, head_dim, c.rope_theta, positions);
+  linear(s.dnorm, s.dq, a.norm1, Projection::q);
+  linear(s.dnorm, s.dk, a.norm1, Projection::k, /*accumulate=*/true);
+  linear(s.dnorm, s.dv, a.norm1, Projection::v, /*accumulate=*/true);
+  ops.rmsnorm_backward(dx, gradients.dinput_norm, s.dnorm, x, w.input_norm, a.rstd1);
+}
+
+}  // namespace qgrpo::model

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/arena.h"
+#include "model/model.h"
+
+namespace qgrpo::model {
+
+// What one transformer block computes on its way, (T, ...) each. The backward pass reads all of it.
+struct BlockActivations {
+  TensorView norm1;  // (T, H)  RMSNorm of the block's input
+  TensorView rstd1;  // (T) f32
+  TensorView q;      // (T, NH * D)  after RoPE
+  TensorView k;      // (T, NKV * D) after RoPE
+  TensorView v;      // (T, NKV * D)
+  TensorView o;      // (T, NH * D)  attention's output
+  TensorView lse;    // (T, NH) f32
+  TensorView x_mid;  // (T, H)  residual stream after attention
+  TensorView norm2;  // (T, H)
+  TensorView rstd2;  // (T) f32
+  TensorView gate;   // (T, F)
+  TensorView up;     // (T, F)
+  TensorView act;    // (T, F)  silu(gate) * up
+
+  // Views for up to `tokens` rows.
+  static BlockActivations place(Arena& arena, const Config& config, DType dtype,
+                                std::int64_t tokens);
+  // The first `tokens` rows of each.
+  BlockActivations rows(std::int64_t tokens) const;
+};
+
+// o =, lse = from q, k, v: over the packed batch in training, over the paged cache in the rollout.
+using AttentionFunction = std::function<void(TensorView o, TensorView lse, ConstTensorView q,
+                                             ConstTensorView k, ConstTensorView v)>;
+
+// How far a block is computed: the backward pass needs everything but its output.
+enum class BlockExtent { whole, up_to_activation };
+
+// Pre-norm block of Qwen2 in place on the residual stream x (T, H):
+//   x_mid = x + W_o attention(rope(W_q n1 + b_q), rope(W_k n1 + b_k), W_v n1 + b_v),  n1 =
+//   rmsnorm(x) x = x_mid + W_down (silu(W_gate n2) * W_up n2),  n2 = rmsnorm(x_mid)
+void block_forward(const Model& model, std::int64_t layer, const BlockActivations& a, TensorView x,
+                   std::span<const AdapterRun> runs, std::span<const std::int32_t> positions,
+                   const AttentionFunction& attention, BlockExtent extent = BlockExtent::whole);
+
+// Where a block's parameter gradients go; null views are frozen.
+struct BlockGradients {
+  std::array<LinearGradients, kProjections> linears;
+  TensorView dinput_norm;           // (H) +=
+  TensorView dpost_attention_norm;  // (H) +=
+};
+
+// Scratch of block_backward.
+struct BlockScratch {
+  TensorView dnorm;  // (T, H)
+  TensorView dq;     // (T, NH * D)
+  TensorView dk;     // (T, NKV * D)
+  TensorView dv;     // (T, NKV * D)
+  TensorView d_o;    // (T, NH * D)
+  TensorView dact;   // (T, F)
+
+  static BlockScratch place(Arena& arena, const Config& config, DType dtype, std::int64_t tokens);
+  BlockScratch rows(std::int64_t tokens) const;
+};
+
+// The transposed chain rule, in place on dx (T, H): the gradient of the block's output becomes that
+// of its input x. Parameter gradients accumulate. a.gate and a.up are overwritten with their
+// gradients.
+void block_backward(const Model& model, std::int64_t layer, const BlockActivations& a,
+                    ConstTensorView x, TensorView dx, const BlockScratch& scratch,
+                    const BlockGradients& gradients, std::span<const AdapterRun> runs,
+                    std::span<const std::int32_t> positions, std::span<const Segment> segments);
+
+// The position of every token of the segments.
+std::vector<std::int32_t> token_positions(std::span<const Segment> segments);
+
+}  // namespace qgrpo::model

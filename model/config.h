@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/ops/ops.h"
+
+namespace qgrpo::model {
+
+// The sizes of a Qwen2-architecture model, from config.json of a Hugging Face folder (both the 4.x
+// spelling, rope_theta, and the 5.x one, rope_parameters).
+struct Config {
+  std::int64_t hidden_size = 0;        // H
+  std::int64_t num_layers = 0;         // L
+  std::int64_t num_heads = 0;          // NH
+  std::int64_t num_kv_heads = 0;       // NKV
+  std::int64_t head_dim = 0;           // D
+  std::int64_t intermediate_size = 0;  // F
+  std::int64_t vocab_size = 0;         // V
+  std::int64_t max_position_embeddings = 32768;
+  double rope_theta = 10000.0;
+  float rms_norm_eps = 1e-6f;
+  bool tie_word_embeddings = false;
+  std::vector<std::int32_t> eos_token_ids;  // of generation_config.json, else config.json
+  std::int32_t bos_token_id = -1;
+  std::int32_t pad_token_id = -1;
+
+  std::int64_t q_size() const { return num_heads * head_dim; }
+  std::int64_t kv_size() const { return num_kv_heads * head_dim; }
+  AttentionShape attention() const {
+    return {static_cast<std::int32_t>(num_heads), static_cast<std::int32_t>(num_kv_heads),
+            static_cast<std::int32_t>(head_dim)};
+  }
+};
+
+// Sampling defaults of generation_config.json, as `chat` honours them. Absent keys keep the neutral
+// value.
+struct GenerationDefaults {
+  SamplingParams sampling;
+  bool found = false;
+};
+
+// Reads and checks config.json (and the token ids of generation_config.json). Throws Error naming
+// file and key.
+Config load_config(const std::string& folder);
+GenerationDefaults load_generation_defaults(const std::string& folder);
+// Writes config.json and generation_config.json of a float32 model.
+void save_config(const std::string& folder, const Config& config);
+
+// The published sizes: "qwen2.5-0.5b", "-1.5b", "-3b", "-7b", and "demo". Throws Error listing the
+// names.
+Config named_shape(const std::string& name);
+
+// Checks sizes against each other and against sane bounds; `where` names the source in messages.
+void check_config(const Config& config, const std::string& where);
+
+// The seven linears of a block, in the order of the forward pass.
+enum class Projection : int { q, k, v, o, gate, up, down };
+inline constexpr int kProjections = 7;
+const char* projection_name(Projection p);  // "q_proj"
+const char* projection_path(Projection p);  // "self_attn.q_proj"
+std::int64_t projection_outputs(const Config& config, Projection p);
+std::int64_t projection_inputs(const Config& config, Projection p);
+
+// Parameters of the base model (tied heads counted once).
+std::int64_t parameter_count(const Config& config);
+
+}  // namespace qgrpo::model

@@ -1,0 +1,71 @@
+#include "model/block.h"
+
+namespace qgrpo::model {
+
+BlockActivations BlockActivations::place(Arena& arena, const Config& c, DType dtype,
+                                         std::int64_t tokens) {
+  BlockActivations a;
+  a.norm1 = arena.take(dtype, {tokens, c.hidden_size});
+  a.rstd1 = arena.take(DType::f32, {tokens});
+  a.q = arena.take(dtype, {tokens, c.q_size()});
+  a.k = arena.take(dtype, {tokens, c.kv_size()});
+  a.v = arena.take(dtype, {tokens, c.kv_size()});
+  a.o = arena.take(dtype, {tokens, c.q_size()});
+  a.lse = arena.take(DType::f32, {tokens, c.num_heads});
+  a.x_mid = arena.take(dtype, {tokens, c.hidden_size});
+  a.norm2 = arena.take(dtype, {tokens, c.hidden_size});
+  a.rstd2 = arena.take(DType::f32, {tokens});
+  a.gate = arena.take(dtype, {tokens, c.intermediate_size});
+  a.up = arena.take(dtype, {tokens, c.intermediate_size});
+  a.act = arena.take(dtype, {tokens, c.intermediate_size});
+  return a;
+}
+
+BlockActivations BlockActivations::rows(std::int64_t tokens) const {
+  BlockActivations a = *this;
+  for (TensorView* view : {&a.norm1, &a.rstd1, &a.q, &a.k, &a.v, &a.o, &a.lse, &a.x_mid, &a.norm2,
+                           &a.rstd2, &a.gate, &a.up, &a.act}) {
+    *view = view->rows(0, tokens);
+  }
+  return a;
+}
+
+std::vector<std::int32_t> token_positions(std::span<const Segment> segments) {
+  std::vector<std::int32_t> positions;
+  for (const Segment& s : segments) {
+    for (std::int32_t i = 0; i < s.length; ++i) positions.push_back(s.position + i);
+  }
+  return positions;
+}
+
+void block_forward(const Model& model, std::int64_t layer, const BlockActivations& a, TensorView x,
+                   std::span<const AdapterRun> runs, std::span<const std::int32_t> positions,
+                   const AttentionFunction& attention, BlockExtent extent) {
+  const Config& c = model.config();
+  const Model::Layer& w = model.layer(layer);
+  LayerOps& ops = model.backend().layer();
+  const auto linear = [&](TensorView y, ConstTensorView in, Projection p, bool accumulate = false) {
+    ops.linear_forward(y, in, model.linear(layer, p), runs, accumulate);
+  };
+  const auto head_dim = static_cast<std::int32_t>(c.head_dim);
+
+  ops.rmsnorm_forward(a.norm1, a.rstd1, x, w.input_norm, c.rms_norm_eps);
+  linear(a.q, a.norm1, Projection::q);
+  linear(a.k, a.norm1, Projection::k);
+  linear(a.v, a.norm1, Projection::v);
+  ops.rope_forward(a.q, head_dim, c.rope_theta, positions);
+  ops.rope_forward(a.k, head_dim, c.rope_theta, positions);
+  attention(a.o, a.lse, a.q, a.k, a.v);
+  ops.copy(a.x_mid, x);
+  linear(a.x_mid, a.o, Projection::o, /*accumulate=*/true);
+
+  ops.rmsnorm_forward(a.norm2, a.rstd2, a.x_mid, w.post_attention_norm, c.rms_norm_eps);
+  linear(a.gate, a.norm2, Projection::gate);
+  linear(a.up, a.norm2, Projection::up);
+  ops.swiglu_forward(a.act, a.gate, a.up);
+  if (extent == BlockExtent::up_to_activation) return;
+  ops.copy(x, a.x_mid);
+  linear(x, a.act, Projection::down, /*accumulate=*/true);
+}
+
+}  // namespace qgrpo::model

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/ops/ops.h"
+
+namespace qgrpo::model {
+
+// LoRA (Hu et al., 2021): y += scale * B (A x), scale = alpha / r, or alpha / sqrt(r) with
+// rank-stabilised LoRA. The names are peft's.
+struct LoraConfig {
+  std::int64_t r = 64;
+  double lora_alpha = 64.0;
+  bool use_rslora = false;
+  std::vector<Projection> target_modules = {Projection::q,   Projection::k,    Projection::v,
+                                            Projection::o,   Projection::gate, Projection::up,
+                                            Projection::down};
+  std::string base_model_name_or_path;
+
+  float scale(std::int64_t rank) const;
+};
+
+// Parses "q_proj,k_proj,..." (or "all-linear"). Throws Error naming the unknown module.
+std::vector<Projection> parse_target_modules(const std::vector<std::string>& names);
+
+// The float32 factors of an adapter, in the backend's memory.
+class LoraAdapter {
+ public:
+  struct Factors {
+    TensorView a;  // (R, K) f32
+    TensorView b;  // (N, R) f32
+    float scale = 0.0f;
+    std::string name;  // "model.layers.0.self_attn.q_proj"
+  };
+
+  // A: Kaiming-uniform with a = sqrt(5), i.e. U(-1/sqrt(K), 1/sqrt(K)), as peft does; B: zero. The
+  // numbers depend on (seed, layer, projection) alone.
+  static LoraAdapter create(Backend& backend, const Config& config, const LoraConfig& lora,
+                            std::uint64_t seed);
+  // Reads adapter_config.json and adapter_model.safetensors of a peft folder. Throws Error where it
+  // is not a plain LoRA adapter of this model.
+  static LoraAdapter load(Backend& backend, const Config& config, const std::string& folder);
+  // Writes both files, float32, so that peft loads them.
+  void save(const std::string& folder, Backend& backend) const;
+
+  const LoraConfig& config() const { return config_; }
+  // The factors of a linear; null views where the module has none.
+  const Factors& at(std::int64_t layer, Projection p) const {
+    return factors_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(p)];
+  }
+  std::int64_t layers() const { return static_cast<std::int64_t>(factors_.size()); }
+  std::size_t bytes() const { return buffer_ ? buffer_->bytes() : 0; }
+  std::int64_t parameters() const;
+  // A 64-bit hash of all values (to see that a checkpoint's reference is this one).
+  std::uint64_t fingerprint(Backend& backend) const;
+
+  // Parameters and bytes that create() takes, without making anything.
+  static std::int64_t parameters(const Config& config, const LoraConfig& lora);
+
+ private:
+  using Layer = std::array<Factors, kProjections>;
+  using Ranks =
+      std::vector<std::array<std::int64_t, kProjections>>;  // 0 = no adapter on this module
+  static LoraAdapter allocate(Backend& backend, const Config& config, const LoraConfig& lora,
+                              const Ranks& ranks);
+
+  LoraConfig config_;
+  std::vector<Layer> factors_;
+  std::unique_ptr<Buffer> buffer_;
+};
+
+}  // namespace qgrpo::model

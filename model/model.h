@@ -1,0 +1,96 @@
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/lora.h"
+#include "model/ops/ops.h"
+
+namespace qgrpo::model {
+
+// How the linears of the blocks are kept. none: as the checkpoint has them (bf16, or float32 for
+// F32 and F16), float32 arithmetic on the CPU. nf4: 4-bit NormalFloat with double quantization.
+// Embedding, head and norms are never quantized.
+enum class Quantize { none, nf4 };
+Quantize parse_quantize(const std::string& name);
+
+// A Qwen2 model on a backend: base weights and the adapters that segments name by index.
+class Model {
+ public:
+  struct Layer {
+    std::array<std::unique_ptr<Weight>, kProjections> weights;
+    std::array<TensorView, kProjections> biases;  // (N) f32; q, k, v only
+    TensorView input_norm;                        // (H) f32
+    TensorView post_attention_norm;               // (H) f32
+  };
+  // done, total: bytes of the checkpoint read so far.
+  using Progress = std::function<void(std::size_t done, std::size_t total)>;
+
+  // Reads a Hugging Face folder (one safetensors file or shards with an index). Throws Error naming
+  // file and tensor.
+  static Model load(Backend& backend, const std::string& folder, Quantize quantize,
+                    const Progress& progress = {});
+  // Random weights, N(0, std): embeddings 0.05 unless given, linears 1/sqrt(hidden), o and down
+  // halved, norms 1, biases 0. Deterministic in (config, seed). For the built-in demo and for
+  // benchmarks.
+  static Model random(Backend& backend, const Config& config, WeightFormat linears,
+                      WeightFormat embedding, std::uint64_t seed);
+  // Writes config.json, generation_config.json and model.safetensors in float32.
+  void save(const std::string& folder) const;
+
+  const Config& config() const { return config_; }
+  Backend& backend() const { return *backend_; }
+  const Layer& layer(std::int64_t l) const { return layers_[static_cast<std::size_t>(l)]; }
+  const Weight& embedding() const { return *embedding_; }
+  const Weight& head() const { return lm_head_ ? *lm_head_ : *embedding_; }
+  Weight& mutable_weight(std::int64_t layer, Projection p) {
+    return *layers_[static_cast<std::size_t>(layer)].weights[static_cast<std::size_t>(p)];
+  }
+  Weight& mutable_embedding() { return *embedding_; }
+  Weight* mutable_lm_head() { return lm_head_.get(); }
+  TensorView final_norm() const { return final_norm_; }
+  // A 64-bit hash of the checkpoint's tensors as read.
+  std::uint64_t fingerprint() const { return fingerprint_; }
+  std::size_t weight_bytes() const;
+
+  // Adapters by index (Segment::adapter). They must outlive the model's use; the values may change
+  // between passes.
+  void set_adapters(std::vector<const LoraAdapter*> adapters);
+  std::size_t adapter_count() const { return adapters_.size(); }
+
+  Linear linear(std::int64_t layer, Projection p) const;
+  Linear head_linear() const;
+
+ private:
+  Model(Backend& backend, Config config) : backend_(&backend), config_(std::move(config)) {}
+  void allocate_small();
+
+  Backend* backend_;
+  Config config_;
+  std::unique_ptr<Weight> embedding_;
+  std::unique_ptr<Weight> lm_head_;  // null when tied
+  std::vector<Layer> layers_;
+  TensorView final_norm_;
+  std::unique_ptr<Buffer> small_;  // biases and norm weights
+  std::uint64_t fingerprint_ = 0;
+  std::vector<const LoraAdapter*> adapters_;
+  std::vector<std::array<std::vector<LoraFactors>, kProjections>>
+      factors_;  // per layer and projection, by adapter
+};
+
+// How a checkpoint's matrices will be kept, from its headers alone (for the memory plan).
+struct WeightFormats {
+  WeightFormat linears = WeightFormat::f32;
+  WeightFormat embedding = WeightFormat::f32;
+};
+WeightFormats checkpoint_formats(const std::string& folder, Quantize quantize);
+
+// Bytes of the base weights on a backend, without loading them.
+std::size_t model_weight_bytes(const Backend& backend, const Config& config, WeightFormat linears,
+                               WeightFormat embedding);
+
+}  // namespace qgrpo::model
