@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "engine/block_manager.h"
+#include "engine/sequence.h"
+#include "model/ops/batch.h"
+#include "model/ops/ops.h"
+
+namespace qgrpo {
+
+struct SchedulerOptions {
+  std::int32_t num_blocks = 0;      // KV blocks of the cache, all layers alike
+  std::int32_t block_size = 16;     // tokens a block
+  std::int32_t max_sequences = 64;  // completions running at once, >= 1
+  std::int32_t max_tokens = 1024;   // rows a step, >= max_sequences: long prompts go in chunks
+  std::int32_t max_context = 0;     // prompt + completion, the model's positions; 0 = no limit
+};
+
+// What to run next: T packed rows (tokens), of which S are sampled from. The decode rows of each
+// group come first, a group's samples side by side, then chunks of prompts. It owns all that its
+// spans refer to, so it stays valid whatever happens to its groups. The order of work:
+//   1. copy `copies` (whole cache blocks, all layers),
+//   2. forward the rows; each layer writes keys and values to `slots`, then attends,
+//   3. take the hidden rows `head_rows`, draw one token for each of `requests`,
+//   4. Scheduler::commit.
+struct Step {
+  struct Target {
+    GroupId group = 0;
+    std::int32_t sample = 0;
+  };
+
+  Step() = default;
+  Step(Step&&) = default;
+  Step& operator=(Step&&) = default;
+  Step(const Step&) = delete;  // spans would refer to the original
+  Step& operator=(const Step&) = delete;
+
+  bool empty() const { return tokens.empty(); }  // no work is left
+
+  std::uint64_t number = 0;             // counts the steps of a scheduler, from 1
+  std::vector<std::int32_t> tokens;     // (T)
+  std::vector<std::int32_t> positions;  // (T)
+  std::vector<std::int32_t> slots;      // (T), all different
+  // Cover rows 0..T in order. prompt_length is the whole prompt's, also in a chunk that ends before
+  // it. prompt_group is equal for the samples of a group, which are neighbours, and different
+  // between groups. Their prompts have the same keys and values and share all full blocks; a
+  // partial last block each sample copies when it writes, so there the block numbers differ.
+  std::vector<PagedSequence> sequences;
+  std::vector<AdapterRun> adapter_runs;  // cover rows 0..T
+  std::vector<BlockCopy> copies;         // no block is copied to twice, or both from and to
+  std::vector<std::int32_t> head_rows;   // (S), rising
+  // Sorted by row, which is an index into head_rows. A prompt's last row has a request a sample.
+  // `seen` is prompt + completion, empty where the repetition penalty is off.
+  std::vector<SampleRequest> requests;
+  std::vector<Target> targets;  // whose token each request draws
+
+ private:
+  friend class Scheduler;
+  std::vector<std::vector<std::int32_t>> storage_;  // of the spans; growth moves no inner buffer
+};
+
+// Continuous batching over a paged KV cache, as plain host data: it decides what to run, never runs
+// it.
+//
+//   scheduler.add(request);
+//   while (scheduler.has_work()) {
+//     const Step step = scheduler.schedule();
+//     ... run it ...
+//     for (const TokenEvent& event : scheduler.commit(step, sampled)) ...
+//   }
+//
+// First come, first served: the oldest waiting group starts as soon as its samples fit beside the
+// running ones (max_sequences) and the most blocks that it can ever need (blocks_of_group) are not
+// reserved by them; younger ones never overtake it. So a running sequence never lacks a block,
+// nothing is ever preempted, and every group gets its turn. A sample that finishes gives its blocks
+// and its reservation back at once. Every step decodes all running samples, then spends the rest of
+// max_tokens on prompts, oldest first.
+//
+// Deterministic: the same calls give the same steps. A group's rows, and so its tokens, do not
+// depend on the other groups, only their packing does.
+class Scheduler {
+ public:
+  // Throws Error for options out of range.
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // Queues a group. Throws Error when the request is invalid (see validate) or could never run: the
+  // message has the figures and what to change.
+  GroupId add(GroupRequest request);
+
+  bool has_work() const { return !waiting_.empty() || !running_.empty(); }
+
+  // The next step; empty only without work. It must be committed before the next one.
+  Step schedule();
+
+  // Takes the tokens drawn for step.requests, in their order: appends them, finishes samples at eos
+  // or length, frees their blocks. Returns what happened, one event a token, in the same order.
+  // Requests whose sample was finished or cancelled since schedule() are passed over. Throws Error
+  // when the step is not the one that schedule() returned last or the number of tokens is wrong.
+  std::vector<TokenEvent> commit(const Step& step, std::span<const SampledToken> sampled);
+
+  // Ends one sample now (a stop string was found in its text). False when it is not live.
+  bool finish(GroupId group, std::int32_t sample);
+  // Drops a group, waiting or running, and frees all it holds. False when there is none.
+  bool cancel(GroupId group);
+  // Drops everything, also a step that was not committed.
+  void cancel_all();
+
+  std::int64_t waiting_groups() const { return static_cast<std::int64_t>(waiting_.size()); }
+  std::int64_t running_groups() const { return static_cast<std::int64_t>(running_.size()); }
+  std::int64_t running_sequences() const;  // live samples of the running groups
+  std::int64_t reserved_blocks() const;    // used_blocks() never exceeds it
+  const BlockManager& blocks() const { return blocks_; }
+  const SchedulerOptions& options() const { return options_; }
+
+  // Throws Error naming the first broken invariant of the scheduler or its blocks. For tests.
+  void check() const;
+
+ private:
+  void admit();
+  void decode(Step& step, GroupState& group);
+  void prefill(Step& step, GroupState& group);
+  void append_rows(Step& step, const GroupState& group, BlockTable& table,
+                   std::span<const std::int32_t> tokens);
+  void request_sample(Step& step, const GroupState& group, std::int32_t sample);
+  void end(SequenceState& sequence, FinishReason reason);
+  void sweep();
+  GroupState* find(GroupId group);
+  std::int64_t need(const GroupState& group) const;
+
+  SchedulerOptions options_;
+  BlockManager blocks_;
+  std::deque<GroupState> waiting_;
+  std::vector<GroupState> running_;  // in the order of their ids
+  GroupId next_group_ = 1;
+  std::uint64_t steps_ = 0;
+  bool in_flight_ = false;
+};
+
+}  // namespace qgrpo
