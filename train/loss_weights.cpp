@@ -1,0 +1,62 @@
+#include "train/loss_weights.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "model/ops/error.h"
+
+namespace qgrpo::train {
+
+LossType parse_loss_type(std::string_view name) {
+  if (name == "grpo") return LossType::grpo;
+  if (name == "bnpo") return LossType::bnpo;
+  if (name == "dr_grpo") return LossType::dr_grpo;
+  if (name == "dapo") return LossType::dapo;
+  fail("loss_type is '{}', expected grpo, bnpo, dr_grpo or dapo", name);
+}
+
+std::vector<double> token_weights(std::span<const std::int64_t> lengths,
+                                  const LossNormalization& normalization) {
+  const auto batch = static_cast<double>(lengths.size());
+  const auto accumulation = static_cast<double>(normalization.accumulation_steps);
+  require(normalization.accumulation_steps > 0, "accumulation_steps is {}, expected at least 1",
+          normalization.accumulation_steps);
+  for (const std::int64_t n : lengths) {
+    require(n >= 0, "a completion has {} tokens, expected no negative number", n);
+  }
+
+  std::vector<double> weights;
+  weights.reserve(lengths.size());
+  switch (normalization.type) {
+    case LossType::grpo:
+      for (const std::int64_t n : lengths) {
+        // A completion without tokens weighs nothing, whatever stands here.
+        weights.push_back(
+            1.0 / (static_cast<double>(std::max<std::int64_t>(n, 1)) * batch * accumulation));
+      }
+      break;
+    case LossType::bnpo: {
+      const std::int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+      weights.assign(lengths.size(),
+                     1.0 / (static_cast<double>(std::max<std::int64_t>(tokens, 1)) * accumulation));
+      break;
+    }
+    case LossType::dr_grpo:
+      require(normalization.max_completion_length > 0,
+              "max_completion_length is {}, expected at least 1 for loss_type dr_grpo",
+              normalization.max_completion_length);
+      weights.assign(
+          lengths.size(),
+          1.0 / (batch * static_cast<double>(normalization.max_completion_length) * accumulation));
+      break;
+    case LossType::dapo:
+      require(normalization.step_tokens > 0.0,
+              "the step has {} loss tokens, expected at least 1 for loss_type dapo",
+              normalization.step_tokens);
+      weights.assign(lengths.size(), 1.0 / normalization.step_tokens);
+      break;
+  }
+  return weights;
+}
+
+}  // namespace qgrpo::train

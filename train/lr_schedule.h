@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace qgrpo::train {
+
+// lr_scheduler_type, as in transformers.
+enum class LrSchedule {
+  constant,  // no warm-up
+  linear,    // warm-up, then down to 0 at max_steps
+  cosine     // warm-up, then half a cosine down to 0 at max_steps
+};
+
+// "constant", "linear" or "cosine"; throws Error on anything else.
+LrSchedule parse_lr_schedule(std::string_view name);
+
+// warmup_steps where it is positive, else ceil(max_steps * warmup_ratio).
+std::int64_t resolve_warmup_steps(std::int64_t warmup_steps, double warmup_ratio,
+                                  std::int64_t max_steps);
+
+// The learning rate of optimizer step s = 1, 2, ... With n = s - 1, w = warm-up steps, N =
+// max_steps:
+//   n < w:   lr n / w               (so the first step of a warm-up has the rate 0)
+//   linear:  lr max(0, (N - n) / (N - w))
+//   cosine:  lr max(0, (1 + cos(pi (n - w) / (N - w))) / 2)
+// in double and in the order of transformers' get_*_schedule_with_warmup: the same bits.
+double learning_rate(LrSchedule schedule, double base_lr, std::int64_t step,
+                     std::int64_t warmup_steps, std::int64_t max_steps);
+
+}  // namespace qgrpo::train
