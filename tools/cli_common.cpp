@@ -1,0 +1,258 @@
+#include "tools/cli_common.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+
+#include "cpu/backend.h"
+#include "model/io/json.h"
+#include "train/plan.h"
+
+namespace qgrpo::tools {
+
+// ---------------------------------------------------------------- device
+
+void add_device_options(CLI::App& app, DeviceOptions& options) {
+  app.add_option("--device", options.device, "Where to compute: auto, cpu or cuda")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--threads", options.threads, "CPU threads; 0 = all cores")
+      ->capture_default_str()
+      ->type_name("N");
+}
+
+int thread_count(std::int64_t threads) {
+  require(threads >= 0 && threads <= 1024,
+          "--threads: found {}, expected 1 to 1024 (or 0 for all cores)", threads);
+  if (threads > 0) return static_cast<int>(threads);
+  cpu_set_t set;  // what the process may use, not what the machine has
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return 1;
+}
+
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options) {
+  if (options.device == "cuda") {
+    fail("--device cuda: this build has no CUDA backend; use --device cpu");
+  }
+  require(options.device == "auto" || options.device == "cpu",
+          "--device: found \"{}\", expected auto, cpu or cuda", options.device);
+  return cpu::make_cpu_backend(thread_count(options.threads));
+}
+
+// ---------------------------------------------------------------- model
+
+void add_adapter_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--adapter", options.adapter, "LoRA adapter: a peft folder")->type_name("DIR");
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model) {
+  auto* model =
+      app.add_option("--model", options.model, "Hugging Face folder of a Qwen2/Qwen2.5 model")
+          ->type_name("DIR");
+  if (!optional_model) model->required();
+  add_adapter_option(app, options);
+  app.add_option("--quantize", options.quantize,
+                 "Weights of the blocks: nf4 (4 bits) or none (as in the folder)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--chat-template", options.chat_template,
+                 "chatml: for folders whose own template is missing or unknown")
+      ->type_name("NAME");
+}
+
+LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> backend) {
+  LoadedModel loaded;
+  loaded.backend = std::move(backend);
+  const model::Quantize quantize = model::parse_quantize(options.quantize);
+  // The adapter is small and its mistakes are common: it is read first.
+  if (!options.adapter.empty()) {
+    loaded.adapter = std::make_unique<model::LoraAdapter>(model::LoraAdapter::load(
+        *loaded.backend, model::load_config(options.model), options.adapter));
+  }
+  const bool show = progress_wanted();
+  const auto progress = [&](std::size_t done, std::size_t total) {
+    if (show) {
+      show_progress(fmt::format("loading {}: {} of {}", options.model, train::format_bytes(done),
+                                train::format_bytes(total)));
+    }
+  };
+  loaded.model = std::make_unique<model::Model>(
+      model::Model::load(*loaded.backend, options.model, quantize, progress));
+  if (show) show_progress("");
+  if (loaded.adapter) loaded.model->set_adapters({loaded.adapter.get()});
+  return loaded;
+}
+
+bool LazyTokenizer::available() const {
+  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
+    if (std::filesystem::exists(std::filesystem::path(folder_) / name)) return true;
+  }
+  return false;
+}
+
+const Tokenizer& LazyTokenizer::get() {
+  if (!tokenizer_) tokenizer_ = load_tokenizer(folder_);
+  return *tokenizer_;
+}
+
+const ChatTemplate& LazyTokenizer::chat() {
+  if (!chat_) chat_ = load_chat_template(folder_, get(), template_name_);
+  return *chat_;
+}
+
+bool LazyTokenizer::has_token(std::int32_t id) {
+  return get().id_to_token(id).has_value();
+}
+
+std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* text_key,
+                                      bool add_generation_prompt, std::int64_t vocab_size,
+                                      LazyTokenizer& tokenizer) {
+  const std::string& where = line.where();
+  const auto expected =
+      fmt::format("{{\"ids\":[..]}}, {{\"{}\":\"..\"}} or {{\"messages\":[..]}}", text_key);
+  require(line.is_object(), "{}: expected an object: {}", where, expected);
+  const auto ids = line.find("ids");
+  const auto text = line.find(text_key);
+  const auto messages = line.find("messages");
+  const int given = (ids ? 1 : 0) + (text ? 1 : 0) + (messages ? 1 : 0);
+  require(given == 1, "{}: found {}, expected exactly one of {}", where,
+          given == 0 ? "none of the keys" : "several of the keys", expected);
+
+  std::vector<std::int32_t> out;
+  if (ids) {
+    out = ids->as_ids();
+  } else {
+    std::string rendered;
+    if (messages) {
+      const auto tools = line.find("tools");
+      require(!tools || tools->is_null(), "{}: \"tools\" is not supported", where);
+      const auto prompt = line.find("add_generation_prompt");
+      const bool add = prompt && !prompt->is_null() ? prompt->as_bool() : add_generation_prompt;
+      const std::vector<Message> conversation = read_messages(*messages);
+      const ChatTemplate& chat = tokenizer.chat();
+      try {
+        rendered = chat.render(conversation, add);
+      } catch (const Error& error) {
+        fail("{}: {}", where, error.what());
+      }
+    } else {
+      rendered = text->as_string();
+    }
+    const Tokenizer& encoder = tokenizer.get();
+    try {
+      out = encoder.encode(rendered);
+    } catch (const Error& error) {
+      fail("{}: {}", where, error.what());
+    }
+  }
+  require(!out.empty(), "{}: no token ids, expected at least one", where);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    require(out[i] < vocab_size, "{}: token id {} (at {}) is outside the model's vocabulary of {}",
+            where, out[i], i, vocab_size);
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- sampling
+
+SamplingParams SamplingOptions::resolve(SamplingParams params) const {
+  // Comparisons are written so that NaN fails them.
+  if (temperature) {
+    require(*temperature >= 0.0 && *temperature <= 1e6,
+            "--temperature: found {}, expected a number >= 0 (0 is greedy)", *temperature);
+    params.temperature = static_cast<float>(*temperature);
+  }
+  if (top_p) {
+    require(*top_p > 0.0 && *top_p <= 1.0, "--top-p: found {}, expected 0 < top_p <= 1 (1 is off)",
+            *top_p);
+    params.top_p = static_cast<float>(*top_p);
+  }
+  if (top_k) {
+    require(*top_k >= 0 && *top_k <= std::numeric_limits<std::int32_t>::max(),
+            "--top-k: found {}, expected a whole number >= 0 (0 is off)", *top_k);
+    params.top_k = static_cast<std::int32_t>(*top_k);
+  }
+  if (min_p) {
+    require(*min_p >= 0.0 && *min_p <= 1.0,
+            "--min-p: found {}, expected 0 <= min_p <= 1 (0 is off)", *min_p);
+    params.min_p = static_cast<float>(*min_p);
+  }
+  if (repetition_penalty) {
+    require(*repetition_penalty > 0.0 && *repetition_penalty <= 1e6,
+            "--repetition-penalty: found {}, expected a number > 0 (1 is off)",
+            *repetition_penalty);
+    params.repetition_penalty = static_cast<float>(*repetition_penalty);
+  }
+  validate(params);  // what a generation_config.json said
+  return params;
+}
+
+void add_sampling_options(CLI::App& app, SamplingOptions& options, const std::string& defaults) {
+  const std::string group = "Sampling (defaults: " + defaults + ")";
+  app.add_option("--temperature", options.temperature, "0 = greedy")->type_name("X")->group(group);
+  app.add_option("--top-p", options.top_p,
+                 "Keep the most likely tokens that together have this probability; 1 = off")
+      ->type_name("P")
+      ->group(group);
+  app.add_option("--top-k", options.top_k, "Keep the K most likely tokens; 0 = off")
+      ->type_name("K")
+      ->group(group);
+  app.add_option("--min-p", options.min_p,
+                 "Drop tokens below this fraction of the most likely one; 0 = off")
+      ->type_name("P")
+      ->group(group);
+  app.add_option("--repetition-penalty", options.repetition_penalty,
+                 "Lower the logits of tokens already there; 1 = off")
+      ->type_name("X")
+      ->group(group);
+}
+
+std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size) {
+  const model::Config& c = model.config();
+  return static_cast<std::size_t>(2 * c.num_layers * block_size * c.kv_size()) *
+         dtype_size(model.backend().activation_dtype());
+}
+
+OwnedGenerator::OwnedGenerator(const model::Model& model, const GeneratorCapacity& capacity)
+    : capacity_(capacity) {
+  model::Arena count;
+  GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(), capacity);
+  const std::size_t available = train::available_host_memory();
+  require(count.used() <= available,
+          "generation needs {} ({} of it KV cache for {} tokens), but only {} are free: lower "
+          "--max-tokens, the number of completions or --batch-size",
+          train::format_bytes(count.used()),
+          train::format_bytes(kv_block_bytes(model, capacity.block_size) *
+                              static_cast<std::size_t>(capacity.num_blocks)),
+          std::int64_t{capacity.num_blocks} * capacity.block_size, train::format_bytes(available));
+  buffer_ = model.backend().allocate(count.used());
+  arena_ = model::Arena(buffer_->data(), buffer_->bytes());
+  generator_ = std::make_unique<Generator>(model, arena_, capacity);
+}
+
+// ---------------------------------------------------------------- small things
+
+CLI::Validator not_negative() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return text.starts_with('-') ? "found " + text + ", expected a number >= 0" : std::string();
+      },
+      "");
+}
+
+bool progress_wanted() {
+  static const bool terminal = isatty(STDERR_FILENO) == 1;
+  return terminal;
+}
+
+void show_progress(const std::string& text) {
+  fmt::print(stderr, "\r\x1b[2K{}", text);
+  std::fflush(stderr);
+}
+
+}  // namespace qgrpo::tools

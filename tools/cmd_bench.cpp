@@ -1,0 +1,85 @@
+#include "tools/cmd_bench.h"
+
+#include <iostream>
+
+#include "tools/commands.h"
+
+namespace qgrpo::tools {
+
+model::Config bench_shape(const std::string& name) {
+  if (name != "bench") return model::named_shape(name);
+  model::Config c;
+  c.hidden_size = 512;
+  c.num_layers = 4;
+  c.num_heads = 8;
+  c.num_kv_heads = 2;
+  c.head_dim = 64;
+  c.intermediate_size = 2048;
+  c.vocab_size = 8192;
+  c.max_position_embeddings = 4096;
+  c.tie_word_embeddings = true;
+  return c;
+}
+
+int run_bench(const BenchOptions& options, std::ostream& out) {
+  const bool all = options.what == "all";
+  const bool ops = all || options.what == "ops";
+  const bool generate = all || options.what == "generate";
+  const bool train = all || options.what == "train";
+  require(ops || generate || train, "bench: found \"{}\", expected ops, generate, train or all",
+          options.what);
+  const bool random = options.model.model.empty();
+  require(random || options.shape == "bench",
+          "bench: found both --model and --shape, expected one");
+  const model::Config config =
+      random ? bench_shape(options.shape) : model::load_config(options.model.model);
+
+  LoadedModel loaded;
+  loaded.backend = make_backend(options.device);
+  const MachinePeak peak = measure_machine(thread_count(options.device.threads));
+  out << fmt::format(
+             "{}\nthis machine: {:.0f} GFLOP/s ({}, measured), {:.1f} GB/s read (measured)\n",
+             loaded.backend->description(), peak.gflops, peak.instructions, peak.gb_per_s)
+      << fmt::format("model: {}, hidden {}, {} blocks, feed-forward {}, vocabulary {}\n",
+                     random ? options.shape + " with random weights" : options.model.model,
+                     config.hidden_size, config.num_layers, config.intermediate_size,
+                     config.vocab_size)
+      << std::flush;
+  if (ops) bench_ops(*loaded.backend, config, peak, out);
+  if (generate || train) {
+    if (random) {
+      const bool nf4 = model::parse_quantize(options.model.quantize) == model::Quantize::nf4;
+      loaded.model = std::make_unique<model::Model>(model::Model::random(
+          *loaded.backend, config, nf4 ? WeightFormat::nf4 : WeightFormat::bf16, WeightFormat::bf16,
+          1));
+    } else {
+      loaded = load_model(options.model, std::move(loaded.backend));
+    }
+  }
+  if (generate) bench_generate(*loaded.model, loaded.adapter_index(), peak, out);
+  if (train) bench_train(*loaded.model, peak, out);
+  out.flush();
+  require(out.good(), "cannot write to standard output");
+  return 0;
+}
+
+void add_bench_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand(
+      "bench", "Speed of operators, sampling and training beside this machine's limits");
+  const auto options = std::make_shared<BenchOptions>();
+  command->add_option("what", options->what, "ops, generate, train or all")
+      ->capture_default_str()
+      ->type_name("NAME");
+  add_model_options(*command, options->model, /*optional_model=*/true);
+  command
+      ->add_option("--shape", options->shape,
+                   "Random weights of this shape: bench, demo, qwen2.5-0.5b, qwen2.5-1.5b, "
+                   "qwen2.5-3b, qwen2.5-7b")
+      ->capture_default_str()
+      ->type_name("NAME");
+  add_device_options(*command, options->device);
+  command->callback(
+      [options, &chosen] { chosen = [options] { return run_bench(*options, std::cout); }; });
+}
+
+}  // namespace qgrpo::tools

@@ -1,0 +1,85 @@
+#include "tools/cmd_tokenize.h"
+
+#include <istream>
+#include <optional>
+#include <ostream>
+
+#include "model/io/json.h"
+#include "model/ops/error.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace qgrpo {
+namespace {
+
+// Puts the line's name before an error's message.
+template <typename Function>
+auto named(const std::string& where, Function&& function) {
+  try {
+    return function();
+  } catch (const Error& error) {
+    fail("{}: {}", where, error.what());
+  }
+}
+
+class Lines {
+ public:
+  explicit Lines(const TokenizeOptions& options)
+      : options_(options), tokenizer_(load_tokenizer(options.model)) {}
+
+  std::string answer(const std::string& line, const std::string& where) {
+    const auto request = document_.parse(line, where);
+    io::JsonWriter writer;
+    writer.begin_object();
+    if (options_.decode) {
+      require(request.is_object(), "{}: expected {{\"ids\":[..]}}", where);
+      const auto ids = request.at("ids").as_ids();
+      writer.member("text", named(where, [&] {
+                      return tokenizer_->decode(ids, options_.skip_special_tokens);
+                    }));
+    } else {
+      const std::string text = request.is_string() ? request.as_string() : render(request, where);
+      writer.member("ids", named(where, [&] { return tokenizer_->encode(text); }));
+    }
+    writer.end_object();
+    return writer.str();
+  }
+
+ private:
+  std::string render(const io::JsonValue& request, const std::string& where) {
+    require(request.is_object() && request.find("messages").has_value(),
+            "{}: expected a JSON string or {{\"messages\":[..]}}{}", where,
+            request.is_object() && request.find("ids") ? " (ids need --decode)" : "");
+    const auto tools = request.find("tools");
+    require(!tools || tools->is_null(), "{}: \"tools\" is not supported", where);
+    const auto messages = read_messages(request.at("messages"));
+    const auto prompt = request.find("add_generation_prompt");
+    const bool add_generation_prompt = prompt && !prompt->is_null() && prompt->as_bool();
+    // Only now: raw text needs no template, and is served whatever the folder's template is.
+    if (!chat_template_) {
+      chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template);
+    }
+    return named(where, [&] { return chat_template_->render(messages, add_generation_prompt); });
+  }
+
+  const TokenizeOptions& options_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
+  io::JsonDocument document_;
+};
+
+}  // namespace
+
+int run_tokenize(const TokenizeOptions& options, std::istream& in, std::ostream& out) {
+  Lines lines(options);
+  std::string line;
+  for (std::size_t number = 1; std::getline(in, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    out << lines.answer(line, fmt::format("standard input line {}", number)) << '\n' << std::flush;
+    require(out.good(), "cannot write to standard output");
+  }
+  require(!in.bad(), "cannot read standard input");
+  return 0;
+}
+
+}  // namespace qgrpo

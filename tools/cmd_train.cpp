@@ -1,0 +1,222 @@
+#include <algorithm>
+
+#include "tools/commands.h"
+#include "tools/toml_options.h"
+#include "train/options.h"
+#include "train/plan.h"
+#include "train/trainer.h"
+
+namespace qgrpo::tools {
+namespace {
+
+struct TrainCommand {
+  train::TrainOptions options;
+  DeviceOptions device;
+  std::string config;
+};
+
+// The options of TrainOptions on the command line.
+class TrainOptionTable {
+ public:
+  explicit TrainOptionTable(CLI::App& app) : app_(app) {}
+
+  void group(const std::string& name) { group_ = name; }
+
+  template <typename T>
+  CLI::Option* value(const std::string& name, T& field, const std::string& type,
+                     const std::string& meaning) {
+    return app_.add_option(name, field, meaning)
+        ->capture_default_str()
+        ->type_name(type)
+        ->group(group_);
+  }
+
+  // --name, --name true|false, --no-name.
+  void flag(const std::string& name, bool& field, const std::string& meaning) {
+    app_.add_option_function<std::string>(
+            "--" + name, [&field, name](const std::string& text) { field = parse(name, text); },
+            fmt::format("{} (default: {})", meaning, field))
+        ->expected(0, 1)
+        ->type_name("true|false")
+        ->group(group_);
+    app_.add_flag_callback("--no-" + name, [&field] { field = false; })->group("");
+  }
+
+  CLI::Option* text(const std::string& name, const std::string& type, const std::string& meaning,
+                    const std::function<void(const std::string&)>& set) {
+    return app_.add_option_function<std::string>(name, set, meaning)
+        ->type_name(type)
+        ->group(group_);
+  }
+
+ private:
+  static bool parse(const std::string& name, const std::string& text) {
+    // The bare flag is empty.
+    if (text.empty() || text == "true" || text == "1" || text == "yes" || text == "on") return true;
+    if (text == "false" || text == "0" || text == "no" || text == "off") return false;
+    throw CLI::ValidationError("--" + name,
+                               fmt::format("found \"{}\", expected true or false", text));
+  }
+
+  CLI::App& app_;
+  std::string group_;
+};
+
+void add_sources(TrainOptionTable& table, train::TrainOptions& o) {
+  table.group("What is trained, and on what");
+  table.value("--model", o.model, "DIR",
+              "Hugging Face folder of a Qwen2/Qwen2.5 model; without it, the built-in demo runs");
+  table.value("--dataset", o.dataset, "FILE", "GSM8K's JSON lines: \"question\", \"answer\"");
+  table.value("--replay", o.replay, "FILE",
+              "Train on recorded groups instead of sampling: JSON lines of \"prompt_ids\", "
+              "\"completions\", \"rewards\"");
+  table.value("--adapter", o.adapter, "DIR",
+              "Starting adapter, a peft folder (the reference policy is the base model)");
+  table.value("--chat-template", o.chat_template, "NAME",
+              "chatml: for folders whose own template is missing or unknown");
+  table.text("--quantize", "NAME", "Base weights: nf4 (4 bits, default) or none",
+             [&o](const std::string& name) { o.quantize = model::parse_quantize(name); });
+  table.value("--output-dir", o.output_dir, "DIR", "Checkpoints and logs");
+  table
+      .text("--resume", "[DIR]", "Go on from a checkpoint; without a folder, from the latest one",
+            [&o](const std::string& folder) { o.resume = folder.empty() ? "latest" : folder; })
+      ->expected(0, 1);
+  table.flag("overwrite-output-dir", o.overwrite_output_dir,
+             "Start anew in an output folder that holds an earlier run");
+
+  table.group("Prompts");
+  table.text("--system-prompt", "TEXT", "Before each question (default: the GSM8K notebook's)",
+             [&o](const std::string& text) { o.system_prompt = text; });
+  table.flag("one-shot", o.one_shot, "A solved question before the real one");
+  table.value("--max-prompt-length", o.max_prompt_length, "N",
+              "Tokens; longer prompts are cut on the left");
+  table.flag("shuffle-dataset", o.shuffle_dataset, "A new order in each epoch");
+}
+
+void add_sampling_and_objective(TrainOptionTable& table, train::TrainOptions& o) {
+  table.group("Sampling");
+  table.value("--num-generations", o.num_generations, "G", "Completions of each prompt");
+  table.value("--max-completion-length", o.max_completion_length, "N", "Tokens of a completion");
+  table.value("--temperature", o.temperature, "X", "Of the sampling");
+  table.value("--top-p", o.top_p, "P",
+              "Keep the tokens that together have this probability; 1 = off");
+  table.value("--top-k", o.top_k, "K", "Keep the K most likely tokens; 0 = off");
+  table.value("--min-p", o.min_p, "P", "Drop tokens below this fraction of the likeliest; 0 = off");
+  table.value("--repetition-penalty", o.repetition_penalty, "X", "1 = off");
+  table
+      .value("--rewards", o.rewards, "NAME[:WEIGHT]",
+             "xmlcount, soft_format, strict_format, int, correctness (default: all)")
+      ->default_str("")
+      ->delimiter(',');
+
+  table.group("Objective");
+  table.value("--beta", o.beta, "X", "Weight of the KL to the reference; 0 = no reference pass");
+  table.value("--epsilon", o.epsilon, "X", "Clipping range of the importance ratio");
+  table.value("--loss-type", o.loss_type, "NAME", "grpo, bnpo, dr_grpo or dapo");
+  table.value("--loss-form", o.loss_form, "NAME",
+              "now: log-probs at the sampling temperature; then: at temperature 1, plain KL");
+  table.flag("use-bias-correction-kl", o.use_bias_correction_kl,
+             "Multiply the KL term by the importance ratio");
+  table.value("--scale-rewards", o.scale_rewards, "NAME",
+              "Divide advantages by the deviation of the group, the batch, or none");
+  table.value("--logp-difference-limit", o.logp_difference_limit, "X",
+              "Stop where sampling and training disagree by more (mean |log-prob|); 0 = off");
+}
+
+void add_optimization(TrainOptionTable& table, train::TrainOptions& o) {
+  table.group("Steps");
+  table.value("--max-steps", o.max_steps, "N",
+              "Optimizer steps; 0 = 2000, or as many as a replay has groups for");
+  table.value("--prompts-per-step", o.prompts_per_step, "N", "Prompts computed together");
+  table.value("--gradient-accumulation-steps", o.gradient_accumulation_steps, "N",
+              "Times --prompts-per-step prompts an optimizer step");
+  table.flag("gradient-checkpointing", o.gradient_checkpointing,
+             "Save memory: compute blocks anew in the backward pass where there is no room");
+  table.value("--micro-batch-tokens", o.micro_batch_tokens, "N", "0 = chosen from the memory plan");
+
+  table.group("Optimizer");
+  table.value("--learning-rate", o.learning_rate, "X", "Peak rate");
+  table.value("--adam-beta1", o.adam_beta1, "X", "Decay of the first moment");
+  table.value("--adam-beta2", o.adam_beta2, "X", "Decay of the second moment");
+  table.value("--adam-epsilon", o.adam_epsilon, "X", "Added to the root of the second moment");
+  table.value("--weight-decay", o.weight_decay, "X", "Decoupled (AdamW)");
+  table.value("--max-grad-norm", o.max_grad_norm, "X", "Clip the gradient's norm; 0 = off");
+  table.value("--optim", o.optim, "NAME", "adamw_8bit or adamw_torch (32 bits)");
+  table.value("--lr-scheduler-type", o.lr_scheduler_type, "NAME",
+              "cosine, linear or constant (no warm-up)");
+  table.value("--warmup-ratio", o.warmup_ratio, "X", "Part of the steps in which the rate rises");
+  table.value("--warmup-steps", o.warmup_steps, "N", "Instead of --warmup-ratio; 0 = off");
+
+  table.group("LoRA (a new adapter)");
+  table.value("--lora-r", o.lora_r, "R", "Rank");
+  table.value("--lora-alpha", o.lora_alpha, "X", "Scale = alpha / r");
+  table.flag("use-rslora", o.use_rslora, "Scale = alpha / sqrt(r)");
+  table
+      .value("--lora-target-modules", o.lora_target_modules, "NAME",
+             "all-linear, or some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj")
+      ->delimiter(',');
+}
+
+void add_run(TrainOptionTable& table, TrainCommand& command) {
+  train::TrainOptions& o = command.options;
+  table.group("The run");
+  table.value("--seed", o.seed, "N", "Decides all random numbers")->check(not_negative());
+  table.value("--save-steps", o.save_steps, "N", "Steps between checkpoints; 0 = only the last");
+  table.value("--save-total-limit", o.save_total_limit, "N", "Keep the newest N; 0 = all");
+  table.value("--logging-steps", o.logging_steps, "N", "Steps between console lines");
+  table.value("--sample-steps", o.sample_steps, "N", "Show a completion every N steps; 0 = never");
+  table.value("--device", command.device.device, "NAME", "auto, cpu or cuda");
+  table.value("--threads", o.threads, "N", "CPU threads; 0 = all cores");
+  table.text("--device-memory", "SIZE", "What the run may use, e.g. 24GB (default: what is free)",
+             [&o](const std::string& text) {
+               o.device_memory_gb = static_cast<double>(train::parse_bytes(text)) / 1e9;
+             });
+  table.value("--gpu-memory-utilization", o.gpu_memory_utilization, "X",
+              "The part of --device-memory that is used");
+}
+
+// The names, with underscores, of the options that have been set.
+std::vector<std::string> given_options(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() == 0 || option->get_lnames().empty()) continue;
+    std::string name = option->get_lnames().front();
+    if (option->get_group().empty() && name.starts_with("no-")) name = name.substr(3);
+    std::replace(name.begin(), name.end(), '-', '_');
+    if (name != "config") names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand(
+      "train", "Train a LoRA with GRPO; without options, the built-in demo (a few minutes)");
+  sub->footer(
+      "A real model:\n  qgrpo train --model Qwen2.5-0.5B-Instruct --dataset train.jsonl\n"
+      "Options are named as in TRL's GRPOConfig. A --config file has them as TOML keys\n"
+      "(num_generations = 8); the command line wins over the file.");
+  const auto command = std::make_shared<TrainCommand>();
+  TrainOptionTable table(*sub);
+  add_sources(table, command->options);
+  add_sampling_and_objective(table, command->options);
+  add_optimization(table, command->options);
+  add_run(table, *command);
+  auto* config = sub->add_option("--config", command->config, "TOML file of options")
+                     ->type_name("FILE")
+                     ->group("The run");
+  sub->callback([sub, config, command, &chosen] {
+    if (config->count() > 0) apply_toml(*sub, command->config);
+    train::TrainOptions& options = command->options;
+    options.given = given_options(*sub);
+    train::validate(options);
+    chosen = [command] {
+      command->device.threads = command->options.threads;
+      const auto backend = make_backend(command->device);
+      return train::run_train(command->options, *backend);
+    };
+  });
+}
+
+}  // namespace qgrpo::tools

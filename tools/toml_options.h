@@ -1,0 +1,15 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+
+namespace qgrpo::tools {
+
+// Sets the options of `app` from a TOML file of flat keys: the options' names, with underscores or
+// dashes, and strings, numbers, booleans or arrays of them as values. An option that the command
+// line has set keeps that value. Throws Error naming the file, and the line or key: not readable,
+// malformed, an unknown key, a value that the option does not take.
+void apply_toml(CLI::App& app, const std::string& path);
+
+}  // namespace qgrpo::tools
