@@ -210,6 +210,10 @@ void add_train_command(CLI::App& app, Command& chosen) {
     if (config->count() > 0) apply_toml(*sub, command->config);
     train::TrainOptions& options = command->options;
     options.given = given_options(*sub);
+    require(config->count() == 0 || !options.model.empty(),
+            "--config {}: names no model; add --model DIR (the built-in demo, which runs without a model, has its own "
+            "setting)",
+            command->config);
     train::validate(options);
     chosen = [command] {
       command->device.threads = command->options.threads;

@@ -361,6 +361,11 @@ void Trainer::log_step(StepMetrics& metrics, std::span<const Group> groups) {
   const double left =
       sum / static_cast<double>(recent) * static_cast<double>(options_.max_steps - metrics.step);
   console_.step(metrics, state_.rewards, left);
+  if (metrics.prompts_truncated > truncated_prompts_shown_) {
+    console_.line(fmt::format("  {} prompt(s) so far were longer than --max-prompt-length {} and were cut on the left",
+                              metrics.prompts_truncated, options_.max_prompt_length));
+    truncated_prompts_shown_ = metrics.prompts_truncated;
+  }
   if (recorded_.empty() && options_.sample_steps > 0 &&
       (metrics.step == 1 || metrics.step % options_.sample_steps == 0)) {
     console_.sample(metrics.step, groups.front());

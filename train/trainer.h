@@ -86,6 +86,7 @@ class Trainer {
   std::unique_ptr<LogFile> metrics_log_;
   std::unique_ptr<LogFile> completions_log_;
   std::vector<double> step_times_;
+  std::int64_t truncated_prompts_shown_ = 0;
 };
 
 }  // namespace qgrpo::train
