@@ -46,6 +46,18 @@ std::int64_t blocks_of_group(std::int64_t prompt_length, std::int64_t max_new_to
   return shared + live * (all - shared);
 }
 
+std::int64_t most_blocks_of_group(std::int64_t max_prompt_length, std::int64_t max_new_tokens,
+                                  std::int64_t live, std::int64_t block_size) {
+  // One more whole block of prompt is one more block, so the maximum is among the last block_size
+  // lengths.
+  std::int64_t most = 0;
+  for (std::int64_t p = std::max<std::int64_t>(1, max_prompt_length - block_size + 1);
+       p <= max_prompt_length; ++p) {
+    most = std::max(most, blocks_of_group(p, max_new_tokens, live, block_size));
+  }
+  return most;
+}
+
 std::string_view name(FinishReason reason) {
   switch (reason) {
     case FinishReason::none:

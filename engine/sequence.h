@@ -43,6 +43,12 @@ void validate(const SamplingParams& params);
 std::int64_t blocks_of_group(std::int64_t prompt_length, std::int64_t max_new_tokens,
                              std::int64_t live, std::int64_t block_size);
 
+// The most that blocks_of_group can be for any prompt of up to `max_prompt_length` tokens. It is
+// not the value of the longest prompt: one that fills its last block is cheaper than a shorter one
+// whose last block each sample copies.
+std::int64_t most_blocks_of_group(std::int64_t max_prompt_length, std::int64_t max_new_tokens,
+                                  std::int64_t live, std::int64_t block_size);
+
 enum class FinishReason : std::uint8_t {
   none,    // still running
   stop,    // an eos id, or a stop string in the text

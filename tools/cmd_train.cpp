@@ -211,7 +211,8 @@ void add_train_command(CLI::App& app, Command& chosen) {
     train::TrainOptions& options = command->options;
     options.given = given_options(*sub);
     require(config->count() == 0 || !options.model.empty(),
-            "--config {}: names no model; add --model DIR (the built-in demo, which runs without a model, has its own "
+            "--config {}: names no model; add --model DIR (the built-in demo, which runs without a "
+            "model, has its own "
             "setting)",
             command->config);
     train::validate(options);

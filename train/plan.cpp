@@ -33,8 +33,8 @@ GeneratorCapacity generator_capacity(const TrainOptions& o) {
   g.max_sequences = static_cast<std::int32_t>(at_once * o.num_generations);
   g.max_tokens = std::max(g.max_sequences, kPrefillRows);
   g.num_blocks = static_cast<std::int32_t>(
-      at_once * blocks_of_group(o.max_prompt_length, o.max_completion_length, o.num_generations,
-                                g.block_size));
+      at_once * most_blocks_of_group(o.max_prompt_length, o.max_completion_length,
+                                     o.num_generations, g.block_size));
   return g;
 }
 

@@ -308,8 +308,8 @@ bool Trainer::run_step(std::int64_t step) {
     require(metrics.update.logp_difference_mean <= options_.logp_difference_limit,
             "step {}: the log-probs of sampling and training differ by {:.4f} on average, more "
             "than --logp-difference-limit {}; "
-            "the run stops, checkpoints up to step {} are kept",
-            step + 1, metrics.update.logp_difference_mean, options_.logp_difference_limit, step);
+            "the run stops",
+            step + 1, metrics.update.logp_difference_mean, options_.logp_difference_limit);
   }
 
   metrics.grad_norm = optimizer_->gradient_norm();
@@ -362,8 +362,9 @@ void Trainer::log_step(StepMetrics& metrics, std::span<const Group> groups) {
       sum / static_cast<double>(recent) * static_cast<double>(options_.max_steps - metrics.step);
   console_.step(metrics, state_.rewards, left);
   if (metrics.prompts_truncated > truncated_prompts_shown_) {
-    console_.line(fmt::format("  {} prompt(s) so far were longer than --max-prompt-length {} and were cut on the left",
-                              metrics.prompts_truncated, options_.max_prompt_length));
+    console_.line(fmt::format(
+        "  {} prompt(s) so far were longer than --max-prompt-length {} and were cut on the left",
+        metrics.prompts_truncated, options_.max_prompt_length));
     truncated_prompts_shown_ = metrics.prompts_truncated;
   }
   if (recorded_.empty() && options_.sample_steps > 0 &&
@@ -382,8 +383,17 @@ std::string Trainer::save() {
 std::string Trainer::run() {
   std::string saved;
   bool interrupted = false;
+  const std::int64_t first_step = state_.global_step;
   while (state_.global_step < options_.max_steps) {
-    if (stop_requested.load() || !run_step(state_.global_step)) {
+    bool finished = false;
+    try {
+      finished = !stop_requested.load() && run_step(state_.global_step);
+    } catch (const Error& error) {
+      // A step that fails has changed nothing: what was learned before it is kept.
+      if (state_.global_step == first_step) throw;
+      fail("{} (everything up to step {} is in {})", error.what(), state_.global_step, save());
+    }
+    if (!finished) {
       interrupted = true;
       break;
     }

@@ -155,6 +155,23 @@ TEST_CASE("a group alone needs exactly the blocks that were reserved for it") {
   }
 }
 
+TEST_CASE("the plan's blocks are enough for every prompt up to the longest, and not more") {
+  for (const std::int64_t block_size : {1, 4, 16}) {
+    for (const std::int64_t samples : {1, 2, 8}) {
+      for (const std::int64_t new_tokens : {1, 5, 16, 128}) {
+        std::int64_t most = 0;
+        for (std::int64_t prompt = 1; prompt <= 70; ++prompt) {
+          most = std::max(most, blocks_of_group(prompt, new_tokens, samples, block_size));
+          CHECK(most_blocks_of_group(prompt, new_tokens, samples, block_size) == most);
+        }
+      }
+    }
+  }
+  // A prompt of 256 fills its last block; one of 152 does not, and needs one block more.
+  CHECK(blocks_of_group(256, 128, 8, 16) == 80);
+  CHECK(blocks_of_group(152, 128, 8, 16) == 81);
+}
+
 TEST_CASE("one step, in full: two samples after a prompt of five tokens") {
   Scheduler scheduler({.num_blocks = 8, .block_size = 4, .max_sequences = 2, .max_tokens = 8});
   GroupRequest request;
