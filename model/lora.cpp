@@ -59,17 +59,35 @@ LoraConfig read_adapter_config(const std::string& path) {
     fail("{}: bias is \"{}\", expected \"none\"", path, bias->as_string_view());
   }
   for (const char* key : {"modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform",
-                          "layer_replication"}) {
+                          "layer_replication", "target_parameters", "trainable_token_indices",
+                          "alora_invocation_tokens", "arrow_config"}) {
     require(!not_empty(root, key), "{}: {} is set, which is not supported", path, key);
   }
   LoraConfig c;
   c.r = root.at("r").as_int();
   require(c.r > 0, "{}: r is {}, expected a positive rank", path, c.r);
   c.lora_alpha = root.at("lora_alpha").as_double();
-  require(std::isfinite(c.lora_alpha), "{}: lora_alpha is not a number", path);
   c.use_rslora = flag(root, "use_rslora");
+  require(std::isfinite(c.scale(c.r)), "{}: lora_alpha is {}, too large for float32", path,
+          c.lora_alpha);
   if (const auto base = root.find("base_model_name_or_path"); base && base->is_string()) {
     c.base_model_name_or_path = base->as_string();
+  }
+  // A list names modules, perhaps with a path before them; a pattern, or nothing, is left to the
+  // tensors.
+  if (const auto targets = root.find("target_modules"); targets && targets->is_array()) {
+    std::vector<std::string> names;
+    for (const auto& target : targets->as_array()) {
+      const std::string name = target.as_string();
+      names.push_back(name.substr(name.rfind('.') + 1));
+    }
+    try {
+      c.target_modules = parse_target_modules(names);
+    } catch (const Error& error) {
+      fail("{}: {}", targets->where(), error.what());
+    }
+  } else {
+    c.target_modules.clear();
   }
   return c;
 }
@@ -211,6 +229,14 @@ LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std:
               path, tensor_name(l, static_cast<Projection>(p), 'A'));
     }
   }
+  for (const auto p : lora.target_modules) {
+    require(targets.count(static_cast<int>(p)) != 0,
+            "{}: holds no factors of {}, which target_modules in adapter_config.json names", path,
+            projection_name(p));
+  }
+  require(lora.target_modules.empty() || lora.target_modules.size() == targets.size(),
+          "{}: holds factors of {} modules, but target_modules in adapter_config.json names {}",
+          path, targets.size(), lora.target_modules.size());
   with_targets.target_modules.clear();
   for (const int p : targets) with_targets.target_modules.push_back(static_cast<Projection>(p));
 

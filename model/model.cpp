@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -69,6 +70,20 @@ class Checkpoint {
     hash_.add(view.data, view.bytes());
     done_ += view.bytes();
     return view;
+  }
+
+  // Refuses weights of layers that config.json does not count: it belongs to another checkpoint.
+  void check_layers(std::int64_t num_layers) const {
+    constexpr std::string_view prefix = "model.layers.";
+    for (const auto& [name, file] : where_) {
+      if (!name.starts_with(prefix)) continue;
+      std::int64_t layer = 0;
+      const char* end = name.data() + name.size();
+      const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, layer);
+      require(error != std::errc() || layer < num_layers,
+              "{}: holds tensor \"{}\", but config.json says num_hidden_layers is {}",
+              files_[file]->path(), name, num_layers);
+    }
   }
 
   DType dtype(const std::string& name) const {
@@ -140,6 +155,7 @@ Model Model::load(Backend& backend, const std::string& folder, Quantize quantize
   Model model(backend, load_config(folder));
   const Config& c = model.config_;
   Checkpoint checkpoint(folder);
+  checkpoint.check_layers(c.num_layers);
   model.allocate_small();
 
   const auto vector = [&](TensorView to, const std::string& name) {

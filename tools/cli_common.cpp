@@ -10,6 +10,9 @@
 #include <limits>
 
 #include "cpu/backend.h"
+#ifdef QGRPO_HAS_CUDA
+#include "cuda/backend.h"
+#endif
 #include "model/io/json.h"
 #include "train/plan.h"
 
@@ -35,13 +38,43 @@ int thread_count(std::int64_t threads) {
   return 1;
 }
 
-std::unique_ptr<Backend> make_backend(const DeviceOptions& options) {
-  if (options.device == "cuda") {
-    fail("--device cuda: this build has no CUDA backend; use --device cpu");
+#ifdef QGRPO_HAS_CUDA
+namespace {
+
+// The CUDA backend, or null where `auto` is to compute on the CPU.
+std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
+  if (workload != Workload::scoring) {
+    require(automatic,
+            "--device cuda: the CUDA backend has only what `score` takes yet; use --device cpu");
+    return nullptr;
   }
-  require(options.device == "auto" || options.device == "cpu",
+  const cuda::Availability found = cuda::availability();
+  if (found.problem.empty()) return cuda::make_cuda_backend();
+  require(automatic, "--device cuda: {}; use --device cpu", found.problem);
+  if (found.device || progress_wanted()) {
+    fmt::print(stderr, "qgrpo: note: computing on the CPU: {}\n", found.problem);
+  }
+  return nullptr;
+}
+
+}  // namespace
+#endif
+
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
+                                      [[maybe_unused]] Workload workload) {
+  const bool automatic = options.device == "auto";
+  require(automatic || options.device == "cpu" || options.device == "cuda",
           "--device: found \"{}\", expected auto, cpu or cuda", options.device);
-  return cpu::make_cpu_backend(thread_count(options.threads));
+  const int threads = thread_count(options.threads);
+#ifdef QGRPO_HAS_CUDA
+  if (options.device != "cpu") {
+    if (auto backend = try_cuda(automatic, workload)) return backend;
+  }
+#else
+  require(options.device != "cuda",
+          "--device cuda: this build has no CUDA backend; use --device cpu");
+#endif
+  return cpu::make_cpu_backend(threads);
 }
 
 // ---------------------------------------------------------------- model
@@ -243,6 +276,19 @@ CLI::Validator not_negative() {
         return text.starts_with('-') ? "found " + text + ", expected a number >= 0" : std::string();
       },
       "");
+}
+
+void check_numbers(const CLI::App& app) {
+  for (const CLI::App* command : app.get_subcommands()) {
+    for (const CLI::Option* option : command->get_options()) {
+      if (option->get_type_name().size() != 1) continue;  // N, X, P: the names of numbers
+      for (const auto& value : option->results()) {
+        if (value.empty()) {
+          throw CLI::ValidationError(option->get_name(), "found nothing, expected a number");
+        }
+      }
+    }
+  }
 }
 
 bool progress_wanted() {

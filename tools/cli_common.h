@@ -29,9 +29,14 @@ struct DeviceOptions {
 };
 
 void add_device_options(CLI::App& app, DeviceOptions& options);
-// Throws Error for an unknown device, one that this build has no backend for, or a thread count out
-// of range.
-std::unique_ptr<Backend> make_backend(const DeviceOptions& options);
+// What a command computes: the CUDA backend has the operators of scoring only.
+enum class Workload { scoring, all };
+// auto: CUDA where a device is there and the backend has the workload's operators, or else the CPU,
+// with a note on standard error where the device cannot be used (and, on a terminal, where there is
+// none). Throws Error for an unknown device, one that this build, machine or backend cannot serve,
+// or a thread count out of range.
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
+                                      Workload workload = Workload::all);
 // The number of threads that the backend gets: `threads`, or all cores the process may use.
 int thread_count(std::int64_t threads);
 
@@ -129,6 +134,9 @@ std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size);
 
 // Refuses a sign: as an unsigned number, CLI11 would read "-1" as 2^64 - 1.
 CLI::Validator not_negative();
+
+// Throws a usage error for a number that is given as an empty string, which CLI11 would read as 0.
+void check_numbers(const CLI::App& app);
 
 // Whether standard error is a terminal: only then is progress shown.
 bool progress_wanted();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -26,7 +27,7 @@ class ScoreRun {
         tokenizer_(options.model.model, options.model.chat_template) {
     require(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
             "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
-    loaded_ = load_model(options.model, make_backend(options.device));
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::scoring));
   }
 
   // One batch at a time: what has arrived, up to batch_tokens.
@@ -113,7 +114,14 @@ class ScoreRun {
       json.key("logprobs");
       json.begin_array();
       json.null();
-      for (std::size_t t = 1; t < ids.size(); ++t) json.value(results[next++].logprob);
+      for (std::size_t t = 1; t < ids.size(); ++t) {
+        const float logprob = results[next++].logprob;
+        require(std::isfinite(logprob),
+                "the log-prob of token {} of a text is {}: the model's weights or its adapter have "
+                "diverged",
+                t, logprob);
+        json.value(logprob);
+      }
       json.end_array();
       json.end_object();
       out_ << json.str() << '\n';
@@ -133,7 +141,8 @@ class ScoreRun {
     model::Arena count;
     model::PassBuffers::place(count, loaded_.config(), loaded_.backend->activation_dtype(),
                               capacity);
-    const std::size_t available = train::available_host_memory();
+    const std::size_t available =
+        loaded_.backend->free_bytes().value_or(train::available_host_memory());
     require(count.used() <= available,
             "scoring {} tokens at once needs {}, but only {} are free: shorten the text or lower "
             "--batch-tokens",

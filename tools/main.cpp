@@ -9,6 +9,7 @@
 #include <string>
 
 #include "model/ops/error.h"
+#include "tools/cli_common.h"
 #include "tools/commands.h"
 
 namespace {
@@ -29,6 +30,8 @@ int run(int argc, char** argv) {
   CLI::App app("qgrpo: GRPO training of Qwen2.5 models, with nothing but this program", "qgrpo");
   app.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
   app.set_version_flag("--version", "qgrpo " QGRPO_VERSION);
+  // One command: behind it, a command's name is a word like any other (bench train).
+  app.require_subcommand(0, 1);
   qgrpo::tools::Command command;
   qgrpo::tools::add_train_command(app, command);
   qgrpo::tools::add_chat_command(app, command);
@@ -40,6 +43,7 @@ int run(int argc, char** argv) {
   qgrpo::tools::add_plan_command(app, command);
   try {
     app.parse(argc, argv);
+    qgrpo::tools::check_numbers(app);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     const auto chosen = app.get_subcommands();

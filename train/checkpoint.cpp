@@ -166,6 +166,11 @@ TrainerState load_trainer_state(const std::string& folder) {
   for (const auto& value : root.at("rewards").as_array()) s.rewards.push_back(value.as_double());
   for (const auto& [name, value] : root.at("options").as_object())
     s.options[name] = value.as_string();
+  require(static_cast<std::int64_t>(s.rewards.size()) == s.global_step &&
+              s.optimizer_step + s.skipped_steps == s.global_step,
+          "{}: {} rewards and {} optimizer steps ({} skipped) contradict global_step {}; the file "
+          "is damaged",
+          path, s.rewards.size(), s.optimizer_step, s.skipped_steps, s.global_step);
   return s;
 }
 

@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -130,6 +131,12 @@ void Optimizer::load_state(const NamedTensors& state, const std::string& where) 
     require(from.dtype == tensor.dtype && from.shape == tensor.shape,
             "{}: the optimizer state \"{}\" is {} {}, expected {} {}", where, name,
             dtype_name(from.dtype), from.shape.str(), dtype_name(tensor.dtype), tensor.shape.str());
+    if (from.dtype == DType::f32) {
+      const auto* values = static_cast<const float*>(from.data);
+      require(
+          std::all_of(values, values + from.elements(), [](float x) { return std::isfinite(x); }),
+          "{}: the optimizer state \"{}\" has a value that is not finite", where, name);
+    }
   }
   require(given.size() == own.size(),
           "{}: found {} optimizer states, expected {}; is it a checkpoint of another adapter?",

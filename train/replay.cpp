@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <limits>
+#include <sstream>
 
+#include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 
@@ -11,8 +13,7 @@ namespace qgrpo::train {
 
 std::vector<Group> read_replay(const std::string& path, std::int64_t vocab_size,
                                const std::vector<std::int32_t>& eos_ids) {
-  std::ifstream file(path);
-  require(file.good(), "{}: cannot be opened", path);
+  std::istringstream file(io::read_file(path));
   std::vector<Group> groups;
   io::JsonDocument document;
   std::string line;
@@ -41,7 +42,9 @@ std::vector<Group> read_replay(const std::string& path, std::int64_t vocab_size,
       completion.ids = completions[i].as_ids();
       check_ids(completion.ids, fmt::format("completion {}", i));
       completion.reward = rewards[i].as_double();
-      require(std::isfinite(completion.reward), "{}: reward {} is not finite", where, i);
+      require(std::abs(completion.reward) <= std::numeric_limits<float>::max(),
+              "{}: reward {} is {}, expected a number that float32 holds", where, i,
+              completion.reward);
       completion.terminated =
           std::find(eos_ids.begin(), eos_ids.end(), completion.ids.back()) != eos_ids.end();
       group.completions.push_back(std::move(completion));

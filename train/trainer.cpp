@@ -304,6 +304,9 @@ bool Trainer::run_step(std::int64_t step) {
       accumulate_policy_gradient(*pass_, *model_, parameters_->gradients(), groups, update);
   metrics.has_kl = options_.beta != 0.0;
   metrics.loss = metrics.update.loss;
+  require(std::isfinite(metrics.loss),
+          "step {}: the loss is not finite: the weights of the model or the adapter have diverged",
+          step + 1);
   if (options_.logp_difference_limit > 0 && metrics.update.has_sampling) {
     require(metrics.update.logp_difference_mean <= options_.logp_difference_limit,
             "step {}: the log-probs of sampling and training differ by {:.4f} on average, more "
@@ -318,7 +321,7 @@ bool Trainer::run_step(std::int64_t step) {
   metrics.learning_rate =
       learning_rate(parse_lr_schedule(options_.lr_scheduler_type), options_.learning_rate, step + 1,
                     warmup, options_.max_steps);
-  metrics.skipped = !std::isfinite(metrics.grad_norm) || !std::isfinite(metrics.loss);
+  metrics.skipped = !std::isfinite(metrics.grad_norm);
   if (metrics.skipped) {
     ++state_.skipped_steps;
   } else {

@@ -16,8 +16,9 @@ std::string_view type_name(simdjson::dom::element element) {
     case simdjson::dom::element_type::OBJECT:
       return "an object";
     case simdjson::dom::element_type::INT64:
-    case simdjson::dom::element_type::UINT64:
       return "a whole number";
+    case simdjson::dom::element_type::UINT64:  // only what INT64 does not hold
+      return "a number of 2^63 or more";
     case simdjson::dom::element_type::DOUBLE:
       return "a fractional number";
     case simdjson::dom::element_type::STRING:
@@ -116,6 +117,8 @@ std::vector<std::int32_t> JsonValue::as_ids() const {
 }
 
 JsonValue JsonDocument::parse(std::string_view text, std::string where) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   text_ = simdjson::padded_string(text);
   simdjson::dom::element element;
   const auto error = parser_.parse(text_).get(element);
@@ -131,7 +134,20 @@ JsonValue JsonDocument::parse_file(const std::string& path) {
 
 std::string json_string(std::string_view text) {
   std::string out = "\"";
-  for (const char c : text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const std::string_view rest = text.substr(i);
+    // Readers that cut at every Unicode line end would see them as the end of a JSON line.
+    if (rest.starts_with("\xc2\x85")) {
+      out += "\\u0085";
+      i += 1;
+      continue;
+    }
+    if (rest.starts_with("\xe2\x80\xa8") || rest.starts_with("\xe2\x80\xa9")) {
+      out += rest[2] == '\xa8' ? "\\u2028" : "\\u2029";
+      i += 2;
+      continue;
+    }
     switch (c) {
       case '"':
         out += "\\\"";

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,14 +18,18 @@
 // inputs.
 //
 // Views point into memory of the backend; activations have the backend's activation type (float32
-// on the CPU). Outputs come first, gradients have the prefix d. "=" overwrites, "+=" accumulates.
+// on the CPU, bf16 on a GPU, which takes views that begin at multiples of 16 bytes). Outputs come
+// first, gradients have the prefix d. "=" overwrites, "+=" accumulates.
 //
 // Every row's forward result depends on that row's inputs (and its sequence's) alone: not on the
-// other rows of the batch, their number, or the number of threads. Sums over tokens run in the
-// order of the tokens.
+// other rows of the batch, nor the number of threads. On the CPU that holds bit for bit whatever
+// the number of rows; a GPU backend may change kernels with it, and then its float32 sums differ
+// in their rounding. Sums over tokens run in the order of the tokens.
 
 namespace qgrpo {
 
+// f32: the backend's most precise matrix operands (float32 on the CPU, rounded to bf16 on a GPU,
+// whose master copies are kept elsewhere).
 enum class WeightFormat : std::uint8_t { f32, bf16, nf4 };
 
 // A matrix (N, K) as its backend keeps it: opaque, repacked at will, owned by whoever holds it.
@@ -59,8 +64,8 @@ class Buffer {
 
 // ---------------------------------------------------------------- linear
 
-// One adapter of a linear: adds scale * B (A x). A: (R, K) f32, B: (N, R) f32. Rank 0 (null views)
-// adds nothing.
+// One adapter of a linear: adds scale * B (A x). A: (R, K) f32, B: (N, R) f32, the masters; a GPU
+// backend rounds each to bf16 where it uses it. Rank 0 (null views) adds nothing.
 struct LoraFactors {
   ConstTensorView a;
   ConstTensorView b;
@@ -312,6 +317,10 @@ class Backend {
 
   // Memory of `bytes`, zeroed. Throws Error when there is not enough.
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
+
+  // Bytes that allocate() can still give, for a backend with memory of its own; nothing for one
+  // that takes the host's.
+  virtual std::optional<std::size_t> free_bytes() const { return std::nullopt; }
 
   // Repacks a host matrix (N, K) of f32, f16 or bf16 into `format` (bf16: the values must be
   // representable or are rounded to nearest even). Values must be finite. nf4 quantizes as
