@@ -9,11 +9,12 @@
 add_library(qgrpo_options INTERFACE)
 target_compile_features(qgrpo_options INTERFACE cxx_std_20)
 # Floating-point results are part of the contract: a product and a sum are fused only where the source says fma.
-target_compile_options(qgrpo_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
-                                               -Werror -ffp-contract=off)
+target_compile_options(qgrpo_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror -ffp-contract=off>)
 if(QGRPO_SANITIZE)
-  target_compile_options(qgrpo_options INTERFACE -fsanitize=address,undefined
-                                                 -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  target_compile_options(qgrpo_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined
+      -fno-omit-frame-pointer>)
   target_link_options(qgrpo_options INTERFACE -fsanitize=address,undefined)
 endif()
 

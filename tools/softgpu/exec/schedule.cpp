@@ -1,0 +1,460 @@
+// Which lanes of a warp run next. Lanes at the same place form a group; the group with the lowest
+// program counter runs, until it branches apart, waits, or reaches another group, which it joins.
+// A group that spins for something that another group has to do is put aside after a while.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "softgpu/exec/control.h"
+#include "softgpu/exec/lanes.h"
+
+namespace softgpu {
+namespace {
+
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
+// Instructions after which others get their turn, within a warp and among the warps of a block.
+constexpr u64 kQuantum = 20'000;
+constexpr u32 kNowhere = 0xffffffffu;
+// What looks like waiting for another thread gives way sooner: after so many compare-and-swaps or
+// volatile loads.
+constexpr u32 kSpins = 64;
+
+void find_others(Warp& w) {
+  w.others_min = kNowhere;
+  for (u32 i = 0; i < w.groups.size(); ++i) {
+    const Group& group = w.groups[i];
+    if (i != w.current && group.wait == Wait::none) w.others_min = std::min(w.others_min, group.pc);
+  }
+}
+
+bool same_place(const Group& a, const Group& b) {
+  return a.pc == b.pc && a.stack == b.stack;
+}
+
+void store_current(Warp& w) {
+  Group& group = w.groups[w.current];
+  group.pc = w.pc;
+  group.lanes = w.active;
+  group.local_base = w.local_base;
+  group.function = w.function;
+  group.stack = w.stack;
+}
+
+void load_current(Warp& w, u32 index) {
+  w.current = index;
+  const Group& group = w.groups[index];
+  w.pc = group.pc;
+  w.active = group.lanes;
+  w.local_base = group.local_base;
+  w.function = group.function;
+  w.stack = group.stack;
+  find_others(w);
+}
+
+void drop_current(Warp& w) {
+  w.groups.erase(w.groups.begin() + w.current);
+  w.current = kNowhere;
+}
+
+const Op& op_at(const Warp& w, const Group& group) {
+  return w.worker->program->ops[group.pc];
+}
+
+u32 mask_of(const Warp& w, const Op& op, u32 lane) {
+  if ((op.flags & kNoMask) != 0) return w.initial;
+  return w.reg<u32a>(op.e)[lane];
+}
+
+// The lanes of `arrived` whose whole member mask has arrived.
+u32 ready_lanes(Warp& w, const Op& op, u32 arrived) {
+  u32 ready = 0;
+  for (u32 rest = arrived; rest != 0;) {
+    const u32 lane = first_lane(rest);
+    const u32 mask = mask_of(w, op, lane);
+    u32 same = 0;
+    for_lanes(rest, [&](u32 l) { same |= static_cast<u32>(mask_of(w, op, l) == mask) << l; });
+    if ((same & ~mask) != 0) {
+      fault(w, op, first_lane(same & ~mask), FaultCode::launch_failure, "warp-sync",
+            fmt::format("the executing lane is not in its own member mask 0x{:08x}", mask));
+    }
+    if ((mask & w.live & ~same) == 0) ready |= same;
+    rest &= ~same;
+  }
+  return ready;
+}
+
+// bar.warp.sync need not be the same instruction for all: lets those go that are complete together.
+void release_warp_barrier(Warp& w, u32 mask) {
+  u32 arrived = 0;
+  const auto waits = [&](const Group& group) {
+    const Op& op = op_at(w, group);
+    return group.wait == Wait::warp_sync && (op.flags & kControl) != 0 && group.sync_mask == mask;
+  };
+  for (const Group& group : w.groups) {
+    if (waits(group)) arrived |= group.lanes;
+  }
+  if ((mask & w.live & ~arrived) != 0) return;
+  for (Group& group : w.groups) {
+    if (!waits(group)) continue;
+    group.wait = Wait::none;
+    ++group.pc;
+  }
+}
+
+void execute_sync(Warp& w, const Op& op, u32 lanes) {
+  w.exec = lanes;
+  w.sync_epoch = ++w.block->epoch;
+  if ((op.flags & kControl) != 0) return;  // bar.warp.sync: nothing but the wait
+  if (w.tainted) propagate_taint(w, op);
+  op.run(w, op);
+}
+
+// A *.sync instruction. False when the current group has to wait.
+bool step_sync(Warp& w, const Op& op) {
+  if ((op.flags & kNoMask) != 0 && w.live != w.initial) {
+    fault(w, op, first_lane(w.exec), FaultCode::launch_failure, "warp-sync",
+          fmt::format("all threads of the warp must execute this instruction; lanes 0x{:08x} have "
+                      "exited",
+                      w.initial & ~w.live));
+  }
+  if ((op.flags & kNoMask) != 0 && w.initial != kAllLanes) {
+    fault(w, op, first_lane(w.exec), FaultCode::launch_failure, "warp-sync",
+          "this instruction needs a full warp of 32 threads");
+  }
+  const u32 skipping = w.active & ~w.exec;
+  u32 exec = w.exec;
+  if (exec == 0) {
+    ++w.pc;
+    return true;
+  }
+  if (w.tainted && (op.flags & kNoMask) == 0) require_initialised(w, op, op.e, 1, "a member mask");
+  for (u32 i = 0; i < w.groups.size(); ++i) {
+    Group& group = w.groups[i];
+    if (i == w.current || group.wait != Wait::warp_sync || group.pc != w.pc ||
+        group.stack != w.stack) {
+      continue;
+    }
+    exec |= group.lanes;
+    w.groups.erase(w.groups.begin() + i);
+    if (w.current > i) --w.current;
+    --i;
+  }
+  const u32 ready = ready_lanes(w, op, exec);
+  const u32 waiting = exec & ~ready;
+  w.active = ready | skipping;
+  if (ready != 0) execute_sync(w, op, ready);
+  if (waiting != 0) {
+    split_off(w, waiting, w.pc);
+    w.groups.back().wait = Wait::warp_sync;
+    w.groups.back().sync_mask = mask_of(w, op, first_lane(waiting));
+  }
+  ++w.pc;
+  if (waiting != 0 && (op.flags & kControl) != 0) {
+    const u32 mask = w.groups.back().sync_mask;
+    release_warp_barrier(w, mask);
+  }
+  find_others(w);
+  if (w.active != 0) return true;
+  drop_current(w);
+  return false;
+}
+
+bool step_branch(Warp& w, const Op& op) {
+  const u32 taken = w.exec, stay = w.active & ~w.exec;
+  if (stay == 0) {
+    w.pc = op.target;
+  } else if (taken == 0) {
+    ++w.pc;
+  } else {
+    w.active = taken;
+    split_off(w, stay, w.pc + 1);
+    w.pc = op.target;
+    find_others(w);
+  }
+  return true;
+}
+
+bool step_table(Warp& w, const Op& op) {
+  if (w.exec == 0) {
+    ++w.pc;
+    return true;
+  }
+  const std::vector<u32>& table = w.worker->program->tables[op.target];
+  const u32a* index = w.reg<u32a>(op.a);
+  if (w.tainted) require_initialised(w, op, op.a, 1, "the index of a branch");
+  const u32 stay = w.active & ~w.exec;
+  u32 rest = w.exec;
+  bool first = true;
+  u32 own_lanes = 0, own_pc = 0;
+  while (rest != 0) {
+    const u32 lane = first_lane(rest);
+    if (index[lane] >= table.size()) {
+      fault(w, op, lane, FaultCode::illegal_instruction, "trap",
+            fmt::format("branch index {} of a table of {}", index[lane], table.size()));
+    }
+    u32 same = 0;
+    for_lanes(rest, [&](u32 l) { same |= static_cast<u32>(index[l] == index[lane]) << l; });
+    if (first) {
+      own_lanes = same;
+      own_pc = table[index[lane]];
+    } else {
+      split_off(w, same, table[index[lane]]);
+    }
+    first = false;
+    rest &= ~same;
+  }
+  if (stay != 0) split_off(w, stay, w.pc + 1);
+  w.active = own_lanes;
+  w.pc = own_pc;
+  find_others(w);
+  return true;
+}
+
+bool step_exit(Warp& w) {
+  w.live &= ~w.exec;
+  w.active &= ~w.exec;
+  ++w.pc;
+  if (w.active != 0) return true;
+  drop_current(w);
+  return false;
+}
+
+bool step_barrier(Warp& w, const Op& op) {
+  if (w.exec == 0) {
+    ++w.pc;
+    return true;
+  }
+  if (w.exec == w.live && w.groups.size() == 1) {
+    if (arrive(w, op)) {
+      ++w.pc;
+      return true;
+    }
+    store_current(w);
+    w.groups[w.current].wait = Wait::barrier;
+    w.current = kNowhere;
+    return false;
+  }
+  const u32 skipping = w.active & ~w.exec;
+  w.active = w.exec;
+  if (skipping != 0) split_off(w, skipping, w.pc + 1);
+  store_current(w);
+  w.groups[w.current].wait = Wait::barrier;
+  w.current = kNowhere;
+  return false;
+}
+
+// True: go on with the current group at w.pc. False: choose a group.
+bool step_control(Warp& w, const Op& op) {
+  if ((op.flags & kSync) != 0) return step_sync(w, op);
+  switch (static_cast<Control>(op.mode)) {
+    case Control::bra:
+      return step_branch(w, op);
+    case Control::brx:
+      return step_table(w, op);
+    case Control::exit:
+      return step_exit(w);
+    case Control::call:
+      if (w.exec == 0) {
+        ++w.pc;
+      } else {
+        enter_call(w, op);
+        find_others(w);
+      }
+      return true;
+    case Control::ret:
+      if (w.exec == 0) {
+        ++w.pc;
+        return true;
+      }
+      if (w.stack == nullptr) return step_exit(w);
+      leave_call(w);
+      find_others(w);
+      return true;
+    case Control::trap:
+      if (w.exec == 0) break;
+      fault(w, op, first_lane(w.exec), FaultCode::launch_failure, "trap", "trap instruction");
+    case Control::unsupported:
+      if (w.exec == 0) break;
+      fault(w, op, first_lane(w.exec), FaultCode::invalid_device_function, "unsupported",
+            fmt::format("instruction not implemented: {}",
+                        w.worker->program->unsupported[op.target]));
+    default:
+      return step_barrier(w, op);
+  }
+  ++w.pc;
+  return true;
+}
+
+template <bool Counting>
+void run_group(Warp& w, u64& quantum, bool forced, bool& spent) {
+  const Op* ops = w.worker->program->ops.data();
+  u64* executed = w.worker->executed.data();
+  u32 others_min = forced ? kNowhere : w.others_min;
+  u32 pc = w.pc, active = w.active;
+  for (;;) {
+    const Op& op = ops[pc];
+    u32 exec = active;
+    if (op.guard != kNoGuard) {
+      const u32 holds = w.predicates[op.guard];
+      exec &= op.guard_negated ? ~holds : holds;
+      if (w.tainted && (w.predicate_shadow[op.guard] & active) != 0) [[unlikely]] {
+        fault(w, op, first_lane(w.predicate_shadow[op.guard] & active), FaultCode::launch_failure,
+              "uninitialised", "uninitialised value decides a branch");
+      }
+    }
+    --quantum;
+    if constexpr (Counting) ++executed[pc];
+    if (op.flags == 0) {
+      if (exec != 0) {
+        w.exec = exec;
+        if (w.tainted) [[unlikely]]
+          propagate_taint(w, op);
+        op.run(w, op);
+      }
+      ++pc;
+    } else {
+      w.pc = pc;
+      w.exec = exec;
+      if (!step_control(w, op)) return;
+      pc = w.pc;
+      active = w.active;
+      others_min = forced ? kNowhere : w.others_min;
+      if (w.spins >= kSpins) {
+        spent = true;
+        others_min = 0;
+      }
+    }
+    if (pc >= others_min || quantum == 0) {
+      w.pc = pc;
+      store_current(w);
+      w.current = kNowhere;
+      return;
+    }
+  }
+}
+
+void merge_groups(Warp& w) {
+  for (u32 i = 0; i < w.groups.size(); ++i) {
+    for (u32 j = i + 1; j < w.groups.size();) {
+      if (w.groups[i].wait == w.groups[j].wait && same_place(w.groups[i], w.groups[j])) {
+        w.groups[i].lanes |= w.groups[j].lanes;
+        w.groups.erase(w.groups.begin() + j);
+      } else {
+        ++j;
+      }
+    }
+  }
+}
+
+// No group can run. Exited lanes may have completed a wait; otherwise all must be at one barrier.
+// True if a group can run now or the warp has arrived at a barrier.
+bool resolve_waits(Warp& w) {
+  bool progress = false;
+  for (Group& group : w.groups) {
+    if (group.wait != Wait::warp_sync) continue;
+    if (ready_lanes(w, op_at(w, group), group.lanes) != 0) {
+      group.wait = Wait::none;
+      progress = true;
+    }
+  }
+  if (progress) return true;
+  for (const Group& group : w.groups) {
+    if (group.wait != Wait::warp_sync) continue;
+    const Op& op = op_at(w, group);
+    const u32 lane = first_lane(group.lanes);
+    const u32 missing = mask_of(w, op, lane) & w.live & ~group.lanes;
+    std::string others;
+    for (const Group& other : w.groups) {
+      if (&other != &group && (other.lanes & missing) != 0) {
+        others += fmt::format("; lanes 0x{:08x} wait at {}", other.lanes & missing,
+                              source_line(*w.worker->program, op_at(w, other)));
+      }
+    }
+    fault(w, op, lane, FaultCode::launch_failure, "warp-sync",
+          fmt::format("lanes 0x{:08x} wait for lanes 0x{:08x} of their member mask, which never "
+                      "execute this instruction{}",
+                      group.lanes, missing, others));
+  }
+  const Op& op = op_at(w, w.groups[0]);
+  if (w.groups.size() > 1) {
+    const Op& other = op_at(w, w.groups[1]);
+    fault(
+        w, op, first_lane(w.groups[0].lanes), FaultCode::launch_failure, "divergent-barrier",
+        fmt::format("threads of one warp wait at different barriers: lanes 0x{:08x} here, lanes "
+                    "0x{:08x} at {}",
+                    w.groups[0].lanes, w.groups[1].lanes, source_line(*w.worker->program, other)));
+  }
+  w.exec = w.groups[0].lanes;
+  w.pc = w.groups[0].pc;
+  if (arrive(w, op)) {
+    ++w.groups[0].pc;
+    w.groups[0].wait = Wait::none;
+  }
+  return true;
+}
+
+}  // namespace
+
+void split_off(Warp& w, u32 lanes, u32 pc) {
+  Group group;
+  group.pc = pc;
+  group.lanes = lanes;
+  group.local_base = w.local_base;
+  group.function = w.function;
+  group.stack = w.stack;
+  w.groups.push_back(std::move(group));
+}
+
+void run_warp(Warp& w) {
+  u64 quantum = kQuantum;
+  u32 forced = kNowhere;
+  if (w.spent && w.groups.size() > 1) {
+    // The group that used up the last share may wait for another one: that one goes first.
+    merge_groups(w);
+    for (u32 i = 1; i <= w.groups.size(); ++i) {
+      const u32 candidate = static_cast<u32>((w.last_group + i) % w.groups.size());
+      if (w.groups[candidate].wait == Wait::none) {
+        forced = candidate;
+        break;
+      }
+    }
+  }
+  w.spins = 0;
+  bool spent = false;
+  const u64 before = quantum;
+  while (quantum != 0 && !spent && w.barrier < 0) {
+    if (w.groups.empty()) {
+      w.done = true;
+      w.block->pending_copies -= static_cast<u32>(w.copies.size());
+      w.copies.clear();
+      break;
+    }
+    u32 best = forced;
+    if (forced == kNowhere) {
+      merge_groups(w);
+      for (u32 i = 0; i < w.groups.size(); ++i) {
+        if (w.groups[i].wait != Wait::none) continue;
+        if (best == kNowhere || w.groups[i].pc < w.groups[best].pc) best = i;
+      }
+      if (best == kNowhere) {
+        resolve_waits(w);
+        continue;
+      }
+    }
+    load_current(w, best);
+    w.last_group = best;
+    if (w.worker->counting) {
+      run_group<true>(w, quantum, forced != kNowhere, spent);
+    } else {
+      run_group<false>(w, quantum, forced != kNowhere, spent);
+    }
+    forced = kNowhere;
+  }
+  w.spent = spent || quantum == 0;
+  w.worker->instructions->fetch_add(before - quantum, std::memory_order_relaxed);
+}
+
+}  // namespace softgpu
