@@ -1,0 +1,21 @@
+#pragma once
+
+#include "cuda/kernels/types.h"
+
+namespace qgrpo::cuda::kernels {
+
+// y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps). x, y (rows, width) bf16; weight (width),
+// rstd (rows) f32, =. float32 inside, y rounded once.
+cudaError_t rmsnorm_forward(cudaStream_t stream, bf16* y, float* rstd, const bf16* x,
+                            const float* weight, std::int64_t rows, std::int64_t width, float eps);
+
+// dx += rstd (w dy - x_hat mean(w dy x_hat)), x_hat = x rstd; dx bf16, rounded once after the sum.
+cudaError_t rmsnorm_backward(cudaStream_t stream, bf16* dx, const bf16* dy, const bf16* x,
+                             const float* weight, const float* rstd, std::int64_t rows,
+                             std::int64_t width);
+
+// dweight += sum over the rows, in their order, of dy x_hat; (width) f32.
+cudaError_t rmsnorm_dweight(cudaStream_t stream, float* dweight, const bf16* dy, const bf16* x,
+                            const float* rstd, std::int64_t rows, std::int64_t width);
+
+}  // namespace qgrpo::cuda::kernels

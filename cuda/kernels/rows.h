@@ -1,0 +1,24 @@
+#pragma once
+
+#include "cuda/kernels/types.h"
+
+namespace qgrpo::cuda::kernels {
+
+// out[i] = x[rows[i]], i < count; rows of `width` bf16. Also the embedding: x = the table.
+cudaError_t gather_rows(cudaStream_t stream, bf16* out, const bf16* x, const std::int32_t* rows,
+                        std::int64_t count, std::int64_t width);
+
+// For each j < distinct: x[row[j]] += values[index[i]] for i = first[j] .. first[j + 1] - 1, in
+// that order, in float32, rounded once. The rows are distinct.
+cudaError_t scatter_add_rows(cudaStream_t stream, bf16* x, const bf16* values,
+                             const std::int32_t* row, const std::int32_t* first,
+                             const std::int32_t* index, std::int64_t distinct, std::int64_t width);
+
+// Turns the pairs (i, i + D/2) of each head of x (tokens, heads * D) in place:
+//   x_i' = x_i c - x_{i+D/2} s,  x_{i+D/2}' = x_{i+D/2} c + x_i s,
+// (c, s) = table[positions[t]][i], s times `sign` (1 forward, -1 backward). table (P, D/2). D is a
+// multiple of 4.
+cudaError_t rope(cudaStream_t stream, bf16* x, const float2* table, const std::int32_t* positions,
+                 std::int64_t tokens, std::int64_t heads, std::int64_t dim, float sign);
+
+}  // namespace qgrpo::cuda::kernels
