@@ -146,13 +146,12 @@ int run_demo(const TrainOptions& options, Backend& backend) {
                            held_out[shown].question, held_out[shown].answer,
                            indented(sampled_before.completions[shown]),
                            indented(sampled_after.completions[shown])));
-  console.line(
-      fmt::format("\nFinished in {}. Part of the gain is that the format is repaired and the "
-                  "answers are sharpened:\n"
-                  "greedy accuracy moves less than sampled accuracy.\n"
-                  "Model: {}/model   adapter: {}/adapter   metrics: {}/grpo/metrics.jsonl\n"
-                  "Next: qgrpo chat (talks to this model), qgrpo bench, or the real run above.",
-                  format_duration(seconds()), root, root, root));
+  console.line(fmt::format(
+      "\nFinished in {}. What GRPO does here is to repair the format and to sharpen the\n"
+      "answers: the most likely answer was mostly right before, so greedy accuracy hardly moves.\n"
+      "Model: {}/model   adapter: {}/adapter   metrics: {}/grpo/metrics.jsonl\n"
+      "Next: qgrpo chat (talks to this model), qgrpo bench, or the real run above.",
+      format_duration(seconds()), root, root, root));
   return 0;
 }
 
