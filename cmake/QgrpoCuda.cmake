@@ -46,7 +46,14 @@ if(QGRPO_HAS_CUDA)
       list(APPEND CMAKE_CUDA_ARCHITECTURES 120-real)
     endif()
   endif()
-  find_package(CUDAToolkit 12.4 REQUIRED)
+  # The shared runtime beside this nvcc. (CMake 3.25's FindCUDAToolkit stops on a toolkit without nvToolsExt.)
+  find_path(QGRPO_CUDA_INCLUDE cuda_runtime_api.h HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES}
+            NO_DEFAULT_PATH REQUIRED)
+  find_library(QGRPO_CUDART cudart HINTS ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES}
+               ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} NO_DEFAULT_PATH REQUIRED)
+  add_library(qgrpo_cudart SHARED IMPORTED)
+  set_target_properties(qgrpo_cudart PROPERTIES IMPORTED_LOCATION ${QGRPO_CUDART}
+                        INTERFACE_INCLUDE_DIRECTORIES ${QGRPO_CUDA_INCLUDE})
   add_library(qgrpo_cuda_options INTERFACE)
   # -Wpedantic is not for the line markers that nvcc gives the host compiler.
   target_compile_options(qgrpo_cuda_options INTERFACE

@@ -2,4 +2,4 @@
 # (cuda/gemm.cpp).
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cuda/kernels/*.cu)
 target_sources(qgrpo_cuda PRIVATE ${kernel_sources})
-target_link_libraries(qgrpo_cuda PUBLIC CUDA::cudart PRIVATE qgrpo_cuda_options ${CMAKE_DL_LIBS})
+target_link_libraries(qgrpo_cuda PUBLIC qgrpo_cudart PRIVATE qgrpo_cuda_options ${CMAKE_DL_LIBS})
