@@ -18,7 +18,9 @@ if(NOT QGRPO_CUDA STREQUAL "OFF")
     endif()
   endif()
   # The PTX that every device understands, and the code of the devices that the kernels are written for.
-  set(CMAKE_CUDA_ARCHITECTURES 80-virtual 80-real 89-real)
+  # QGRPO_CUDA_ARCHITECTURES=80-virtual: PTX alone, all that the software GPU needs, in a third of the time.
+  set(QGRPO_CUDA_ARCHITECTURES 80-virtual 80-real 89-real CACHE STRING "What nvcc compiles for")
+  set(CMAKE_CUDA_ARCHITECTURES ${QGRPO_CUDA_ARCHITECTURES})
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   if(CMAKE_CUDA_COMPILER OR DEFINED ENV{CUDACXX})
     enable_language(CUDA)

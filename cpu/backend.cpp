@@ -88,17 +88,17 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   void unpack(std::span<float> out, const Weight& weight) override {
     cpu_weight(weight).unpack(out, pool_);
   }
-  std::size_t workspace_bytes(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn,
-                              std::int64_t vocab) const override {
+  std::size_t workspace_bytes(const WorkspaceShape& shape) const override {
     // Attention: delta of every (token, head), heads of 8 or more; a tile a thread; rope's table.
     const std::int64_t tile =
         (5 * kKeyBlock + 2 * kKeyBlock + kTileRows) * kWorkspaceDim + 2 * kKeyBlock * kKeyBlock;
-    const std::int64_t own = tokens * hidden / 8 + tile * pool_.threads() + tokens * kWorkspaceDim;
-    static_cast<void>(ffn);  // no operator keeps a row of that width
+    const std::int64_t own =
+        shape.tokens * shape.hidden / 8 + tile * pool_.threads() + shape.tokens * kWorkspaceDim;
     return static_cast<std::size_t>(own) * sizeof(float) +
-           linear_workspace_bytes(tokens, kWorkspaceRank, pool_.threads()) +
-           head_workspace_bytes(hidden, vocab);
+           linear_workspace_bytes(shape.tokens, kWorkspaceRank, pool_.threads()) +
+           head_workspace_bytes(shape.hidden, shape.vocab);
   }
+  void convert(TensorView y, ConstTensorView x) override { cpu::copy(context_, y, x); }
   void upload(TensorView to, const void* from_host) override {
     if (to.bytes() > 0) std::memcpy(to.data, from_host, to.bytes());
   }
@@ -134,8 +134,9 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     cpu::rope(context_, dx, head_dim, theta, positions, -1.0f);
   }
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
-                      std::span<const AdapterRun> runs, bool accumulate) override {
-    cpu::linear_forward(gemm_, y, x, linear, runs, accumulate);
+                      std::span<const AdapterRun> runs, ConstTensorView residual) override {
+    if (residual && residual.data != y.data) cpu::copy(context_, y, residual);
+    cpu::linear_forward(gemm_, y, x, linear, runs, /*accumulate=*/static_cast<bool>(residual));
   }
   void linear_backward(TensorView dx, bool accumulate, const LinearGradients& gradients,
                        ConstTensorView dy, ConstTensorView x, const Linear& linear,
@@ -174,6 +175,13 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   // RolloutOps
   void kv_write(const KvCacheLayer& cache, ConstTensorView k, ConstTensorView v,
                 std::span<const std::int32_t> slots) override {
+    cpu::kv_write(context_, cache, k, v, slots);
+  }
+  void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
+                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     std::span<const std::int32_t> slots) override {
+    cpu::rope(context_, q, head_dim, theta, positions, 1.0f);
+    cpu::rope(context_, k, head_dim, theta, positions, 1.0f);
     cpu::kv_write(context_, cache, k, v, slots);
   }
   void paged_attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,

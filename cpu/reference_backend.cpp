@@ -97,10 +97,10 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   void unpack(std::span<float> out, const Weight& weight) override {
     std::copy(plain(weight).values.begin(), plain(weight).values.end(), out.begin());
   }
-  std::size_t workspace_bytes(std::int64_t, std::int64_t, std::int64_t,
-                              std::int64_t) const override {
+  std::size_t workspace_bytes(const WorkspaceShape&) const override {
     return 0;  // vectors that live for one row
   }
+  void convert(TensorView y, ConstTensorView x) override { copy(y, x); }
   void upload(TensorView to, const void* from_host) override {
     if (to.bytes() > 0) std::memcpy(to.data, from_host, to.bytes());
   }
@@ -144,10 +144,12 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     reference::rope(x.f32(), heads, dim, theta, positions, sign);
   }
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
-                      std::span<const AdapterRun> runs, bool accumulate) override {
+                      std::span<const AdapterRun> runs, ConstTensorView residual) override {
     const PlainWeight& w = plain(*linear.weight);
+    if (residual && residual.data != y.data) copy(y, residual);
     reference::linear_forward<float>(y.f32(), x.f32(), w.values.data(), linear.bias.f32(),
-                                     loras(linear, nullptr), runs, w.rows(), w.cols(), accumulate);
+                                     loras(linear, nullptr), runs, w.rows(), w.cols(),
+                                     /*accumulate=*/static_cast<bool>(residual));
   }
   void linear_backward(TensorView dx, bool accumulate, const LinearGradients& gradients,
                        ConstTensorView dy, ConstTensorView x, const Linear& linear,
@@ -209,6 +211,13 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
                        std::span<const PagedSequence> sequences) override {
     reference::paged_attention<float>(o.f32(), q.f32(), cache.k.f32(), cache.v.f32(), block_size,
                                       shape, sequences);
+  }
+  void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
+                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     std::span<const std::int32_t> slots) override {
+    rope_forward(q, head_dim, theta, positions);
+    rope_forward(k, head_dim, theta, positions);
+    kv_write(cache, k, v, slots);
   }
   void copy_blocks(const KvCacheLayer& cache,
                    std::span<const std::pair<std::int32_t, std::int32_t>> pairs) override {

@@ -89,10 +89,14 @@ class CudaBackend final : public Backend, UnsupportedOps {
   void unpack(std::span<float> out, const Weight& weight) override {
     cuda_weight(weight).unpack(device_, out);
   }
-  std::size_t workspace_bytes(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn,
-                              std::int64_t vocab) const override {
-    return linear_workspace_bytes(tokens, ffn, hidden, kWorkspaceRank) +
-           Head::workspace_bytes(tokens, hidden, vocab);
+  std::size_t workspace_bytes(const WorkspaceShape& shape) const override {
+    return linear_workspace_bytes(shape.tokens, shape.ffn, shape.hidden, kWorkspaceRank) +
+           Head::workspace_bytes(shape.tokens, shape.hidden, shape.vocab);
+  }
+  void convert(TensorView y, ConstTensorView x) override {
+    const std::int64_t n = y.elements();
+    QGRPO_CUDA(kernels::to_bf16(stream(), halves("convert", "y", y, n),
+                                floats("convert", "x", x, n), 1.0f, n));
   }
   void upload(TensorView to, const void* from_host) override {
     if (to.bytes() == 0) return;
@@ -157,8 +161,9 @@ class CudaBackend final : public Backend, UnsupportedOps {
   }
 
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
-                      std::span<const AdapterRun> runs, bool accumulate) override {
-    cuda::linear_forward(device_, gemm_, y, x, linear, runs, accumulate);
+                      std::span<const AdapterRun> runs, ConstTensorView residual) override {
+    if (residual && residual.data != y.data) copy(y, residual);
+    cuda::linear_forward(device_, gemm_, y, x, linear, runs, static_cast<bool>(residual));
   }
 
   void swiglu_forward(TensorView y, ConstTensorView gate, ConstTensorView up) override {

@@ -31,6 +31,11 @@ class UnsupportedOps : public LayerOps, public RolloutOps, public TrainOps {
                 std::span<const std::int32_t>) override {
     unsupported("kv_write");
   }
+  void rope_kv_write(const KvCacheLayer&, TensorView, TensorView, ConstTensorView, std::int32_t,
+                     double, std::span<const std::int32_t>,
+                     std::span<const std::int32_t>) override {
+    unsupported("rope_kv_write");
+  }
   void paged_attention(TensorView, ConstTensorView, const KvCacheLayer&, std::int32_t,
                        const AttentionShape&, std::span<const PagedSequence>) override {
     unsupported("paged_attention");

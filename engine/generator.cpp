@@ -66,12 +66,13 @@ std::vector<TokenEvent> Generator::step() {
   layer_ops.embedding_forward(x, model_->embedding(), step.tokens);
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
     const KvCacheLayer& cache = buffers_.cache[static_cast<std::size_t>(l)];
-    const auto attention = [&](TensorView o, TensorView, ConstTensorView q, ConstTensorView k,
-                               ConstTensorView v) {
-      ops.kv_write(cache, k, v, step.slots);
+    const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k, TensorView v) {
+      ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta,
+                        step.positions, step.slots);
       ops.paged_attention(o, q, cache, block_size_, c.attention(), step.sequences);
     };
-    model::block_forward(*model_, l, scratch, x, step.adapter_runs, step.positions, attention);
+    model::block_forward(*model_, l, scratch, x, step.adapter_runs, attention,
+                         model::BlockExtent::rollout);
   }
 
   std::vector<SampledToken> sampled(step.requests.size());

@@ -13,8 +13,8 @@ namespace qgrpo::model {
 struct BlockActivations {
   TensorView norm1;  // (T, H)  RMSNorm of the block's input
   TensorView rstd1;  // (T) f32
-  TensorView q;      // (T, NH * D)  after RoPE
-  TensorView k;      // (T, NKV * D) after RoPE
+  TensorView q;      // (T, NH * D)  with RoPE applied in place by the attention function
+  TensorView k;      // (T, NKV * D) likewise
   TensorView v;      // (T, NKV * D)
   TensorView o;      // (T, NH * D)  attention's output
   TensorView lse;    // (T, NH) f32
@@ -32,19 +32,22 @@ struct BlockActivations {
   BlockActivations rows(std::int64_t tokens) const;
 };
 
-// o =, lse = from q, k, v: over the packed batch in training, over the paged cache in the rollout.
-using AttentionFunction = std::function<void(TensorView o, TensorView lse, ConstTensorView q,
-                                             ConstTensorView k, ConstTensorView v)>;
+// Applies RoPE to q and k in place, then o =, lse = from q, k, v: over the packed batch in
+// training, over the paged cache in the rollout (which leaves lse alone).
+using AttentionFunction =
+    std::function<void(TensorView o, TensorView lse, TensorView q, TensorView k, TensorView v)>;
 
-// How far a block is computed: the backward pass needs everything but its output.
-enum class BlockExtent { whole, up_to_activation };
+// What of a block is computed: `whole` leaves all activations, `up_to_activation` all that the
+// backward pass needs but not the block's output, `rollout` the output alone (gate and up are
+// scratch).
+enum class BlockExtent { whole, up_to_activation, rollout };
 
 // Pre-norm block of Qwen2 in place on the residual stream x (T, H):
 //   x_mid = x + W_o attention(rope(W_q n1 + b_q), rope(W_k n1 + b_k), W_v n1 + b_v),  n1 =
 //   rmsnorm(x) x = x_mid + W_down (silu(W_gate n2) * W_up n2),  n2 = rmsnorm(x_mid)
 void block_forward(const Model& model, std::int64_t layer, const BlockActivations& a, TensorView x,
-                   std::span<const AdapterRun> runs, std::span<const std::int32_t> positions,
-                   const AttentionFunction& attention, BlockExtent extent = BlockExtent::whole);
+                   std::span<const AdapterRun> runs, const AttentionFunction& attention,
+                   BlockExtent extent = BlockExtent::whole);
 
 // Where a block's parameter gradients go; null views are frozen.
 struct BlockGradients {

@@ -39,33 +39,27 @@ std::vector<std::int32_t> token_positions(std::span<const Segment> segments) {
 }
 
 void block_forward(const Model& model, std::int64_t layer, const BlockActivations& a, TensorView x,
-                   std::span<const AdapterRun> runs, std::span<const std::int32_t> positions,
-                   const AttentionFunction& attention, BlockExtent extent) {
+                   std::span<const AdapterRun> runs, const AttentionFunction& attention,
+                   BlockExtent extent) {
   const Config& c = model.config();
   const Model::Layer& w = model.layer(layer);
   LayerOps& ops = model.backend().layer();
-  const auto linear = [&](TensorView y, ConstTensorView in, Projection p, bool accumulate = false) {
-    ops.linear_forward(y, in, model.linear(layer, p), runs, accumulate);
-  };
-  const auto head_dim = static_cast<std::int32_t>(c.head_dim);
+  const auto linear = [&](Projection p) { return model.linear(layer, p); };
 
   ops.rmsnorm_forward(a.norm1, a.rstd1, x, w.input_norm, c.rms_norm_eps);
-  linear(a.q, a.norm1, Projection::q);
-  linear(a.k, a.norm1, Projection::k);
-  linear(a.v, a.norm1, Projection::v);
-  ops.rope_forward(a.q, head_dim, c.rope_theta, positions);
-  ops.rope_forward(a.k, head_dim, c.rope_theta, positions);
+  const std::array<TensorView, 3> qkv = {a.q, a.k, a.v};
+  const std::array<Linear, 3> qkv_linears = {linear(Projection::q), linear(Projection::k),
+                                             linear(Projection::v)};
+  ops.linear_forward_group(qkv, a.norm1, qkv_linears, runs);
   attention(a.o, a.lse, a.q, a.k, a.v);
-  ops.copy(a.x_mid, x);
-  linear(a.x_mid, a.o, Projection::o, /*accumulate=*/true);
+  ops.linear_forward(a.x_mid, a.o, linear(Projection::o), runs, /*residual=*/x);
 
   ops.rmsnorm_forward(a.norm2, a.rstd2, a.x_mid, w.post_attention_norm, c.rms_norm_eps);
-  linear(a.gate, a.norm2, Projection::gate);
-  linear(a.up, a.norm2, Projection::up);
-  ops.swiglu_forward(a.act, a.gate, a.up);
+  ops.swiglu_linear_forward(a.act, a.gate, a.up, a.norm2, linear(Projection::gate),
+                            linear(Projection::up), runs,
+                            /*keep=*/extent != BlockExtent::rollout);
   if (extent == BlockExtent::up_to_activation) return;
-  ops.copy(x, a.x_mid);
-  linear(x, a.act, Projection::down, /*accumulate=*/true);
+  ops.linear_forward(x, a.act, linear(Projection::down), runs, /*residual=*/a.x_mid);
 }
 
 }  // namespace qgrpo::model

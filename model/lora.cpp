@@ -137,6 +137,10 @@ LoraAdapter LoraAdapter::allocate(Backend& backend, const Config& config, const 
         Factors& f = adapter.factors_[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)];
         f.a = arena.take(DType::f32, {r, projection_inputs(config, p)});
         f.b = arena.take(DType::f32, {projection_outputs(config, p), r});
+        if (backend.activation_dtype() == DType::bf16) {
+          f.a_shadow = arena.take(DType::bf16, f.a.shape);
+          f.b_shadow = arena.take(DType::bf16, f.b.shape);
+        }
         f.scale = lora.scale(r);
         f.name = module_name(l, p);
       }
@@ -175,7 +179,18 @@ LoraAdapter LoraAdapter::create(Backend& backend, const Config& config, const Lo
       backend.synchronize();
     }
   }
+  adapter.refresh_shadows(backend);
   return adapter;
+}
+
+void LoraAdapter::refresh_shadows(Backend& backend) {
+  for (const Layer& layer : factors_) {
+    for (const Factors& f : layer) {
+      if (!f.a_shadow) continue;
+      backend.convert(f.a_shadow, f.a);
+      backend.convert(f.b_shadow, f.b);
+    }
+  }
 }
 
 LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std::string& folder) {
@@ -256,6 +271,7 @@ LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std:
       }
     }
   }
+  adapter.refresh_shadows(backend);
   return adapter;
 }
 

@@ -33,8 +33,10 @@ std::vector<Projection> parse_target_modules(const std::vector<std::string>& nam
 class LoraAdapter {
  public:
   struct Factors {
-    TensorView a;  // (R, K) f32
-    TensorView b;  // (N, R) f32
+    TensorView a;         // (R, K) f32
+    TensorView b;         // (N, R) f32
+    TensorView a_shadow;  // bf16(a), bf16(b), where the backend's activations are bf16; else null
+    TensorView b_shadow;
     float scale = 0.0f;
     std::string name;  // "model.layers.0.self_attn.q_proj"
   };
@@ -56,6 +58,8 @@ class LoraAdapter {
   }
   std::int64_t layers() const { return static_cast<std::int64_t>(factors_.size()); }
   std::size_t bytes() const { return buffer_ ? buffer_->bytes() : 0; }
+  // Makes the shadows anew: after every change of the factors.
+  void refresh_shadows(Backend& backend);
   std::int64_t parameters() const;
   // A 64-bit hash of all values (to see that a checkpoint's reference is this one).
   std::uint64_t fingerprint(Backend& backend) const;

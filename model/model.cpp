@@ -298,7 +298,7 @@ void Model::set_adapters(std::vector<const LoraAdapter*> adapters) {
     for (std::size_t p = 0; p < kProjections; ++p) {
       for (const LoraAdapter* adapter : adapters_) {
         const auto& f = adapter->at(static_cast<std::int64_t>(l), static_cast<Projection>(p));
-        factors_[l][p].push_back({f.a, f.b, f.scale});
+        factors_[l][p].push_back({f.a, f.b, f.scale, f.a_shadow, f.b_shadow});
       }
     }
   }
@@ -326,7 +326,7 @@ WeightFormats checkpoint_formats(const std::string& folder, Quantize quantize) {
   return formats;
 }
 
-std::size_t model_weight_bytes(const Backend& backend, const Config& c, WeightFormat linears,
+std::size_t model_weight_bytes(const BackendSizes& backend, const Config& c, WeightFormat linears,
                                WeightFormat embedding) {
   std::size_t block = 0;
   std::int64_t small = 2 * c.hidden_size;

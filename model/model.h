@@ -90,7 +90,7 @@ struct WeightFormats {
 WeightFormats checkpoint_formats(const std::string& folder, Quantize quantize);
 
 // Bytes of the base weights on a backend, without loading them.
-std::size_t model_weight_bytes(const Backend& backend, const Config& config, WeightFormat linears,
-                               WeightFormat embedding);
+std::size_t model_weight_bytes(const BackendSizes& backend, const Config& config,
+                               WeightFormat linears, WeightFormat embedding);
 
 }  // namespace qgrpo::model

@@ -40,10 +40,13 @@ const BlockActivations& TrainingPass::activations(std::int64_t layer) const {
 }
 
 AttentionFunction TrainingPass::packed_attention() const {
-  return [this](TensorView o, TensorView lse, ConstTensorView q, ConstTensorView k,
-                ConstTensorView v) {
-    model_->backend().layer().attention_forward(o, lse, q, k, v, model_->config().attention(),
-                                                batch_.segments);
+  return [this](TensorView o, TensorView lse, TensorView q, TensorView k, TensorView v) {
+    const Config& c = model_->config();
+    LayerOps& ops = model_->backend().layer();
+    const auto head_dim = static_cast<std::int32_t>(c.head_dim);
+    ops.rope_forward(q, head_dim, c.rope_theta, positions_);
+    ops.rope_forward(k, head_dim, c.rope_theta, positions_);
+    ops.attention_forward(o, lse, q, k, v, c.attention(), batch_.segments);
   };
 }
 
@@ -60,7 +63,7 @@ void TrainingPass::forward(const Batch& batch, bool gradient) {
   for (std::int64_t l = 0; l < model_->config().num_layers; ++l) {
     if (gradient) ops.copy(buffers_.inputs[static_cast<std::size_t>(l)].rows(0, tokens_), x);
     const BlockActivations& a = gradient ? activations(l) : buffers_.shared;
-    block_forward(*model_, l, a.rows(tokens_), x, runs_, positions_, packed_attention());
+    block_forward(*model_, l, a.rows(tokens_), x, runs_, packed_attention());
   }
 }
 
@@ -97,8 +100,7 @@ void TrainingPass::backward(const ModelGradients& gradients) {
     const TensorView x = buffers_.inputs[static_cast<std::size_t>(l)].rows(0, tokens_);
     // The last block's activations still lie where forward() put them.
     if (l < layers - std::max<std::int64_t>(capacity_.kept_layers, 1)) {
-      block_forward(*model_, l, a, x, runs_, positions_, packed_attention(),
-                    BlockExtent::up_to_activation);
+      block_forward(*model_, l, a, x, runs_, packed_attention(), BlockExtent::up_to_activation);
     }
     block_backward(*model_, l, a, x, dx, scratch, gradients.blocks[static_cast<std::size_t>(l)],
                    runs_, positions_, batch_.segments);

@@ -38,6 +38,23 @@ GeneratorCapacity generator_capacity(const TrainOptions& o) {
   return g;
 }
 
+WorkspaceShape workspace_shape(const model::Config& config, const TrainOptions& o,
+                               const model::PassCapacity& pass, const GeneratorCapacity& rollout) {
+  WorkspaceShape shape;
+  shape.tokens = std::max<std::int64_t>(pass.tokens, rollout.max_tokens);
+  shape.head_rows = pass.head_rows;
+  shape.hidden = config.hidden_size;
+  shape.ffn = config.intermediate_size;
+  shape.vocab = config.vocab_size;
+  shape.attention = config.attention();
+  shape.lora_rank = o.lora_r;
+  shape.decode_rows = rollout.max_sequences;
+  shape.max_context = o.max_prompt_length + o.max_completion_length;
+  shape.block_size = rollout.block_size;
+  shape.training = true;
+  return shape;
+}
+
 }  // namespace
 
 std::size_t available_host_memory() {
@@ -95,8 +112,7 @@ MemoryPlan make_plan(const TrainOptions& o, const model::Config& config,
 
   const auto total_with = [&](const model::PassCapacity& pass) {
     return fixed + std::max(plan.sampling_bytes, training_bytes(config, dtype, pass)) +
-           backend.workspace_bytes(std::max<std::int64_t>(pass.tokens, plan.generator.max_tokens),
-                                   config.hidden_size, config.intermediate_size, config.vocab_size);
+           backend.workspace_bytes(workspace_shape(config, o, pass, plan.generator));
   };
 
   // Micro-batches to choose from, the largest first: several whole groups, one, or a part of one.
@@ -158,8 +174,7 @@ MemoryPlan make_plan(const TrainOptions& o, const model::Config& config,
   plan.training_bytes = training_bytes(config, dtype, plan.pass);
 
   const std::size_t workspace =
-      backend.workspace_bytes(std::max<std::int64_t>(plan.pass.tokens, plan.generator.max_tokens),
-                              config.hidden_size, config.intermediate_size, config.vocab_size);
+      backend.workspace_bytes(workspace_shape(config, o, plan.pass, plan.generator));
   plan.regions = {
       {"base weights", weights,
        linears == WeightFormat::nf4 ? "NF4 linears, embedding and head as stored" : "as stored"},

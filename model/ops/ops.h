@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "model/ops/batch.h"
+#include "model/ops/decode.h"
+#include "model/ops/memory.h"
 #include "model/ops/nf4.h"
 #include "model/ops/objective.h"
 #include "model/ops/tensor.h"
@@ -27,10 +29,6 @@
 // in their rounding. Sums over tokens run in the order of the tokens.
 
 namespace qgrpo {
-
-// f32: the backend's most precise matrix operands (float32 on the CPU, rounded to bf16 on a GPU,
-// whose master copies are kept elsewhere).
-enum class WeightFormat : std::uint8_t { f32, bf16, nf4 };
 
 // A matrix (N, K) as its backend keeps it: opaque, repacked at will, owned by whoever holds it.
 class Weight {
@@ -64,12 +62,16 @@ class Buffer {
 
 // ---------------------------------------------------------------- linear
 
-// One adapter of a linear: adds scale * B (A x). A: (R, K) f32, B: (N, R) f32, the masters; a GPU
-// backend rounds each to bf16 where it uses it. Rank 0 (null views) adds nothing.
+// One adapter of a linear: adds scale * B (A x). A: (R, K) f32, B: (N, R) f32, the masters. A
+// backend whose activations are bf16 computes with the shadows, bf16(a) and bf16(b), which whoever
+// changes the masters makes anew with Backend::convert; null shadows: it rounds the masters where
+// it uses them. Rank 0 (null views) adds nothing.
 struct LoraFactors {
   ConstTensorView a;
   ConstTensorView b;
   float scale = 0.0f;
+  ConstTensorView a_shadow = {};  // (R, K) bf16 or null
+  ConstTensorView b_shadow = {};  // (N, R) bf16 or null
 };
 
 // y = W x + bias + scale_s B_s (A_s x), s = the adapter of the row's segment.
@@ -93,23 +95,10 @@ struct LinearGradients {
 
 // ---------------------------------------------------------------- attention
 
-struct AttentionShape {
-  std::int32_t heads = 0;     // NH query heads
-  std::int32_t kv_heads = 0;  // NKV; NH is a multiple of it
-  std::int32_t head_dim = 0;  // D
-  // The softmax scale is 1 / sqrt(D).
-};
-
 // The online softmax goes through the keys in blocks of this many, counted from the prompt's start
 // and anew from its end, in the rollout and in training alike: that is what makes the two bit-equal
 // on the CPU.
 inline constexpr int kAttentionKeyBlock = 64;
-
-// One layer's paged cache. k, v: (blocks, block_size, NKV * D).
-struct KvCacheLayer {
-  TensorView k;
-  TensorView v;
-};
 
 // ---------------------------------------------------------------- head
 
@@ -134,39 +123,6 @@ struct ObjectiveEntry {
 struct HeadResult {
   float logprob = 0.0f;  // log softmax(logits / temperature)[target]
   float entropy = 0.0f;  // of softmax(logits / temperature), nats
-};
-
-// ---------------------------------------------------------------- sampling
-
-struct SamplingParams {
-  float temperature = 1.0f;         // 0 = greedy (the lowest id among equal logits)
-  float top_p = 1.0f;               // 1 = off
-  std::int32_t top_k = 0;           // 0 = off
-  float min_p = 0.0f;               // 0 = off
-  float repetition_penalty = 1.0f;  // 1 = off
-};
-
-// One token to draw. The order is that of transformers: repetition penalty, temperature, top-k,
-// top-p, min-p. The draw depends on (seed, step, prompt, sample, position) and the row's logits
-// alone.
-struct SampleRequest {
-  std::int32_t row = 0;  // hidden row
-  SamplingParams params;
-  std::uint64_t seed = 0;
-  std::uint32_t step = 0;
-  std::uint32_t prompt = 0;
-  std::uint32_t sample = 0;
-  std::uint32_t position = 0;
-  std::span<const std::int32_t> seen;  // ids that the repetition penalty lowers; may repeat
-};
-
-struct SampledToken {
-  std::int32_t token = 0;
-  float logprob = 0.0f;  // log softmax(logits)[token]: temperature 1, what `generate` reports
-  float policy_logprob = 0.0f;  // log softmax(logits / temperature)[token] (temperature 0: as 1):
-                                // what the objective uses
-  float sampled_logprob =
-      0.0f;  // under the distribution really sampled, after penalties and truncation
 };
 
 // ---------------------------------------------------------------- optimizer
@@ -208,10 +164,28 @@ class LayerOps {
   virtual void rope_backward(TensorView dx, std::int32_t head_dim, double theta,
                              std::span<const std::int32_t> positions) = 0;
 
-  // y = linear(x), (T, N) from (T, K); or y += linear(x) when `accumulate` (the residual stream).
-  // Runs cover rows 0..T.
+  // y = linear(x), (T, N) from (T, K); or y = residual + linear(x), residual (T, N) or null, may be
+  // y. Runs cover rows 0..T.
   virtual void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
-                              std::span<const AdapterRun> runs, bool accumulate = false) = 0;
+                              std::span<const AdapterRun> runs, ConstTensorView residual = {}) = 0;
+  // y[i] = linears[i](x): products of one input (q, k and v), which a GPU computes in one launch
+  // where the rows are few. The values are those of linear_forward.
+  virtual void linear_forward_group(std::span<const TensorView> y, ConstTensorView x,
+                                    std::span<const Linear> linears,
+                                    std::span<const AdapterRun> runs) {
+    for (std::size_t i = 0; i < y.size(); ++i) linear_forward(y[i], x, linears[i], runs);
+  }
+  // act = silu(gate(x)) * up(x), (T, F): the values of linear_forward and swiglu_forward. `gate`
+  // and `up` are scratch, and hold their products afterwards only when `keep`. act may alias gate
+  // unless `keep`.
+  virtual void swiglu_linear_forward(TensorView act, TensorView gate, TensorView up,
+                                     ConstTensorView x, const Linear& gate_linear,
+                                     const Linear& up_linear, std::span<const AdapterRun> runs,
+                                     [[maybe_unused]] bool keep) {
+    linear_forward(gate, x, gate_linear, runs);
+    linear_forward(up, x, up_linear, runs);
+    swiglu_forward(act, gate, up);
+  }
   // dx = (or +=) W^T dy + scale A^T (B^T dy);  da += (scale B^T dy) x^T;  db += dy (scale A x)^T;
   // dweight += dy x^T;  dbias += sum_t dy.  dx may be null (not needed).
   virtual void linear_backward(TensorView dx, bool accumulate, const LinearGradients& gradients,
@@ -259,6 +233,12 @@ class RolloutOps {
   // cache.k[slot[t]] = k[t], cache.v[slot[t]] = v[t]. k, v: (T, NKV * D).
   virtual void kv_write(const KvCacheLayer& cache, ConstTensorView k, ConstTensorView v,
                         std::span<const std::int32_t> slots) = 0;
+  // rope_forward of q and k in place, then kv_write of k and v: the same values, in one pass on a
+  // GPU. q: (T, NH * D).
+  virtual void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k,
+                             ConstTensorView v, std::int32_t head_dim, double theta,
+                             std::span<const std::int32_t> positions,
+                             std::span<const std::int32_t> slots) = 0;
   // o = attention of each sequence's rows over its context in the cache, causal. Bit-equal on the
   // CPU to attention_forward of the same tokens as prompt segment and child.
   virtual void paged_attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,
@@ -304,16 +284,30 @@ class TrainOps {
                           TensorView absmax_v, ConstTensorView grad, const AdamWParams& params) = 0;
 };
 
-class Backend {
+class Backend : public BackendSizes {
  public:
-  virtual ~Backend() = default;
   virtual std::string name() const = 0;         // "cpu"
   virtual std::string description() const = 0;  // "cpu: AVX-512, 2 threads"
-  virtual DType activation_dtype() const = 0;
 
   virtual LayerOps& layer() = 0;
   virtual RolloutOps& rollout() = 0;
   virtual TrainOps& train() = 0;
+  // Decoding without the host in between, where the backend has it: then every decode row goes
+  // through it, and the other operators see prompts and training batches alone.
+  virtual DecodeOps* decode() { return nullptr; }
+
+  // Takes the planned memory for weights (bytes, the sum of weight_bytes) and for scratch now;
+  // afterwards prepare() and the operators allocate nothing of their own within it. For a backend
+  // with memory of its own; else does nothing. Call before the first prepare().
+  virtual void reserve([[maybe_unused]] std::size_t weights,
+                       [[maybe_unused]] const WorkspaceShape& shape) {}
+
+  // Room on the host for `slots` tensors of up to `bytes` each that leave the device for a while;
+  // null for a backend that computes in the host's memory.
+  virtual std::unique_ptr<HostStore> make_host_store([[maybe_unused]] std::int64_t slots,
+                                                     [[maybe_unused]] std::size_t bytes) {
+    return nullptr;
+  }
 
   // Memory of `bytes`, zeroed. Throws Error when there is not enough.
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
@@ -327,20 +321,15 @@ class Backend {
   // nf4_quantize.
   virtual std::unique_ptr<Weight> prepare(ConstTensorView host, WeightFormat format) = 0;
   virtual std::unique_ptr<Weight> prepare(const Nf4Tensor& host) = 0;
-  // Bytes that prepare will take, without doing it (for the memory plan).
-  virtual std::size_t weight_bytes(std::int64_t rows, std::int64_t cols,
-                                   WeightFormat format) const = 0;
   // Replaces the values of an f32 weight from a master copy in this backend's memory
   // (full-parameter training).
   virtual void update(Weight& weight, ConstTensorView master) = 0;
   // out = the dequantized matrix, f32 (N, K), on the host.
   virtual void unpack(std::span<float> out, const Weight& weight) = 0;
 
-  // Scratch bytes that the operators may use for batches of up to `tokens` rows of a model with
-  // these sizes.
-  virtual std::size_t workspace_bytes(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn,
-                                      std::int64_t vocab) const = 0;
-
+  // y = x rounded to y's type, bf16 from f32 (a shadow from its master). On the device, in the
+  // order of the operators.
+  virtual void convert(TensorView y, ConstTensorView x) = 0;
   virtual void upload(TensorView to, const void* from_host) = 0;
   // Asynchronous: valid on the host after synchronize().
   virtual void download(void* to_host, ConstTensorView from) = 0;

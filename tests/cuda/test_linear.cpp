@@ -71,7 +71,8 @@ std::vector<float> run(Backend& backend, const LinearCase& c) {
   linear.weight = weight.get();
   if (c.bias) linear.bias = bias;
   linear.adapters = adapters;
-  backend.layer().linear_forward(y, x, linear, c.runs, c.accumulate);
+  backend.layer().linear_forward(y, x, linear, c.runs,
+                                 c.accumulate ? ConstTensorView(y) : ConstTensorView());
   return y.values();
 }
 

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "model/ops/attention.h"
+#include "model/ops/tensor.h"
+
+// What a backend will take of memory, known before anything is loaded and without the device: the
+// memory plan and the allocation ask the same functions.
+namespace qgrpo {
+
+// f32: the backend's most precise matrix operands (float32 on the CPU, rounded to bf16 on a GPU,
+// whose master copies are kept elsewhere).
+enum class WeightFormat : std::uint8_t { f32, bf16, nf4 };
+
+// What the operators' scratch depends on.
+struct WorkspaceShape {
+  std::int64_t tokens = 0;     // rows of the largest batch
+  std::int64_t head_rows = 0;  // rows, and entries, of the largest head_logprob or head_objective
+  std::int64_t hidden = 0;     // H
+  std::int64_t ffn = 0;        // F
+  std::int64_t vocab = 0;      // V
+  AttentionShape attention;
+  std::int64_t lora_rank = 0;      // the largest of the adapters; 0 = none
+  std::int64_t decode_rows = 0;    // completions that decode at once; 0 = no rollout
+  std::int64_t decode_window = 0;  // tokens a window
+  std::int64_t max_context = 0;    // tokens of prompt + completion
+  std::int64_t block_size = 16;    // tokens of a KV block
+  bool training = false;           // also the backward operators and the optimizer
+};
+
+class BackendSizes {
+ public:
+  virtual ~BackendSizes() = default;
+  virtual DType activation_dtype() const = 0;
+  // Bytes that Backend::prepare takes for a matrix (N, K).
+  virtual std::size_t weight_bytes(std::int64_t rows, std::int64_t cols,
+                                   WeightFormat format) const = 0;
+  // Bytes of scratch for everything within the shape.
+  virtual std::size_t workspace_bytes(const WorkspaceShape& shape) const = 0;
+};
+
+// Host memory of a backend that has its own: tensors leave the device and come back while it
+// computes. Pinned, copied on a second stream.
+class HostStore {
+ public:
+  virtual ~HostStore() = default;
+  // Copies `from` out once the operators called so far have written it. Operators called later may
+  // not change it before saved() has been called for the slot.
+  virtual void save(std::int64_t slot, ConstTensorView from) = 0;
+  // Orders the operators called from now on behind the copy of save().
+  virtual void saved(std::int64_t slot) = 0;
+  // Starts the copy back into `to`, behind the operators called so far; the tensor that was saved,
+  // with the same bytes.
+  virtual void fetch(std::int64_t slot, TensorView to) = 0;
+  // Orders the operators called from now on behind the copy of fetch().
+  virtual void fetched(std::int64_t slot) = 0;
+};
+
+}  // namespace qgrpo
