@@ -285,6 +285,6 @@ st.global.v2.f32 [%rd6+256], {%f7, %f8};)",
       CHECK(std::bit_cast<float>(result.out[row * 8 + column]) == sum);
     }
   }
-  CHECK(result.counters.mma == 1);
+  CHECK(result.counters[softgpu::OpClass::mma] == 1);
   CHECK(result.counters.mma_flops == 2 * 16 * 8 * 16);
 }

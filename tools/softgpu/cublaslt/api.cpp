@@ -63,6 +63,24 @@ unsigned worker_count() {
 
 }  // namespace
 
+namespace {
+
+// The product's operations, and each operand once: the least that any algorithm moves.
+softgpu::runtime::LibraryCost cost_of(const Problem& problem) {
+  const auto bytes = [](const Layout& layout, std::uint64_t rows, std::uint64_t columns) {
+    return rows * columns * size_of(element_of(layout.type)) *
+           static_cast<std::uint64_t>(layout.batch_count);
+  };
+  softgpu::runtime::LibraryCost cost;
+  cost.flops =
+      2 * problem.m * problem.n * problem.k * static_cast<std::uint64_t>(problem.d.batch_count);
+  cost.bytes_read = bytes(problem.a, problem.m, problem.k) + bytes(problem.b, problem.k, problem.n);
+  cost.bytes_written = bytes(problem.d, problem.m, problem.n);
+  return cost;
+}
+
+}  // namespace
+
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
@@ -274,7 +292,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     call.beta_address = reinterpret_cast<std::uint64_t>(beta);
   }
   const cudaError_t error = cudaSoftgpuSubmit(
-      stream, kName, [call](softgpu::DeviceMemory& memory) { return run(call, memory); });
+      stream, kName, [call](softgpu::DeviceMemory& memory) { return run(call, memory); },
+      cost_of(call.problem));
   return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -73,8 +73,14 @@ void start_op(Warp& w, const Op& op) {
     }
     Region region;
     const u32 lanes = resolve(w, op, Space::global, same, most, false, source, region);
-    if (w.worker->counting) count_access(w, RegionKind::device, lanes, source, most);
+    if (w.worker->counting) {
+      count_global(w.worker->counters, w.worker->read, w.worker->written, GlobalKind::async_copy,
+                   lanes, source.address, most);
+    }
     left &= ~lanes;
+  }
+  if (w.worker->counting) {
+    count_shared(w.worker->counters, SharedKind::async_copy, w.exec, target.offset, bytes);
   }
   if (w.worker->options->check_races) {
     check_write_race(w, op, w.exec, target.offset, bytes, 0);

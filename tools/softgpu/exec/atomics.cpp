@@ -139,7 +139,9 @@ void atomic_op(Warp& w, const Op& op) {
       }
       check_atomic_race(w, op, lanes, access.offset, sizeof(U));
     }
-    if (w.worker->counting) count_access(w, region.kind, lanes, access, sizeof(U));
+    if (w.worker->counting) {
+      count_access(w, region, AccessRole::atomic, lanes, access, sizeof(U));
+    }
     for_lanes(lanes, [&](u32 l) {
       std::byte* at = region.data + access.offset[l];
       if (shadows && region.shadow != nullptr && kind != AtomicOp::exch) {

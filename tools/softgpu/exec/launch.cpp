@@ -93,6 +93,8 @@ void prepare(Worker& worker, const Setup& setup) {
   worker.memory = setup.memory;
   worker.counting = setup.counting;
   worker.counters = Counters{};
+  worker.read.clear();
+  worker.written.clear();
   worker.instructions = setup.instructions;
   worker.stop = setup.stop;
   worker.hits.assign(program.ops.size(), nullptr);
@@ -164,78 +166,20 @@ void prepare(Worker& worker, const Setup& setup) {
   }
 }
 
+// Warp instructions by class, from how often each operation was executed.
 void add_classes(const Worker& worker, Counters& counters) {
   for (std::size_t i = 0; i < worker.executed.size(); ++i) {
     const u64 n = worker.executed[i];
     if (n == 0) continue;
     const Op& op = worker.program->ops[i];
     counters.warp_instructions += n;
-    switch (op.cls) {
-      case OpClass::integer:
-        counters.integer += n;
-        break;
-      case OpClass::floating:
-        counters.floating += n;
-        break;
-      case OpClass::special:
-        counters.special += n;
-        break;
-      case OpClass::control:
-        counters.control += n;
-        break;
-      case OpClass::exchange:
-        counters.warp_exchange += n;
-        break;
-      case OpClass::barrier:
-        counters.barrier += n;
-        break;
-      case OpClass::global_load:
-        counters.global_loads += n;
-        break;
-      case OpClass::global_store:
-        counters.global_stores += n;
-        break;
-      case OpClass::shared:
-        counters.shared_accesses += n;
-        break;
-      case OpClass::atomic:
-        counters.atomics += n;
-        break;
-      case OpClass::async_copy:
-        counters.async_copies += n;
-        break;
-      case OpClass::mma:
-        counters.mma += n;
-        counters.mma_flops += n * 2 * op.source->m * op.source->n * op.source->k;
-        break;
-      default:
-        break;
-    }
+    counters.by_class[static_cast<std::size_t>(op.cls)] += n;
+    if (op.cls == OpClass::mma)
+      counters.mma_flops += n * 2 * op.source->m * op.source->n * op.source->k;
   }
 }
 
 }  // namespace
-
-Counters& Counters::operator+=(const Counters& other) {
-  warp_instructions += other.warp_instructions;
-  integer += other.integer;
-  floating += other.floating;
-  special += other.special;
-  control += other.control;
-  warp_exchange += other.warp_exchange;
-  barrier += other.barrier;
-  global_loads += other.global_loads;
-  global_stores += other.global_stores;
-  shared_accesses += other.shared_accesses;
-  atomics += other.atomics;
-  async_copies += other.async_copies;
-  mma += other.mma;
-  mma_flops += other.mma_flops;
-  global_bytes += other.global_bytes;
-  global_sectors += other.global_sectors;
-  shared_conflicts += other.shared_conflicts;
-  return *this;
-}
 
 LoadedModule::LoadedModule(const ptx::Module& module, std::vector<u64> variable_addresses)
     : module_(module), variable_addresses_(std::move(variable_addresses)) {
@@ -273,6 +217,7 @@ std::optional<Fault> LoadedModule::run(const ptx::Function& kernel, DeviceMemory
   std::mutex result_mutex;
   std::optional<Fault> result;
   std::exception_ptr broken;
+  Footprint read, written;
 
   const auto work = [&](int number) {
     static thread_local Worker worker;
@@ -293,6 +238,10 @@ std::optional<Fault> LoadedModule::run(const ptx::Function& kernel, DeviceMemory
       const std::lock_guard lock(result_mutex);
       *counters += worker.counters;
       add_classes(worker, *counters);
+      read.merge(worker.read);
+      written.merge(worker.written);
+      worker.read.clear();
+      worker.written.clear();
     }
   };
   std::vector<std::thread> helpers;
@@ -300,6 +249,13 @@ std::optional<Fault> LoadedModule::run(const ptx::Function& kernel, DeviceMemory
   work(0);
   for (std::thread& helper : helpers) helper.join();
   if (broken) std::rethrow_exception(broken);
+  if (counters != nullptr) {
+    counters->blocks += blocks;
+    counters->unique_read += read.bytes();
+    counters->unique_written += written.bytes();
+    counters->unique_read_sectors += read.sectors();
+    counters->unique_written_sectors += written.sectors();
+  }
   return result;
 }
 

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "softgpu/exec/counters.h"
+
 namespace softgpu {
 
 class DeviceMemory;
@@ -78,22 +80,6 @@ struct Options {
   int threads = 0;                      // host threads; 0: as many as the host has
   bool check_uninitialised = true;
   bool check_races = true;
-};
-
-// What a launch executed, summed over blocks. A warp instruction counts once however many of its
-// lanes are active. A sector is 32 bytes of global memory; a conflict is an extra pass over the 32
-// banks of shared memory.
-struct Counters {
-  std::uint64_t warp_instructions = 0;
-  std::uint64_t integer = 0, floating = 0, special = 0, control = 0, warp_exchange = 0, barrier = 0;
-  std::uint64_t global_loads = 0, global_stores = 0, shared_accesses = 0, atomics = 0,
-                async_copies = 0;
-  std::uint64_t mma = 0;
-  std::uint64_t mma_flops = 0;
-  std::uint64_t global_bytes = 0;    // bytes that the active lanes asked for
-  std::uint64_t global_sectors = 0;  // distinct sectors per warp access
-  std::uint64_t shared_conflicts = 0;
-  Counters& operator+=(const Counters& other);
 };
 
 // A module whose variables have their place in device memory, ready to run. Keeps a decoded form of

@@ -166,7 +166,7 @@ void load_op(Warp& w, const Op& op) {
     if (region.kind == RegionKind::shared && w.worker->options->check_races) {
       check_read_race(w, op, lanes, access.offset, bytes);
     }
-    if (w.worker->counting) count_access(w, region.kind, lanes, access, bytes);
+    if (w.worker->counting) count_access(w, region, AccessRole::load, lanes, access, bytes);
     alignas(64) Slot<T> values[8][kLanes];
     for (u32 i = 0; i < op.count; ++i) {
       gather<T>(region.data + i * sizeof(T), access.offset, values[i]);
@@ -256,7 +256,7 @@ void store_op(Warp& w, const Op& op) {
       });
       check_write_race(w, op, lanes, access.offset, bytes, same);
     }
-    if (w.worker->counting) count_access(w, region.kind, lanes, access, bytes);
+    if (w.worker->counting) count_access(w, region, AccessRole::store, lanes, access, bytes);
     for (u32 i = 0; i < op.count; ++i) {
       const Element& element = elements[i];
       std::byte* data = region.data + i * sizeof(T);
@@ -301,11 +301,12 @@ void load_param(Warp& w, const Op& op) {
 OpClass class_of(Space space, bool is_store) {
   switch (space) {
     case Space::shared:
-      return OpClass::shared;
+      return is_store ? OpClass::shared_store : OpClass::shared_load;
     case Space::local:
     case Space::frame_param:
-    case Space::kernel_param:
       return OpClass::local;
+    case Space::kernel_param:
+      return OpClass::parameter;
     default:
       return is_store ? OpClass::global_store : OpClass::global_load;
   }

@@ -218,7 +218,9 @@ void ldmatrix_op(Warp& w, const Op& op) {
   compute_addresses(w, op, 16, access);
   resolve(w, op, ptx::Space::shared, rows, 16, false, access, region);
   if (w.worker->options->check_races) check_read_race(w, op, rows, access.offset, 16);
-  if (w.worker->counting) count_access(w, RegionKind::shared, rows, access, 16);
+  if (w.worker->counting) {
+    count_shared(w.worker->counters, SharedKind::matrix_load, rows, access.offset, 16);
+  }
   w.exec = exec;
   u64 unset = 0;
   for_lanes(rows, [&](u32 l) {
@@ -299,7 +301,7 @@ Handler select_matrix(const ptx::Instruction& in, Op& op) {
       op.cls = OpClass::mma;
       return select_mma(in);
     case Opcode::ldmatrix:
-      op.cls = OpClass::shared;
+      op.cls = OpClass::matrix_load;
       return ldmatrix_op;
     case Opcode::movmatrix:
       op.cls = OpClass::exchange;

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 namespace softgpu {
 
 using ptx::Space;
@@ -188,41 +186,19 @@ u32 resolve(Warp& w, const Op& op, Space space, u32 lanes, u32 bytes, bool is_st
   return inside & lanes;
 }
 
-void count_access(Warp& w, RegionKind kind, u32 lanes, const Access& access, u32 bytes) {
-  Counters& counters = w.worker->counters;
-  if (kind == RegionKind::device) {
-    counters.global_bytes += static_cast<u64>(__builtin_popcount(lanes)) * bytes;
-    // Distinct sectors: neighbours first, which are most of them.
-    u64 sectors[kLanes * 4];
-    u32 count = 0;
-    for_lanes(lanes, [&](u32 l) {
-      for (u64 s = access.address[l] / 32; s <= (access.address[l] + bytes - 1) / 32; ++s) {
-        if (count == 0 || sectors[count - 1] != s) sectors[count++] = s;
-      }
-    });
-    std::sort(sectors, sectors + count);
-    counters.global_sectors += static_cast<u64>(std::unique(sectors, sectors + count) - sectors);
-  } else if (kind == RegionKind::shared) {
-    // A pass serves a warp's 4-byte accesses, half a warp's 8-byte ones, a quarter's 16-byte ones.
-    const u32 lanes_a_pass = bytes >= 16 ? 8 : bytes == 8 ? 16 : 32;
-    for (u32 first = 0; first < kLanes; first += lanes_a_pass) {
-      u64 words[kLanes * 2];
-      u32 count = 0;
-      for (u32 l = first; l < first + lanes_a_pass; ++l) {
-        if ((lanes >> l & 1) == 0) continue;
-        for (u64 word = access.offset[l] / 4;
-             word <= (access.offset[l] + bytes - 1) / 4 && count < 64; ++word) {
-          words[count++] = word;
-        }
-      }
-      if (count == 0) continue;
-      std::sort(words, words + count);
-      const auto end = std::unique(words, words + count);
-      u32 banks[32] = {};
-      u32 passes = 1;
-      for (u64* word = words; word != end; ++word) passes = std::max(passes, ++banks[*word % 32]);
-      counters.shared_conflicts += passes - 1;
-    }
+void count_access(Warp& w, const Region& region, AccessRole role, u32 lanes, const Access& access,
+                  u32 bytes) {
+  Worker& worker = *w.worker;
+  if (region.kind == RegionKind::device) {
+    const auto kind = role == AccessRole::load    ? GlobalKind::load
+                      : role == AccessRole::store ? GlobalKind::store
+                                                  : GlobalKind::atomic;
+    count_global(worker.counters, worker.read, worker.written, kind, lanes, access.address, bytes);
+  } else if (region.kind == RegionKind::shared) {
+    const auto kind = role == AccessRole::load    ? SharedKind::load
+                      : role == AccessRole::store ? SharedKind::store
+                                                  : SharedKind::atomic;
+    count_shared(worker.counters, kind, lanes, access.offset, bytes);
   }
 }
 

@@ -46,8 +46,9 @@ void check_atomic_race(Warp& warp, const Op& op, std::uint32_t lanes, const std:
 void check_pending_copy(Warp& warp, const Op& op, std::uint32_t lane, std::uint64_t offset,
                         std::uint32_t bytes);
 
-// Counters of a global or shared access.
-void count_access(Warp& warp, RegionKind kind, std::uint32_t lanes, const Access& access,
-                  std::uint32_t bytes);
+// Counts an access to global or shared memory.
+enum class AccessRole : std::uint8_t { load, store, atomic };
+void count_access(Warp& warp, const Region& region, AccessRole role, std::uint32_t lanes,
+                  const Access& access, std::uint32_t bytes);
 
 }  // namespace softgpu

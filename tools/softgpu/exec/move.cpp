@@ -243,7 +243,7 @@ Handler select_mov(const ptx::Instruction& in, Op& op) {
 }  // namespace
 
 Handler select_move(const ptx::Instruction& in, Op& op) {
-  op.cls = OpClass::integer;
+  op.cls = OpClass::move;
   switch (in.op) {
     case Opcode::mov:
       return select_mov(in, op);

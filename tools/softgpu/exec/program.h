@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "softgpu/exec/counters.h"
 #include "softgpu/ptx/ir.h"
 
 // A kernel with the functions it calls, lowered to a flat list of operations: each has its handler
@@ -19,24 +20,6 @@ constexpr std::uint32_t kLanes = 32;
 constexpr std::uint32_t kAllLanes = 0xffffffffu;
 constexpr std::uint32_t kSlotBytes = kLanes * 4;  // one 32-bit register of all lanes
 constexpr std::uint32_t kNoGuard = 0xffffffffu;
-
-// What a counter counts an operation as.
-enum class OpClass : std::uint8_t {
-  integer,
-  floating,
-  special,
-  control,
-  exchange,
-  barrier,
-  global_load,
-  global_store,
-  shared,
-  local,
-  atomic,
-  async_copy,
-  mma,
-  count
-};
 
 // How the shadow of the destination follows from the shadows of the sources.
 enum class Taint : std::uint8_t {

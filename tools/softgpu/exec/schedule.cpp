@@ -288,6 +288,13 @@ bool step_control(Warp& w, const Op& op) {
   return true;
 }
 
+void count_lanes(Warp& w, u32 active, u32 exec) {
+  Counters& counters = w.worker->counters;
+  counters.partial_instructions += active != kAllLanes ? 1 : 0;
+  counters.active_lanes += static_cast<u64>(__builtin_popcount(active));
+  counters.executing_lanes += static_cast<u64>(__builtin_popcount(exec));
+}
+
 template <bool Counting>
 void run_group(Warp& w, u64& quantum, bool forced, bool& spent) {
   const Op* ops = w.worker->program->ops.data();
@@ -306,7 +313,10 @@ void run_group(Warp& w, u64& quantum, bool forced, bool& spent) {
       }
     }
     --quantum;
-    if constexpr (Counting) ++executed[pc];
+    if constexpr (Counting) {
+      ++executed[pc];
+      count_lanes(w, active, exec);
+    }
     if (op.flags == 0) {
       if (exec != 0) {
         w.exec = exec;

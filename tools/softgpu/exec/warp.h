@@ -176,6 +176,7 @@ struct Worker {
   std::vector<std::uint64_t> executed;  // by operation
   bool counting = false;
   Counters counters;
+  Footprint read, written;  // of global memory, where counting
   std::vector<std::byte> register_storage, shadow_storage, local_storage, shared_storage;
   std::vector<std::uint8_t> local_shadow_storage, shared_shadow_storage;
   std::vector<std::uint32_t> predicate_storage;

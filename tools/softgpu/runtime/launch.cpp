@@ -36,24 +36,28 @@ void check_shape(const DeviceLimits& limits, const Kernel& kernel, dim3 grid, di
   }
 }
 
+// The line of SOFTGPU_COUNTERS.
 void print(const Kernel& kernel, const LaunchConfig& config, const Counters& c) {
-  std::fprintf(
+  std::string classes;
+  for (std::size_t i = 0; i < kOpClasses; ++i) {
+    if (c.by_class[i] == 0) continue;
+    classes += fmt::format(", {} {}", name_of(static_cast<OpClass>(i)), c.by_class[i]);
+  }
+  fmt::print(
       stderr,
-      "softgpu: counters %s grid %ux%ux%u block %ux%ux%u: warp instructions %llu, integer %llu, "
-      "floating %llu, special %llu, control %llu, global loads %llu, stores %llu, bytes %llu, "
-      "sectors %llu, shared %llu, conflicts %llu, barriers %llu, atomics %llu, mma %llu\n",
-      kernel.title.c_str(), config.grid.x, config.grid.y, config.grid.z, config.block.x,
-      config.block.y, config.block.z, static_cast<unsigned long long>(c.warp_instructions),
-      static_cast<unsigned long long>(c.integer), static_cast<unsigned long long>(c.floating),
-      static_cast<unsigned long long>(c.special), static_cast<unsigned long long>(c.control),
-      static_cast<unsigned long long>(c.global_loads),
-      static_cast<unsigned long long>(c.global_stores),
-      static_cast<unsigned long long>(c.global_bytes),
-      static_cast<unsigned long long>(c.global_sectors),
-      static_cast<unsigned long long>(c.shared_accesses),
-      static_cast<unsigned long long>(c.shared_conflicts),
-      static_cast<unsigned long long>(c.barrier), static_cast<unsigned long long>(c.atomics),
-      static_cast<unsigned long long>(c.mma));
+      "softgpu: counters {} grid {}x{}x{} block {}x{}x{}: warp instructions {} (partial {}){}, "
+      "bytes {}, sectors {}, unique bytes read {} written {}, conflicts {}, mma flops {}\n",
+      kernel.title, config.grid.x, config.grid.y, config.grid.z, config.block.x, config.block.y,
+      config.block.z, c.warp_instructions, c.partial_instructions, classes, c.global_bytes(),
+      c.global_sectors(), c.unique_read, c.unique_written, c.shared_conflicts(), c.mma_flops);
+}
+
+LaunchShape shape_of(const Kernel& kernel, const LaunchConfig& config) {
+  LaunchShape shape;
+  shape.threads = static_cast<std::uint32_t>(config.block.count());
+  shape.static_shared = kernel.function->shared_bytes;
+  shape.dynamic_shared = config.dynamic_shared_bytes;
+  return shape;
 }
 
 }  // namespace
@@ -123,13 +127,15 @@ Body launch_body(Runtime& runtime, std::shared_ptr<const KernelLaunch> launch) {
     const Kernel& kernel = *launch->kernel;
     DeviceLimits limits = runtime.model.limits();
     limits.shared_bytes_per_block = static_cast<std::uint32_t>(std::max<std::size_t>(
-        DeviceModel::kSharedPerBlock, kernel.function->shared_bytes + kernel.dynamic_shared_limit));
+        DeviceModel::kSharedPerBlock,
+        kernel.function->dynamic_shared_offset() + kernel.dynamic_shared_limit));
     Counters counters;
+    const bool counting = runtime.print_counters || runtime.profile.active();
     std::optional<Fault> fault;
     try {
       fault = kernel.binary->loaded->run(*kernel.function, runtime.memory, launch->config,
                                          launch->parameters, limits, runtime.options,
-                                         runtime.print_counters ? &counters : nullptr);
+                                         counting ? &counters : nullptr);
     } catch (const std::exception& error) {
       throw FaultError(cudaErrorLaunchFailure, fmt::format("{}: {}", kernel.title, error.what()));
     }
@@ -142,6 +148,9 @@ Body launch_body(Runtime& runtime, std::shared_ptr<const KernelLaunch> launch) {
       throw FaultError(static_cast<int>(fault->code), message);
     }
     if (runtime.print_counters) print(kernel, launch->config, counters);
+    if (runtime.profile.active()) {
+      runtime.profile.add(kernel.title, shape_of(kernel, launch->config), counters);
+    }
   };
 }
 

@@ -10,6 +10,7 @@
 #include "softgpu/runtime/device_model.h"
 #include "softgpu/runtime/graph.h"
 #include "softgpu/runtime/module.h"
+#include "softgpu/runtime/profile.h"
 #include "softgpu/runtime/stream.h"
 
 namespace softgpu::runtime {
@@ -29,6 +30,7 @@ class Runtime {
   Scheduler scheduler;
   Options options;
   bool print_counters = false;
+  ProfileSink profile;
 
   // The fault that poisoned the context: every call answers with it until cudaDeviceReset.
   std::optional<cudaError_t> fault;
