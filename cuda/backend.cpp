@@ -1,15 +1,23 @@
 #include "cuda/backend.h"
 
-#include <numeric>
-
 #include "cuda/attention.h"
+#include "cuda/backward_sizes.h"
+#include "cuda/decode.h"
 #include "cuda/head.h"
+#include "cuda/host_store.h"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/reduce.h"
 #include "cuda/kernels/rmsnorm.h"
 #include "cuda/kernels/rows.h"
+#include "cuda/kv_cache.h"
 #include "cuda/linear.h"
+#include "cuda/linear_backward.h"
+#include "cuda/optimizer.h"
+#include "cuda/paged_attention.h"
 #include "cuda/rope.h"
-#include "cuda/unsupported.h"
+#include "cuda/sampling.h"
+#include "cuda/scatter.h"
+#include "cuda/sizes.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -44,17 +52,7 @@ float* floats(const char* op, const char* what, TensorView x, std::int64_t eleme
   return x.f32();
 }
 
-void require_rows(const char* op, std::span<const std::int32_t> rows, std::int64_t count) {
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    require(rows[i] >= 0 && rows[i] < count, "{}: entry {} names row {}, there are {}", op, i,
-            rows[i], count);
-  }
-}
-
-// Bound of what a model can have, for the size of the scratch alone.
-constexpr std::int64_t kWorkspaceRank = 256;
-
-class CudaBackend final : public Backend, UnsupportedOps {
+class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
  public:
   CudaBackend() : gemm_(device_) {}
 
@@ -66,6 +64,7 @@ class CudaBackend final : public Backend, UnsupportedOps {
   LayerOps& layer() override { return *this; }
   RolloutOps& rollout() override { return *this; }
   TrainOps& train() override { return *this; }
+  DecodeOps* decode() override { return &decode_; }
 
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
     return std::make_unique<CudaBuffer>(device_, bytes);
@@ -79,7 +78,7 @@ class CudaBackend final : public Backend, UnsupportedOps {
   }
   std::size_t weight_bytes(std::int64_t rows, std::int64_t cols,
                            WeightFormat format) const override {
-    return CudaWeight::device_bytes(rows, cols, format);
+    return sizes_.weight_bytes(rows, cols, format);
   }
   void update(Weight& weight, ConstTensorView master) override {
     auto* own = dynamic_cast<CudaWeight*>(&weight);
@@ -90,8 +89,19 @@ class CudaBackend final : public Backend, UnsupportedOps {
     cuda_weight(weight).unpack(device_, out);
   }
   std::size_t workspace_bytes(const WorkspaceShape& shape) const override {
-    return linear_workspace_bytes(shape.tokens, shape.ffn, shape.hidden, kWorkspaceRank) +
-           Head::workspace_bytes(shape.tokens, shape.hidden, shape.vocab);
+    return sizes_.workspace_bytes(shape);
+  }
+  std::vector<NamedBytes> workspace_parts(const WorkspaceShape& shape) const override {
+    return sizes_.workspace_parts(shape);
+  }
+  std::size_t pinned_bytes(const WorkspaceShape& shape) const override {
+    return sizes_.pinned_bytes(shape);
+  }
+  std::size_t runtime_bytes() const override { return sizes_.runtime_bytes(); }
+  bool has_host_store() const override { return sizes_.has_host_store(); }
+  void reserve(std::size_t weights, const WorkspaceShape& shape) override {
+    device_.reserve(weights, slot_bytes(shape));
+    decode_.reserve(shape);
   }
   void convert(TensorView y, ConstTensorView x) override {
     const std::int64_t n = y.elements();
@@ -109,7 +119,11 @@ class CudaBackend final : public Backend, UnsupportedOps {
     QGRPO_CUDA(cudaMemcpyAsync(to_host, from.data, from.bytes(), cudaMemcpyDeviceToHost,
                                device_.handle()));
   }
+  std::unique_ptr<HostStore> make_host_store(std::int64_t slots, std::size_t bytes) override {
+    return cuda::make_host_store(device_, slots, bytes);
+  }
   void synchronize() override { device_.stream().synchronize(); }
+  void* native_stream() const { return device_.handle(); }
 
  private:
   cudaStream_t stream() const { return device_.handle(); }
@@ -122,8 +136,15 @@ class CudaBackend final : public Backend, UnsupportedOps {
     const auto count = static_cast<std::int64_t>(tokens.size());
     if (count == 0) return;
     QGRPO_CUDA(kernels::gather_rows(stream(), halves("embedding", "y", y, count * weight.cols()),
-                                    weight.dense(device_), tokens_.upload(device_.stream(), tokens),
-                                    count, weight.cols()));
+                                    weight.dense(device_), tokens_.upload(device_, tokens), count,
+                                    weight.cols()));
+  }
+
+  void embedding_backward(TensorView dtable, ConstTensorView dy,
+                          std::span<const std::int32_t> tokens) override {
+    require(dtable.dtype == DType::f32, "embedding_backward: dtable is {}, expected f32",
+            dtype_name(dtable.dtype));
+    scatter_.add(device_, "embedding_backward", dtable, dy, tokens);
   }
 
   void rmsnorm_forward(TensorView y, TensorView rstd, ConstTensorView x, ConstTensorView weight,
@@ -144,8 +165,11 @@ class CudaBackend final : public Backend, UnsupportedOps {
     const bf16* xs = halves(op, "x", x, rows * width);
     const float* rstds = floats(op, "rstd", rstd, rows);
     if (dweight) {
+      auto* partials = device_.scratch<float>(
+          Slot::partials,
+          static_cast<std::int64_t>(partial_sums_bytes(rows, width) / sizeof(float)));
       QGRPO_CUDA(kernels::rmsnorm_dweight(stream(), floats(op, "dweight", dweight, width), dys, xs,
-                                          rstds, rows, width));
+                                          rstds, rows, width, partials));
     }
     QGRPO_CUDA(kernels::rmsnorm_backward(stream(), halves(op, "dx", dx, rows * width), dys, xs,
                                          floats(op, "weight", weight, width), rstds, rows, width));
@@ -162,8 +186,24 @@ class CudaBackend final : public Backend, UnsupportedOps {
 
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
                       std::span<const AdapterRun> runs, ConstTensorView residual) override {
-    if (residual && residual.data != y.data) copy(y, residual);
-    cuda::linear_forward(device_, gemm_, y, x, linear, runs, static_cast<bool>(residual));
+    cuda::linear_forward(device_, gemm_, y, x, linear, runs, residual);
+  }
+  void linear_forward_group(std::span<const TensorView> y, ConstTensorView x,
+                            std::span<const Linear> linears,
+                            std::span<const AdapterRun> runs) override {
+    cuda::linear_forward_group(device_, gemm_, y, x, linears, runs);
+  }
+  void swiglu_linear_forward(TensorView act, TensorView gate, TensorView up, ConstTensorView x,
+                             const Linear& gate_linear, const Linear& up_linear,
+                             std::span<const AdapterRun> runs, bool keep) override {
+    cuda::swiglu_linear_forward(device_, gemm_, act, gate, up, x, gate_linear, up_linear, runs,
+                                keep);
+  }
+
+  void linear_backward(TensorView dx, bool accumulate, const LinearGradients& gradients,
+                       ConstTensorView dy, ConstTensorView x, const Linear& linear,
+                       std::span<const AdapterRun> runs) override {
+    cuda::linear_backward(device_, gemm_, dx, accumulate, gradients, dy, x, linear, runs);
   }
 
   void swiglu_forward(TensorView y, ConstTensorView gate, ConstTensorView up) override {
@@ -185,6 +225,31 @@ class CudaBackend final : public Backend, UnsupportedOps {
                          ConstTensorView v, const AttentionShape& shape,
                          std::span<const Segment> segments) override {
     attention_.forward(device_, o, lse, q, k, v, shape, segments);
+  }
+  void attention_backward(TensorView dq, TensorView dk, TensorView dv, ConstTensorView d_o,
+                          ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                          ConstTensorView o, ConstTensorView lse, const AttentionShape& shape,
+                          std::span<const Segment> segments) override {
+    attention_.backward(device_, dq, dk, dv, d_o, q, k, v, o, lse, shape, segments);
+  }
+
+  void kv_write(const KvCacheLayer& cache, ConstTensorView k, ConstTensorView v,
+                std::span<const std::int32_t> slots) override {
+    cache_writer_.write(device_, cache, k, v, slots);
+  }
+  void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
+                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     std::span<const std::int32_t> slots) override {
+    cache_writer_.rope_write(device_, rope_, cache, q, k, v, head_dim, theta, positions, slots);
+  }
+  void copy_blocks(const KvCacheLayer& cache,
+                   std::span<const std::pair<std::int32_t, std::int32_t>> pairs) override {
+    cache_writer_.copy_blocks(device_, cache, pairs);
+  }
+  void paged_attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,
+                       std::int32_t block_size, const AttentionShape& shape,
+                       std::span<const PagedSequence> sequences) override {
+    paged_attention_.attend(device_, o, q, cache, block_size, shape, sequences);
   }
 
   void add(TensorView y, ConstTensorView x) override {
@@ -211,51 +276,58 @@ class CudaBackend final : public Backend, UnsupportedOps {
     require_rows("gather_rows", rows, x.shape[0]);
     QGRPO_CUDA(kernels::gather_rows(stream(), halves("gather_rows", "out", out, count * width),
                                     halves("gather_rows", "x", x, x.shape[0] * width),
-                                    rows_.upload(device_.stream(), rows), count, width));
+                                    rows_.upload(device_, rows), count, width));
   }
   void scatter_add_rows(TensorView x, ConstTensorView values,
                         std::span<const std::int32_t> rows) override {
-    if (rows.empty()) return;
-    const auto count = static_cast<std::int64_t>(rows.size());
-    const std::int64_t width = x.shape[1];
-    require_rows("scatter_add_rows", rows, x.shape[0]);
-    // A block adds all values of one row: sorted by row, in their order within it.
-    std::vector<std::int32_t> index(rows.size());
-    std::iota(index.begin(), index.end(), 0);
-    const auto row_of = [&](std::int32_t i) { return rows[static_cast<std::size_t>(i)]; };
-    std::stable_sort(index.begin(), index.end(),
-                     [&](std::int32_t a, std::int32_t b) { return row_of(a) < row_of(b); });
-    std::vector<std::int32_t> distinct, first;
-    for (std::size_t i = 0; i < index.size(); ++i) {
-      if (!distinct.empty() && distinct.back() == row_of(index[i])) continue;
-      distinct.push_back(row_of(index[i]));
-      first.push_back(static_cast<std::int32_t>(i));
-    }
-    first.push_back(static_cast<std::int32_t>(count));
-    const auto list = [&](DeviceArray<std::int32_t>& array, const std::vector<std::int32_t>& v) {
-      return array.upload(device_.stream(), std::span<const std::int32_t>(v));
-    };
-    QGRPO_CUDA(
-        kernels::scatter_add_rows(stream(), halves("scatter_add_rows", "x", x, x.shape[0] * width),
-                                  halves("scatter_add_rows", "values", values, count * width),
-                                  list(rows_, distinct), list(first_, first), list(index_, index),
-                                  static_cast<std::int64_t>(distinct.size()), width));
+    scatter_.add(device_, "scatter_add_rows", x, values, rows);
+  }
+
+  void head_sample(std::span<SampledToken> out, ConstTensorView hidden, const Linear& head,
+                   std::span<const SampleRequest> requests) override {
+    sampler_.sample(device_, out, hidden, head, requests);
   }
 
   void head_logprob(std::span<HeadResult> out, ConstTensorView hidden, const Linear& head,
                     std::span<const HeadEntry> entries, float temperature) override {
     head_.logprob(device_, gemm_, out, hidden, head, entries, temperature);
   }
+  void head_objective(std::span<HeadResult> out, std::span<TokenObjective<float>> token,
+                      TensorView dhidden, TensorView dweight, ConstTensorView hidden,
+                      const Linear& head, std::span<const HeadEntry> entries,
+                      std::span<const ObjectiveEntry> terms, const ObjectiveParams& params,
+                      float temperature) override {
+    head_.objective(device_, gemm_, out, token, dhidden, dweight, hidden, head, entries, terms,
+                    params, temperature);
+  }
 
+  double sum_of_squares(ConstTensorView x) override { return sum_of_squares_all({&x, 1}); }
+  double sum_of_squares_all(std::span<const ConstTensorView> tensors) override {
+    return optimizer_.sum_of_squares(device_, tensors);
+  }
+  void adamw_32bit(TensorView param, TensorView m, TensorView v, ConstTensorView grad,
+                   const AdamWParams& params) override {
+    optimizer_.adamw_32bit(device_, param, m, v, grad, params);
+  }
+  void adamw_8bit(TensorView param, TensorView m, TensorView v, TensorView absmax_m,
+                  TensorView absmax_v, ConstTensorView grad, const AdamWParams& params) override {
+    optimizer_.adamw_8bit(device_, param, m, v, absmax_m, absmax_v, grad, params);
+  }
+
+  CudaSizes sizes_;
   Device device_;
   Gemm gemm_;
   Attention attention_;
   Head head_;
+  HeadSampler sampler_;
   Rope rope_;
-  DeviceArray<std::int32_t> tokens_;
-  DeviceArray<std::int32_t> rows_;
-  DeviceArray<std::int32_t> first_;
-  DeviceArray<std::int32_t> index_;
+  Decode decode_{device_, rope_};
+  CacheWriter cache_writer_;
+  PagedAttention paged_attention_;
+  OptimizerOps optimizer_{device_};
+  ScatterRows scatter_;
+  DeviceArray<std::int32_t> tokens_{Slot::tokens};
+  DeviceArray<std::int32_t> rows_{Slot::gather};
 };
 
 }  // namespace
@@ -265,6 +337,12 @@ std::unique_ptr<Backend> make_cuda_backend() {
   require(found.problem.empty(), "CUDA: {}", found.problem);
   QGRPO_CUDA(cudaSetDevice(0));
   return std::make_unique<CudaBackend>();
+}
+
+void* stream_of(Backend& backend) {
+  const auto* own = dynamic_cast<CudaBackend*>(&backend);
+  require(own != nullptr, "cuda: the stream of another backend ({}) was asked for", backend.name());
+  return own->native_stream();
 }
 
 }  // namespace qgrpo::cuda

@@ -22,4 +22,8 @@ Availability availability();
 // device.
 std::unique_ptr<Backend> make_cuda_backend();
 
+// The stream (a cudaStream_t) that a CUDA backend's operators run in; throws Error for another
+// backend.
+void* stream_of(Backend& backend);
+
 }  // namespace qgrpo::cuda

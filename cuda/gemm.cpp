@@ -3,6 +3,7 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <array>
 #include <map>
 #include <tuple>
 
@@ -78,14 +79,18 @@ class Handle {
 
 using Layout = Handle<cublasLtMatrixLayout_t>;
 
-Layout make_layout(cudaDataType_t type, std::int64_t rows, std::int64_t cols) {
+Layout make_layout(cudaDataType_t type, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
   cublasLtMatrixLayout_t layout = nullptr;
   QGRPO_CUBLAS(layout_create, &layout, type, static_cast<std::uint64_t>(rows),
-               static_cast<std::uint64_t>(cols), rows);
+               static_cast<std::uint64_t>(cols), stride);
   return {layout, Library::get().layout_destroy};
 }
 
 constexpr std::int64_t kPlanRows = 1024;
+
+cudaDataType_t cuda_type(DType type) {
+  return type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
 
 // The alignment that rows of `elements` and a 16-byte aligned start guarantee.
 std::uint32_t row_alignment(std::int64_t elements, std::size_t size) {
@@ -94,75 +99,116 @@ std::uint32_t row_alignment(std::int64_t elements, std::size_t size) {
   return alignment;
 }
 
+// A product y (m, n) of row-major operands. cuBLASLt is column-major and sees all of them
+// transposed, so y^T (n, m) = first second, where the second operand of y's product comes first:
+//   nt  y = x (m, k) w (n, k)^T    first: w, transposed     second: x as it is
+//   nn  y = x (m, k) w (k, n)      first: w as it is        second: x as it is
+//   tn  y = a (k, m)^T b (k, n)    first: b as it is        second: a, transposed
+// All leading dimensions are those of the row-major arrays; x's or a's rows may lie `stride` apart.
+enum class Form { nt, nn, tn };
+struct Product {
+  Form form;
+  cudaDataType_t y_type;
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+  std::int64_t stride;
+  Layout first() const {
+    return form == Form::nt ? make_layout(CUDA_R_16BF, k, n, k) : make_layout(CUDA_R_16BF, n, k, n);
+  }
+  Layout second() const {
+    return form == Form::tn ? make_layout(CUDA_R_16BF, m, k, stride)
+                            : make_layout(CUDA_R_16BF, k, m, stride);
+  }
+  Layout result() const { return make_layout(y_type, n, m, n); }
+};
+
 }  // namespace
 
-// cuBLASLt is column-major: y^T (n, rows) = w^T's transpose (n, k) x^T (k, rows), all leading
-// dimensions those of the row-major arrays.
 class Gemm::Implementation {
  public:
-  explicit Implementation(Device& device) : device_(device), workspace_(kWorkspaceBytes) {
+  explicit Implementation(Device& device) : device_(device) {
     QGRPO_CUBLAS(create, &handle_);
-    QGRPO_CUBLAS(desc_create, &product_, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    QGRPO_CUBLAS(desc_set, product_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    const auto transposed = [](cublasOperation_t first, cublasOperation_t second) {
+      cublasLtMatmulDesc_t product = nullptr;
+      QGRPO_CUBLAS(desc_create, &product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+      QGRPO_CUBLAS(desc_set, product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first);
+      QGRPO_CUBLAS(desc_set, product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second);
+      return product;
+    };
+    products_[static_cast<int>(Form::nt)] = transposed(CUBLAS_OP_T, CUBLAS_OP_N);
+    products_[static_cast<int>(Form::nn)] = transposed(CUBLAS_OP_N, CUBLAS_OP_N);
+    products_[static_cast<int>(Form::tn)] = transposed(CUBLAS_OP_N, CUBLAS_OP_T);
   }
   ~Implementation() {
-    Library::get().desc_destroy(product_);
+    for (const cublasLtMatmulDesc_t product : products_) Library::get().desc_destroy(product);
     Library::get().destroy(handle_);
   }
   Implementation(const Implementation&) = delete;
   Implementation& operator=(const Implementation&) = delete;
 
-  void run(void* y, DType type, const kernels::bf16* x, const kernels::bf16* w, std::int64_t rows,
-           std::int64_t n, std::int64_t k, bool accumulate) {
-    if (rows == 0 || n == 0) return;
-    const cudaDataType_t y_type = type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
-    const cublasLtMatmulAlgo_t& algorithm = plan(y_type, n, k);
-    const Layout a = make_layout(CUDA_R_16BF, k, n);
-    const Layout b = make_layout(CUDA_R_16BF, k, rows);
-    const Layout c = make_layout(y_type, n, rows);
+  // y = c + the product; c may be y, or null for zeros.
+  void run(const Product& p, void* y, const kernels::bf16* first, const kernels::bf16* second,
+           const void* added) {
+    if (p.m == 0 || p.n == 0) return;
+    if (p.k == 0) {
+      const auto bytes = static_cast<std::size_t>(p.m * p.n) * (p.y_type == CUDA_R_32F ? 4 : 2);
+      if (added == nullptr) {
+        QGRPO_CUDA(cudaMemsetAsync(y, 0, bytes, device_.handle()));
+      } else if (added != y) {
+        QGRPO_CUDA(cudaMemcpyAsync(y, added, bytes, cudaMemcpyDeviceToDevice, device_.handle()));
+      }
+      return;
+    }
+    const cublasLtMatmulAlgo_t& algorithm = plan(p);
     const float one = 1.0f;
-    const float beta = accumulate ? 1.0f : 0.0f;
-    QGRPO_CUBLAS(matmul, handle_, product_, &one, w, a.get(), x, b.get(), &beta, y, c.get(), y,
-                 c.get(), &algorithm, workspace_.data(), kWorkspaceBytes, device_.handle());
+    const float beta = added != nullptr ? 1.0f : 0.0f;
+    const Layout a = p.first(), b = p.second(), c = p.result();
+    QGRPO_CUBLAS(matmul, handle_, products_[static_cast<int>(p.form)], &one, first, a.get(), second,
+                 b.get(), &beta, added != nullptr ? added : y, c.get(), y, c.get(), &algorithm,
+                 device_.scratch<std::byte>(Device::Slot::gemm, kGemmWorkspaceBytes),
+                 kGemmWorkspaceBytes, device_.handle());
   }
 
  private:
-  const cublasLtMatmulAlgo_t& plan(cudaDataType_t y_type, std::int64_t n, std::int64_t k) {
-    const auto key = std::tuple(y_type, n, k);
+  const cublasLtMatmulAlgo_t& plan(const Product& p) {
+    // The batch's rows are m, or in a product that sums over them k.
+    const auto key = std::tuple(p.form, p.y_type, p.n, p.form == Form::tn ? p.m : p.k, p.stride);
     const auto known = plans_.find(key);
     if (known != plans_.end()) return known->second;
+    Product typical = p;
+    (p.form == Form::tn ? typical.k : typical.m) = kPlanRows;
     cublasLtMatmulPreference_t raw = nullptr;
     QGRPO_CUBLAS(preference_create, &raw);
     const Handle<cublasLtMatmulPreference_t> preference(raw, Library::get().preference_destroy);
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       QGRPO_CUBLAS(preference_set, raw, attribute, &value, sizeof value);
     };
-    const std::uint32_t of_k = row_alignment(k, 2);
-    const std::uint32_t of_n = row_alignment(n, y_type == CUDA_R_32F ? 4 : 2);
-    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kWorkspaceBytes});
+    const std::uint32_t of_y = row_alignment(p.n, p.y_type == CUDA_R_32F ? 4 : 2);
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kGemmWorkspaceBytes});
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, of_k);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, of_k);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_n);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_n);
-    const Layout a = make_layout(CUDA_R_16BF, k, n);
-    const Layout b = make_layout(CUDA_R_16BF, k, kPlanRows);
-    const Layout c = make_layout(y_type, n, kPlanRows);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        row_alignment(p.form == Form::nt ? p.k : p.n, 2));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, row_alignment(p.stride, 2));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_y);
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_y);
+    const Layout a = typical.first(), b = typical.second(), c = typical.result();
     cublasLtMatmulHeuristicResult_t found{};
     int count = 0;
-    QGRPO_CUBLAS(heuristic, handle_, product_, a.get(), b.get(), c.get(), c.get(), raw, 1, &found,
-                 &count);
-    require(count == 1, "CUDA: cuBLASLt has no algorithm for a matrix of {} x {}", n, k);
+    QGRPO_CUBLAS(heuristic, handle_, products_[static_cast<int>(p.form)], a.get(), b.get(), c.get(),
+                 c.get(), raw, 1, &found, &count);
+    require(count == 1, "CUDA: cuBLASLt has no algorithm for a product of {} x {} x {}", typical.m,
+            typical.n, typical.k);
     return plans_.emplace(key, found.algo).first->second;
   }
 
   Device& device_;
-  DeviceMemory workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  cublasLtMatmulDesc_t product_ = nullptr;
-  std::map<std::tuple<cudaDataType_t, std::int64_t, std::int64_t>, cublasLtMatmulAlgo_t> plans_;
+  std::array<cublasLtMatmulDesc_t, 3> products_{};  // by Form
+  std::map<std::tuple<Form, cudaDataType_t, std::int64_t, std::int64_t, std::int64_t>,
+           cublasLtMatmulAlgo_t>
+      plans_;
 };
 
 Gemm::Gemm(Device& device) : implementation_(std::make_unique<Implementation>(device)) {}
@@ -170,7 +216,26 @@ Gemm::~Gemm() = default;
 
 void Gemm::run(void* y, DType type, const kernels::bf16* x, const kernels::bf16* w,
                std::int64_t rows, std::int64_t n, std::int64_t k, bool accumulate) {
-  implementation_->run(y, type, x, w, rows, n, k, accumulate);
+  implementation_->run({Form::nt, cuda_type(type), rows, n, k, k}, y, w, x,
+                       accumulate ? y : nullptr);
+}
+
+void Gemm::run_added(void* y, DType type, const void* added, const kernels::bf16* x,
+                     const kernels::bf16* w, std::int64_t rows, std::int64_t n, std::int64_t k) {
+  implementation_->run({Form::nt, cuda_type(type), rows, n, k, k}, y, w, x, added);
+}
+
+void Gemm::run_nn(void* y, DType type, const kernels::bf16* x, const kernels::bf16* w,
+                  std::int64_t rows, std::int64_t n, std::int64_t k, bool accumulate,
+                  std::int64_t x_stride) {
+  implementation_->run({Form::nn, cuda_type(type), rows, n, k, x_stride > 0 ? x_stride : k}, y, w,
+                       x, accumulate ? y : nullptr);
+}
+
+void Gemm::run_tn(float* y, const kernels::bf16* a, const kernels::bf16* b, std::int64_t m,
+                  std::int64_t n, std::int64_t k, bool accumulate, std::int64_t a_stride) {
+  implementation_->run({Form::tn, CUDA_R_32F, m, n, k, a_stride > 0 ? a_stride : m}, y, b, a,
+                       accumulate ? y : nullptr);
 }
 
 }  // namespace qgrpo::cuda

@@ -11,9 +11,9 @@ namespace qgrpo::cuda {
 // sums. The library is opened when the first object is made, so a program that computes on the CPU
 // does not load it.
 //
-// The algorithm of a shape (N, K, type of y) is asked for once, for 1024 rows, without split-K
-// reductions, and then used for any number of rows: a row's sums run in one order, whatever the
-// other rows.
+// The algorithm of a shape (layout, N, K, type of y) is asked for once, for 1024 rows, without
+// split-K reductions, and then used for any number of rows: a row's sums run in one order, whatever
+// the other rows.
 class Gemm {
  public:
   explicit Gemm(Device& device);
@@ -24,7 +24,20 @@ class Gemm {
   void run(void* y, DType type, const kernels::bf16* x, const kernels::bf16* w, std::int64_t rows,
            std::int64_t n, std::int64_t k, bool accumulate = false);
 
-  static constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+  // y = added + x w^T with one rounding; added (rows, n) of y's type, may be y; null: as run.
+  void run_added(void* y, DType type, const void* added, const kernels::bf16* x,
+                 const kernels::bf16* w, std::int64_t rows, std::int64_t n, std::int64_t k);
+
+  // y (rows, n) (=|+=) x (rows, k) w (k, n), w as stored: dx = dy W. As run otherwise. x_stride:
+  // elements from one row of x to the next, 0 = k.
+  void run_nn(void* y, DType type, const kernels::bf16* x, const kernels::bf16* w,
+              std::int64_t rows, std::int64_t n, std::int64_t k, bool accumulate = false,
+              std::int64_t x_stride = 0);
+  // y (m, n) f32 (=|+=) a (k, m)^T b (k, n): a weight's gradient, where k are the rows of the
+  // batch. One algorithm for any k; without split-K each sum runs over k in order of its tiles.
+  // a_stride: as x_stride, 0 = m.
+  void run_tn(float* y, const kernels::bf16* a, const kernels::bf16* b, std::int64_t m,
+              std::int64_t n, std::int64_t k, bool accumulate = false, std::int64_t a_stride = 0);
 
  private:
   class Implementation;

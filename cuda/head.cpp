@@ -9,15 +9,17 @@ namespace qgrpo::cuda {
 namespace {
 
 using kernels::bf16;
-using Slot = Device::Slot;
+
+static_assert(sizeof(HeadResult) == sizeof(float2), "log-prob and entropy, as the kernels write");
+static_assert(sizeof(ObjectiveEntry) == sizeof(float4), "weight, advantage, old, reference");
+static_assert(sizeof(TokenObjective<float>) == 20, "as head_sizes::tokens_bytes counts");
 
 void require_entries(ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
                      std::size_t results) {
   require(hidden.shape.rank() == 2 && hidden.shape[1] == head.weight->cols(),
           "head: hidden is {}, expected [rows, {}]", hidden.shape.str(), head.weight->cols());
   require(results == entries.size(), "head: {} results for {} entries", results, entries.size());
-  require(!head.bias && head.adapters.empty(),
-          "head: a bias or an adapter of the head is not in the CUDA backend yet");
+  require(!head.bias, "head: a head with a bias is not supported on CUDA");
   require(head.weight->cols() % 8 == 0, "head: {} inputs; the CUDA backend takes a multiple of 8",
           head.weight->cols());
   for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -31,24 +33,97 @@ void require_entries(ConstTensorView hidden, const Linear& head, std::span<const
   }
 }
 
-// Entries [begin, end) and their distinct rows.
+float inverse_temperature(float temperature) {
+  require(std::isfinite(temperature) && temperature > 0.0f,
+          "the temperature is {}, expected a number above 0", temperature);
+  return 1.0f / temperature;
+}
+
+// Entries from `begin` on and their distinct rows, on the host: gathered rows, where the entries of
+// each begin (one more than rows), and targets, one after the other.
 struct Chunk {
-  std::vector<std::int32_t> gather;   // hidden rows
-  std::vector<std::int32_t> rows;     // per entry, index into gather
-  std::vector<std::int32_t> targets;  // per entry
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::int64_t rows = 0;
+  std::vector<std::int32_t> lists;
 };
-Chunk next_chunk(std::span<const HeadEntry> entries, std::size_t& next) {
+Chunk next_chunk(std::span<const HeadEntry> entries, std::size_t begin) {
   Chunk chunk;
-  for (; next < entries.size(); ++next) {
-    const HeadEntry& e = entries[next];
-    if (chunk.gather.empty() || chunk.gather.back() != e.row) {
-      if (static_cast<std::int64_t>(chunk.gather.size()) == Head::kHeadRows) break;
-      chunk.gather.push_back(e.row);
+  chunk.begin = begin;
+  std::vector<std::int32_t> first, targets;
+  std::size_t e = begin;
+  for (; e < entries.size(); ++e) {
+    if (e == begin || entries[e - 1].row != entries[e].row) {
+      if (chunk.rows == kHeadChunkRows) break;
+      ++chunk.rows;
+      chunk.lists.push_back(entries[e].row);
+      first.push_back(static_cast<std::int32_t>(e - begin));
     }
-    chunk.rows.push_back(static_cast<std::int32_t>(chunk.gather.size()) - 1);
-    chunk.targets.push_back(e.target);
+    targets.push_back(entries[e].target);
   }
+  chunk.end = e;
+  first.push_back(static_cast<std::int32_t>(e - begin));
+  chunk.lists.insert(chunk.lists.end(), first.begin(), first.end());
+  chunk.lists.insert(chunk.lists.end(), targets.begin(), targets.end());
   return chunk;
+}
+
+// A chunk on the device: its hidden rows, their logits, and the lists.
+struct DeviceChunk {
+  const bf16* hidden;          // (rows, H)
+  const std::int32_t* gather;  // (rows): hidden rows
+  float* logits;               // (rows, V)
+  kernels::HeadRows rows;
+};
+
+// What does not change from chunk to chunk.
+struct Operands {
+  const bf16* hidden;
+  const bf16* weight;  // (V, H)
+  std::int64_t width;
+  std::int64_t vocab;
+  float inverse;
+  float2* results;  // one an entry of the call
+};
+
+Operands operands(Device& device, ConstTensorView hidden, const Linear& head, float inverse,
+                  std::size_t entries) {
+  const CudaWeight& weight = cuda_weight(*head.weight);
+  Operands o;
+  o.inverse = inverse;
+  o.width = weight.cols();
+  o.vocab = weight.rows();
+  o.hidden = static_cast<const bf16*>(
+      require_view("head", "hidden", hidden, DType::bf16, hidden.shape[0] * o.width));
+  o.weight = weight.dense(device);
+  o.results = device.scratch<float2>(Slot::results, static_cast<std::int64_t>(entries));
+  return o;
+}
+
+DeviceChunk chunk_logits(Device& device, Gemm& gemm, DeviceArray<std::int32_t>& lists,
+                         const Chunk& chunk, const Operands& o) {
+  DeviceChunk out;
+  out.gather = lists.upload(device, std::span<const std::int32_t>(chunk.lists));
+  auto* gathered = device.scratch<bf16>(Slot::hidden, chunk.rows * o.width);
+  out.hidden = gathered;
+  out.logits = device.scratch<float>(Slot::logits, chunk.rows * o.vocab);
+  out.rows.first = out.gather + chunk.rows;
+  out.rows.targets = out.rows.first + chunk.rows + 1;
+  out.rows.results = o.results + chunk.begin;
+  out.rows.rows = chunk.rows;
+  out.rows.vocab = o.vocab;
+  out.rows.inverse_temperature = o.inverse;
+  QGRPO_CUDA(
+      kernels::gather_rows(device.handle(), gathered, o.hidden, out.gather, chunk.rows, o.width));
+  gemm.run(out.logits, DType::f32, gathered, o.weight, chunk.rows, o.vocab, o.width);
+  return out;
+}
+
+template <typename T>
+void download(Device& device, std::span<T> to, const void* from) {
+  if (to.empty()) return;
+  QGRPO_CUDA(
+      cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, device.handle()));
 }
 
 }  // namespace
@@ -56,47 +131,65 @@ Chunk next_chunk(std::span<const HeadEntry> entries, std::size_t& next) {
 void Head::logprob(Device& device, Gemm& gemm, std::span<HeadResult> out, ConstTensorView hidden,
                    const Linear& head, std::span<const HeadEntry> entries, float temperature) {
   require_entries(hidden, head, entries, out.size());
-  require(std::isfinite(temperature) && temperature > 0.0f,
-          "the temperature is {}, expected a number above 0", temperature);
+  const float inverse = inverse_temperature(temperature);
   if (entries.empty()) return;
-  const float inverse = 1.0f / temperature;
-  const CudaWeight& weight = cuda_weight(*head.weight);
-  const std::int64_t width = weight.cols();
-  const std::int64_t vocab = weight.rows();
-  const auto* from = static_cast<const bf16*>(
-      require_view("head", "hidden", hidden, DType::bf16, hidden.shape[0] * width));
-  const bf16* dense = weight.dense(device);
-  auto* results = device.scratch<float2>(Slot::results, static_cast<std::int64_t>(entries.size()));
+  const Operands o = operands(device, hidden, head, inverse, entries.size());
   for (std::size_t next = 0; next < entries.size();) {
-    const std::size_t begin = next;
     const Chunk chunk = next_chunk(entries, next);
-    const auto rows = static_cast<std::int64_t>(chunk.gather.size());
-    const auto count = static_cast<std::int64_t>(chunk.rows.size());
-    const auto list = [&](DeviceArray<std::int32_t>& array, const std::vector<std::int32_t>& x) {
-      return array.upload(device.stream(), std::span<const std::int32_t>(x));
-    };
-    auto* gathered = device.scratch<bf16>(Slot::hidden, rows * width);
-    auto* logits = device.scratch<float>(Slot::logits, rows * vocab);
-    auto* stats = device.scratch<kernels::RowStatistics>(Slot::statistics, rows);
-    const cudaStream_t stream = device.handle();
-    QGRPO_CUDA(
-        kernels::gather_rows(stream, gathered, from, list(gather_, chunk.gather), rows, width));
-    gemm.run(logits, DType::f32, gathered, dense, rows, vocab, width);
-    QGRPO_CUDA(kernels::row_statistics(stream, stats, logits, rows, vocab, inverse));
-    QGRPO_CUDA(kernels::head_entries(stream, results + begin, logits, stats,
-                                     list(rows_, chunk.rows), list(targets_, chunk.targets), count,
-                                     vocab, inverse));
+    const DeviceChunk c = chunk_logits(device, gemm, lists_, chunk, o);
+    QGRPO_CUDA(kernels::head_logprob(device.handle(), c.rows, c.logits));
+    next = chunk.end;
   }
-  static_assert(sizeof(HeadResult) == sizeof(float2),
-                "logprob and entropy, as head_entries writes");
-  QGRPO_CUDA(cudaMemcpyAsync(out.data(), results, out.size_bytes(), cudaMemcpyDeviceToHost,
-                             device.handle()));
+  download(device, out, o.results);
   device.stream().synchronize();
 }
 
-std::size_t Head::workspace_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t vocab) {
-  const std::int64_t chunk = std::min(rows, kHeadRows);
-  return static_cast<std::size_t>(chunk * (2 * hidden + 4 * vocab + 12) + 8 * rows);
+void Head::objective(Device& device, Gemm& gemm, std::span<HeadResult> out,
+                     std::span<TokenObjective<float>> token, TensorView dhidden, TensorView dweight,
+                     ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
+                     std::span<const ObjectiveEntry> terms, const ObjectiveParams& params,
+                     float temperature) {
+  require_entries(hidden, head, entries, out.size());
+  require(terms.size() == entries.size() && (token.empty() || token.size() == entries.size()),
+          "head: {} terms and {} token results for {} entries", terms.size(), token.size(),
+          entries.size());
+  const std::int64_t width = head.weight->cols();
+  const std::int64_t vocab = head.weight->rows();
+  require_view("head", "dhidden", dhidden, DType::bf16, hidden.shape[0] * width);
+  if (dweight) require_view("head", "dweight", dweight, DType::f32, vocab * width);
+  const float inverse = inverse_temperature(temperature);
+  const cudaStream_t stream = device.handle();
+  if (dhidden.bytes() > 0) QGRPO_CUDA(cudaMemsetAsync(dhidden.data, 0, dhidden.bytes(), stream));
+  if (entries.empty()) return;
+
+  const Operands o = operands(device, hidden, head, inverse, entries.size());
+  const auto count = static_cast<std::int64_t>(entries.size());
+  const auto* term = reinterpret_cast<const float4*>(terms_.upload(device, terms));
+  auto* tokens = device.scratch<TokenObjective<float>>(Slot::head_tokens, count);
+  auto* at_target = device.scratch<float2>(Slot::head_targets, count);
+  for (std::size_t next = 0; next < entries.size();) {
+    const Chunk chunk = next_chunk(entries, next);
+    const DeviceChunk c = chunk_logits(device, gemm, lists_, chunk, o);
+    const kernels::HeadObjective objective{term + chunk.begin, tokens + chunk.begin,
+                                           at_target + chunk.begin, params};
+    QGRPO_CUDA(kernels::head_objective(stream, c.rows, objective, c.logits));
+    // Rows of the gradient lie as far apart as the logits did.
+    const auto* dlogits = reinterpret_cast<const bf16*>(c.logits);
+    const std::int64_t stride = 2 * vocab;
+    auto* gradient = device.scratch<bf16>(Slot::head_gradient, chunk.rows * width);
+    gemm.run_nn(gradient, DType::bf16, dlogits, o.weight, chunk.rows, width, vocab,
+                /*accumulate=*/false, stride);
+    QGRPO_CUDA(kernels::scatter_rows(stream, static_cast<bf16*>(dhidden.data), gradient, c.gather,
+                                     chunk.rows, width));
+    if (dweight) {
+      gemm.run_tn(dweight.f32(), dlogits, c.hidden, vocab, width, chunk.rows, /*accumulate=*/true,
+                  stride);
+    }
+    next = chunk.end;
+  }
+  download(device, out, o.results);
+  download(device, token, tokens);
+  device.stream().synchronize();
 }
 
 }  // namespace qgrpo::cuda

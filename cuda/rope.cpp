@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cuda/kernels/rows.h"
+#include "cuda/paged_attention_sizes.h"
 
 namespace qgrpo::cuda {
 
@@ -17,23 +18,23 @@ void Rope::apply(Device& device, TensorView x, std::int32_t head_dim, double the
   require_view("rope", "x", x, DType::bf16, x.elements());
   const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
   require(*least >= 0, "rope: position {} is negative", *least);
-  extend(device, head_dim, theta, std::int64_t{*most} + 1);
-  QGRPO_CUDA(kernels::rope(device.handle(), static_cast<kernels::bf16*>(x.data),
-                           static_cast<const float2*>(table_.data()),
-                           positions_.upload(device.stream(), positions), tokens,
-                           x.elements() / (tokens * head_dim), head_dim, sign));
+  const std::int32_t* places = positions_.upload(device, positions);
+  const float2* turns = table(device, head_dim, theta, std::int64_t{*most} + 1);
+  QGRPO_CUDA(kernels::rope(device.handle(), static_cast<kernels::bf16*>(x.data), turns, places,
+                           tokens, x.elements() / (tokens * head_dim), head_dim, sign));
 }
 
-void Rope::extend(Device& device, std::int32_t head_dim, double theta, std::int64_t positions) {
-  if (head_dim == head_dim_ && theta == theta_ && positions <= rows_) return;
-  // Doubled, so that a text that grows token by token does not make it anew each time.
-  rows_ = head_dim == head_dim_ && theta == theta_ ? std::max(positions, 2 * rows_) : positions;
-  head_dim_ = head_dim;
-  theta_ = theta;
+const float2* Rope::table(Device& device, std::int32_t head_dim, double theta,
+                          std::int64_t positions) {
+  if (head_dim == head_dim_ && theta == theta_ && positions <= rows_ &&
+      generation_ == device.scratch_generation(Slot::rope_table)) {
+    return table_;
+  }
+  const std::int64_t rows = rope_table_rows(positions);
   const std::int64_t half = head_dim / 2;
   std::vector<float2> host;
-  host.reserve(static_cast<std::size_t>(rows_ * half));
-  for (std::int64_t p = 0; p < rows_; ++p) {
+  host.reserve(static_cast<std::size_t>(rows * half));
+  for (std::int64_t p = 0; p < rows; ++p) {
     for (std::int64_t i = 0; i < half; ++i) {
       const double angle =
           static_cast<double>(p) *
@@ -41,13 +42,15 @@ void Rope::extend(Device& device, std::int32_t head_dim, double theta, std::int6
       host.push_back({static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))});
     }
   }
-  const std::size_t bytes = host.size() * sizeof(float2);
-  device.stream().synchronize();  // kernels may still read the old one
-  table_ = DeviceMemory();
-  table_ = DeviceMemory(bytes);
-  QGRPO_CUDA(
-      cudaMemcpyAsync(table_.data(), host.data(), bytes, cudaMemcpyHostToDevice, device.handle()));
-  device.stream().synchronize();
+  table_ = device.scratch<float2>(Slot::rope_table, rows * half);
+  QGRPO_CUDA(cudaMemcpyAsync(table_, host.data(), host.size() * sizeof(float2),
+                             cudaMemcpyHostToDevice, device.handle()));
+  device.stream().synchronize();  // the copy reads `host`
+  head_dim_ = head_dim;
+  theta_ = theta;
+  rows_ = rows;
+  generation_ = device.scratch_generation(Slot::rope_table);
+  return table_;
 }
 
 }  // namespace qgrpo::cuda

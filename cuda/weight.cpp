@@ -1,31 +1,16 @@
 #include "cuda/weight.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
 #include "cuda/kernels/elementwise.h"
+#include "cuda/linear_sizes.h"
+#include "cuda/sizes.h"
+#include "cuda/weight_sizes.h"
 
 namespace qgrpo::cuda {
 namespace {
-
-constexpr std::size_t kAlignment = 256;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// Where an nf4 matrix's parts lie in its allocation.
-struct Nf4Layout {
-  std::size_t absmax, nested, map, bytes;
-  Nf4Layout(std::int64_t rows, std::int64_t cols) {
-    const auto elements = static_cast<std::size_t>(rows * cols);
-    const std::size_t blocks = (elements + kNf4Block - 1) / kNf4Block;
-    absmax = aligned((elements + 1) / 2);
-    nested = absmax + aligned(blocks);
-    map = nested + aligned((blocks + kNf4NestedBlock - 1) / kNf4NestedBlock * sizeof(float));
-    bytes = map + aligned(256 * sizeof(float));
-  }
-};
 
 float value(ConstTensorView host, std::size_t i) {
   switch (host.dtype) {
@@ -48,27 +33,30 @@ void copy_to_device(Device& device, void* to, const void* from, std::size_t byte
 
 }  // namespace
 
-CudaWeight::CudaWeight(WeightFormat format, std::int64_t rows, std::int64_t cols)
-    : Weight(format, rows, cols), memory_(device_bytes(rows, cols, format)) {
+CudaWeight::CudaWeight(Device& device, WeightFormat format, std::int64_t rows, std::int64_t cols)
+    : Weight(format, rows, cols), memory_(device.take_weight(device_bytes(rows, cols, format))) {
+  static std::atomic<std::uint64_t> made{0};
+  id_ = ++made;
   bytes_ = memory_.bytes();
+  if (format != WeightFormat::nf4) values_ = static_cast<const kernels::bf16*>(memory_.data());
 }
 
 std::size_t CudaWeight::device_bytes(std::int64_t rows, std::int64_t cols, WeightFormat format) {
-  if (format == WeightFormat::nf4) return Nf4Layout(rows, cols).bytes;
-  return static_cast<std::size_t>(rows * cols) * sizeof(kernels::bf16);
+  return weight_bytes(rows, cols, format);
 }
 
 std::unique_ptr<CudaWeight> CudaWeight::prepare(Device& device, ConstTensorView host,
                                                 WeightFormat format) {
   require(host.shape.rank() == 2, "cuda: a weight of shape {}, expected a matrix",
           host.shape.str());
+  require(format != WeightFormat::nf4 || host.elements() > 0, "quantization: an empty matrix {}",
+          host.shape.str());
+  std::unique_ptr<CudaWeight> weight(new CudaWeight(device, format, host.shape[0], host.shape[1]));
   if (format == WeightFormat::nf4) {
-    std::vector<float> values(static_cast<std::size_t>(host.elements()));
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = value(host, i);
-    return prepare(device, nf4_quantize(values, host.shape));
+    weight->quantize(device, host);
+  } else {
+    weight->store_dense(device, host);
   }
-  std::unique_ptr<CudaWeight> weight(new CudaWeight(format, host.shape[0], host.shape[1]));
-  weight->store_dense(device, host);
   return weight;
 }
 
@@ -76,7 +64,7 @@ std::unique_ptr<CudaWeight> CudaWeight::prepare(Device& device, const Nf4Tensor&
   require(host.shape.rank() == 2, "cuda: a weight of shape {}, expected a matrix",
           host.shape.str());
   std::unique_ptr<CudaWeight> weight(
-      new CudaWeight(WeightFormat::nf4, host.shape[0], host.shape[1]));
+      new CudaWeight(device, WeightFormat::nf4, host.shape[0], host.shape[1]));
   weight->store_nf4(device, host);
   return weight;
 }
@@ -103,14 +91,78 @@ void CudaWeight::store_nf4(Device& device, const Nf4Tensor& host) {
   put(layout.nested, host.nested_absmax.data(), host.nested_absmax.size() * sizeof(float));
   put(layout.map, dynamic_map_signed().data(), 256 * sizeof(float));
   copy_to_device(device, memory_.data(), image.data(), image.size());
+  set_nf4_view(host.offset);
+}
+
+void CudaWeight::set_nf4_view(float offset) {
+  const Nf4Layout layout(rows_, cols_);
   auto* base = static_cast<std::byte*>(memory_.data());
   nf4_.packed = reinterpret_cast<const uint4*>(base);
   nf4_.absmax = reinterpret_cast<const std::uint8_t*>(base + layout.absmax);
   nf4_.nested = reinterpret_cast<const float*>(base + layout.nested);
   nf4_.map = reinterpret_cast<const float*>(base + layout.map);
-  nf4_.offset = host.offset;
+  nf4_.offset = offset;
   nf4_.rows = rows_;
   nf4_.cols = cols_;
+}
+
+// The indices in pieces of the host's matrix; then the maxima of all blocks, whose mean the host
+// forms in PyTorch's order; then their second level.
+void CudaWeight::quantize(Device& device, ConstTensorView host) {
+  const Nf4Layout layout(rows_, cols_);
+  const cudaStream_t stream = device.handle();
+  const std::int64_t elements = host.elements();
+  const std::int64_t blocks = (elements + kNf4Block - 1) / kNf4Block;
+  const std::size_t size = dtype_size(host.dtype);
+  auto* base = static_cast<std::byte*>(memory_.data());
+  auto* codes = reinterpret_cast<std::uint8_t*>(base + layout.absmax);
+  auto* nested = reinterpret_cast<float*>(base + layout.nested);
+  auto* map = reinterpret_cast<float*>(base + layout.map);
+  // Kernels read the padding after the last index too.
+  QGRPO_CUDA(cudaMemsetAsync(base, 0, layout.bytes, stream));
+  QGRPO_CUDA(cudaMemcpyAsync(map, dynamic_map_signed().data(), 256 * sizeof(float),
+                             cudaMemcpyHostToDevice, stream));
+  auto* scratch = device.scratch<float>(Slot::sums, quantize_absmax_elements(elements));
+  auto* bad = reinterpret_cast<unsigned long long*>(scratch);
+  float* absmax = scratch + 2;
+  QGRPO_CUDA(cudaMemsetAsync(bad, 0xff, sizeof *bad, stream));
+  auto* piece = device.scratch<std::byte>(
+      Slot::weight, static_cast<std::int64_t>(quantize_chunk_bytes(elements, size)));
+  const kernels::Nf4Target to{reinterpret_cast<std::uint8_t*>(base), absmax, bad};
+  for (std::int64_t first = 0; first < elements; first += kQuantizeChunk) {
+    const std::int64_t count = std::min(kQuantizeChunk, elements - first);
+    const auto* from =
+        static_cast<const std::byte*>(host.data) + static_cast<std::size_t>(first) * size;
+    QGRPO_CUDA(cudaMemcpyAsync(piece, from, static_cast<std::size_t>(count) * size,
+                               cudaMemcpyHostToDevice, stream));
+    switch (host.dtype) {
+      case DType::f32:
+        QGRPO_CUDA(
+            kernels::nf4_quantize(stream, to, reinterpret_cast<const float*>(piece), first, count));
+        break;
+      case DType::bf16:
+        QGRPO_CUDA(kernels::nf4_quantize(stream, to, reinterpret_cast<const kernels::bf16*>(piece),
+                                         first, count));
+        break;
+      case DType::f16:
+        QGRPO_CUDA(kernels::nf4_quantize_f16(
+            stream, to, reinterpret_cast<const std::uint16_t*>(piece), first, count));
+        break;
+      default:
+        fail("cuda: a matrix of {}, expected f32, f16 or bf16", dtype_name(host.dtype));
+    }
+  }
+  std::vector<float> maxima(static_cast<std::size_t>(blocks));
+  unsigned long long first_bad = 0;
+  QGRPO_CUDA(cudaMemcpyAsync(&first_bad, bad, sizeof first_bad, cudaMemcpyDeviceToHost, stream));
+  QGRPO_CUDA(cudaMemcpyAsync(maxima.data(), absmax, maxima.size() * sizeof(float),
+                             cudaMemcpyDeviceToHost, stream));
+  device.stream().synchronize();
+  require(first_bad == ~0ULL, "quantization: element {} of a matrix {} is not finite", first_bad,
+          host.shape.str());
+  const float offset = nf4_offset(maxima);
+  QGRPO_CUDA(kernels::nf4_quantize_absmax(stream, codes, nested, absmax, map, offset, blocks));
+  set_nf4_view(offset);
 }
 
 void CudaWeight::update(Device& device, ConstTensorView master) {
@@ -122,10 +174,21 @@ void CudaWeight::update(Device& device, ConstTensorView master) {
 }
 
 const kernels::bf16* CudaWeight::dense(Device& device) const {
-  if (format_ != WeightFormat::nf4) return static_cast<const kernels::bf16*>(memory_.data());
-  auto* out = device.scratch<kernels::bf16>(Device::Slot::weight, rows_ * cols_);
-  QGRPO_CUDA(kernels::nf4_dequantize(device.handle(), out, nf4_));
+  if (format_ != WeightFormat::nf4) return values_;
+  if (device.few_rows()) {  // what is recorded must not count on what lies in the slot
+    auto* out = device.scratch<kernels::bf16>(Device::Slot::weight, rows_ * cols_);
+    QGRPO_CUDA(kernels::nf4_dequantize(device.handle(), out, nf4_));
+    return out;
+  }
+  const DenseCache::Place place = device.dense_cache().take(
+      device, id_, static_cast<std::size_t>(rows_ * cols_) * sizeof(kernels::bf16));
+  auto* out = static_cast<kernels::bf16*>(place.data);
+  if (!place.filled) QGRPO_CUDA(kernels::nf4_dequantize(device.handle(), out, nf4_));
   return out;
+}
+
+CudaWeight CudaWeight::dense_view(Device& device) const {
+  return {dense(device), rows_, cols_};
 }
 
 void CudaWeight::unpack(Device& device, std::span<float> out) const {

@@ -16,7 +16,7 @@ namespace qgrpo::cuda {
 class CudaWeight : public Weight {
  public:
   // From a host matrix of f32, f16 or bf16. Error where a value is not finite, or not so after
-  // rounding.
+  // rounding. nf4 is quantized by the device, byte for byte as nf4_quantize.
   static std::unique_ptr<CudaWeight> prepare(Device& device, ConstTensorView host,
                                              WeightFormat format);
   static std::unique_ptr<CudaWeight> prepare(Device& device, const Nf4Tensor& host);
@@ -29,16 +29,25 @@ class CudaWeight : public Weight {
   // out (N, K) = the values, on the host.
   void unpack(Device& device, std::span<float> out) const;
 
-  // The matrix as bf16: its own memory, or dequantized into the slot `weight`.
+  // The matrix as bf16: its own memory, or dequantized into the slot `weight`, where it may still
+  // lie (cuda/dense_cache.h). It lasts until the next call for another matrix.
   const kernels::bf16* dense(Device& device) const;
+  // The same as a matrix of its own, which lasts until the slot is taken again.
+  CudaWeight dense_view(Device& device) const;
   const kernels::Nf4View& nf4() const { return nf4_; }  // of an nf4 weight
 
  private:
-  CudaWeight(WeightFormat format, std::int64_t rows, std::int64_t cols);
+  CudaWeight(Device& device, WeightFormat format, std::int64_t rows, std::int64_t cols);
+  CudaWeight(const kernels::bf16* values, std::int64_t rows, std::int64_t cols)
+      : Weight(WeightFormat::bf16, rows, cols), values_(values) {}
   void store_dense(Device& device, ConstTensorView host);
   void store_nf4(Device& device, const Nf4Tensor& host);
+  void quantize(Device& device, ConstTensorView host);
+  void set_nf4_view(float offset);
 
+  std::uint64_t id_ = 0;  // different for each matrix of the process
   DeviceMemory memory_;
+  const kernels::bf16* values_ = nullptr;  // of a matrix that is not nf4
   kernels::Nf4View nf4_;
 };
 

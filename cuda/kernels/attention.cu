@@ -4,35 +4,53 @@
 //   s = q k^T / sqrt(D);  over key tiles j:  m' = max(m, max s_j),  p = exp(s_j - m'),
 //   l = l exp(m - m') + sum p,  o = o exp(m - m') + p v_j;   at the end  o / l,  lse = m + log l
 //
-// A query sees its parent's tokens and its own segment's up to itself. Key tiles of 64 begin at the
-// parent's start and anew at the segment's start, so a row's order of summation is that of
-// kAttentionKeyBlock whatever else is in the batch.
+// A query sees its parent's tokens and its own segment's up to itself. Key tiles begin at the
+// parent's start and anew at the segment's, so a row's order of summation is the same whatever else
+// is in the batch.
 //
 // Shapes: q, o (T, NH * D), k, v (T, NKV * D) bf16, lse (T, NH) f32; D = 16, 32, 64, 128.
-// Launch: a block of 4 warps for 64 queries of one head, a warp 16 of them; grid (tiles, NH).
+// Launch: 4 warps for 64 queries of one head, a warp 16 of them; grid (NH, tiles), the tiles with
+// the most keys first. Heads that share K and V run side by side, so L2 serves all but the first.
 //
-// Shared memory: one K and one V tile, rows padded by 16 bytes so that the 8 rows of an ldmatrix
-// fall into distinct banks (a stride of D / 2 + 4 words is 4, 12, 20 or 28 modulo 32): 34.8 KB at
-// D = 128. V_j is copied while S_j = Q K_j is computed, K_{j+1} while P V_j is: 17 KB in flight a
-// block. Registers (ptxas, no spills): 208 at D = 128, of which 32 hold Q, 64 O and 32 S, so 2
-// blocks on an SM; 149 at D = 64, so 3. Per key tile and warp at D = 128: 128 products, 64
-// ldmatrix.x4, 32 exp2 a lane.
-// Tiles beyond the diagonal are never loaded; warps whose rows a diagonal tile masks whole skip its
-// arithmetic. Queries of one KV head's group read the same K and V from L2.
+//   D    keys of a stage   registers (sm_80, sm_89; no spills)   shared memory   blocks an SM
+//   128  32                168, 168                              32 KB           3
+//   64   64                133, 133                              32 KB           3 (L4: by memory)
+//   32   64                 99,  99                              16 KB           4
+//   16   64                 80,  80                               8 KB           6
+//
+// K and V are double-buffered: while a tile is computed on, the next is copied; one barrier a tile.
+// At D = 128 Q and O take 96 registers and two stages of 64 keys would take 64 KB, one block on an
+// L4: stages of 32 keys leave room for three, so 12 warps cover each other's softmax. That rescales
+// o twice as often (64 multiplications a lane); a warp skips it where none of its 16 maxima rose:
+// rarely at first, for scores in random order mostly from the 24th tile on.
+//
+// Bytes: Q and O once, K and V (16 KB a stage at D = 128) once for each 64 queries and head, all in
+// 16-byte accesses: Q enters and O leaves through the stages. Bank conflicts: none in copies,
+// ldmatrix and O (attention_tile.cuh; softgpu counts 0 for every D).
+//
+// A full stage at D = 128 is, for a warp, 64 mma, 32 ldmatrix.x4 and 16 exp2 a lane: some 350
+// instructions (sm_89), and 110 to copy the next. Predicted: 64 mma are 1024 clocks of a quarter SM
+// on an L4 and 512 on an A100, 4 warps' ldmatrix 512 clocks of shared memory: bound by the tensor
+// cores on an L4, on an A100 by both alike. (32 rows a warp would halve ldmatrix, but not fit 168
+// registers at D = 128, and waste more on completions of a few hundred tokens.)
+//
+// The diagonal: stages behind a tile's last query are not loaded; of the others a warp leaves out
+// the 16 x 16 blocks (two products) that none of its rows sees. Tiles and warps begin at multiples
+// of 16 from the segment's start, so a block is masked whole, in part only on the diagonal, or not
+// at all: nothing is computed for pairs further than 15 beyond the diagonal.
+//
+// Tried: rows padded by 16 bytes instead of swizzled (as free of conflicts, but 34.8 KB, two
+// blocks on an L4); V_j copied during S_j and K_{j+1} during P V_j in single buffers (two barriers
+// a tile, 208 registers, 2 blocks).
 
 #include <cmath>
 
-#include "cuda/kernels/attention.h"
-#include "cuda/kernels/mma.cuh"
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/attention_tile.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarp;
-constexpr float kLog2e = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
+using namespace attention;
 
 struct Args {
   bf16* o;
@@ -43,207 +61,164 @@ struct Args {
   const QueryTile* tiles;
   int heads;
   int kv_heads;
+  int group;         // query heads of a KV head
   float scale_log2;  // log2(e) / sqrt(D): the softmax is taken in base 2
 };
 
-// A key tile: rows [begin, begin + count) of the packed batch.
-struct KeyTile {
-  int begin;
-  int count;
-};
-__device__ KeyTile key_tile(const QueryTile& tile, int j) {
-  const int parent_tiles = (tile.parent_length + kKeyTile - 1) / kKeyTile;
-  if (j < parent_tiles) {
-    const int done = j * kKeyTile;
-    return {tile.parent + done, min(kKeyTile, tile.parent_length - done)};
-  }
-  const int done = (j - parent_tiles) * kKeyTile;
-  return {tile.own + done, min(kKeyTile, tile.query + tile.queries - tile.own - done)};
-}
-__device__ int key_tiles(const QueryTile& tile) {
-  const int own = tile.query + tile.queries - tile.own;
-  return (tile.parent_length + kKeyTile - 1) / kKeyTile + (own + kKeyTile - 1) / kKeyTile;
-}
-
-// Starts the copy of a tile's rows of one head; rows that are not there become zeros.
+// Keys of a stage: at D = 128 half as many, so that three blocks fit an SM.
 template <int D>
-__device__ void copy_tile(bf16* shared, const bf16* head, std::int64_t row_stride, KeyTile keys) {
-  constexpr int kChunks = D / 8;
-  for (int i = threadIdx.x; i < kKeyTile * kChunks; i += kThreads) {
-    const int row = i / kChunks;
-    const int column = i % kChunks * 8;
-    const bool there = row < keys.count;
-    const bf16* from = head + (keys.begin + (there ? row : 0)) * row_stride + column;
-    copy_async(shared + row * (D + 8) + column, from, there);
-  }
-  commit_copies();
-}
-
-// s (16 x 64 of this warp) = q k^T.
-template <int D>
-__device__ void scores(float (&s)[kKeyTile / 8][4], const unsigned (&q)[D / 16][4],
-                       const bf16* keys) {
-  const int lane = threadIdx.x % kWarp;
-  const bf16* row = keys + (lane / 16 * 8 + lane % 8) * (D + 8) + lane / 8 % 2 * 8;
-#pragma unroll
-  for (int n = 0; n < kKeyTile / 8; ++n) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) {
-#pragma unroll
-    for (int n = 0; n < kKeyTile / 16; ++n) {
-      unsigned b[4];
-      load_matrices(b, row + n * 16 * (D + 8) + d * 16);
-      mma_bf16(s[2 * n], q[d], b[0], b[1]);
-      mma_bf16(s[2 * n + 1], q[d], b[2], b[3]);
-    }
-  }
-}
-
-// o (16 x D) += p v; p in the layout of scores, rounded to bf16.
-template <int D>
-__device__ void add_values(float (&o)[D / 8][4], const float (&p)[kKeyTile / 8][4],
-                           const bf16* values) {
-  const int lane = threadIdx.x % kWarp;
-  const bf16* row = values + (lane / 8 % 2 * 8 + lane % 8) * (D + 8) + lane / 16 * 8;
-#pragma unroll
-  for (int k = 0; k < kKeyTile / 16; ++k) {
-    const unsigned a[4] = {pack_bf16(p[2 * k][0], p[2 * k][1]), pack_bf16(p[2 * k][2], p[2 * k][3]),
-                           pack_bf16(p[2 * k + 1][0], p[2 * k + 1][1]),
-                           pack_bf16(p[2 * k + 1][2], p[2 * k + 1][3])};
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d) {
-      unsigned b[4];
-      load_matrices_transposed(b, row + k * 16 * (D + 8) + d * 16);
-      mma_bf16(o[2 * d], a, b[0], b[1]);
-      mma_bf16(o[2 * d + 1], a, b[2], b[3]);
-    }
-  }
-}
+constexpr int kStageKeys = D == 128 ? 32 : 64;
 
 // The online softmax of the two rows that a lane has a quarter of (rows g and g + 8).
 struct RowState {
-  float max[2] = {-INFINITY, -INFINITY};  // of the scores times scale_log2
+  float max[2] = {-INFINITY, -INFINITY};  // of q k^T
   float sum[2] = {0.0f, 0.0f};            // this lane's part
 };
 
-// Masks keys after the row's query, turns scores into p, and rescales o.
-template <int D>
-__device__ void softmax_step(RowState& state, float (&o)[D / 8][4], float (&s)[kKeyTile / 8][4],
-                             float scale_log2, KeyTile keys, int query) {
-  const int t = threadIdx.x % 4;
+// One key tile: scores, softmax, o += p v. With kEdge the tile has `count` keys and the warp's
+// first row sees those up to `seen`, the next ones more; products of fragments that no row sees are
+// left out. Without, all rows see all keys.
+template <int D, bool kEdge>
+__device__ void attend(RowState& state, float (&o)[D / 8][4], const unsigned (&q)[D / 16][4],
+                       const bf16* keys, const bf16* values, float scale_log2, int count,
+                       int seen) {
+  constexpr int kGroups = kStageKeys<D> / 16;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int visible = min(count, seen + 16);
+  float s[kGroups][2][4];
+#pragma unroll
+  for (int n = 0; n < kGroups; ++n) {
+    if (!kEdge || 16 * n < visible) multiply_rows<D>(s[n], q, keys, 16 * n);
+  }
+  float shrink[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float most = state.max[h];
-    const int last = min(keys.count - 1, query + 8 * h - keys.begin);  // the last visible key
+    const int last = min(count - 1, seen + lane / 4 + 8 * h);
 #pragma unroll
-    for (int n = 0; n < kKeyTile / 8; ++n) {
+    for (int n = 0; n < kGroups; ++n) {
+      if (kEdge && 16 * n >= visible) continue;
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& x = s[n][2 * h + c];
-        x = 8 * n + 2 * t + c <= last ? x * scale_log2 : -INFINITY;
-        most = fmaxf(most, x);
+      for (int e = 0; e < 2; ++e) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          float& x = s[n][e][2 * h + c];
+          if (kEdge && 16 * n + 8 * e + lane % 4 * 2 + c > last) x = -INFINITY;
+          most = fmaxf(most, x);
+        }
       }
     }
     most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 1));
     most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
-    const float shrink = exp2f(state.max[h] - most);  // 0 at the first tile
+    const float base = most * scale_log2;
+    shrink[h] = exp2_fast(state.max[h] * scale_log2 - base);  // 0 at the first tile
     state.max[h] = most;
     float sum = 0.0f;
 #pragma unroll
-    for (int n = 0; n < kKeyTile / 8; ++n) {
+    for (int n = 0; n < kGroups; ++n) {
+      if (kEdge && 16 * n >= visible) continue;
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& x = s[n][2 * h + c];
-        x = exp2f(x - most);
-        sum += x;
+      for (int e = 0; e < 2; ++e) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          float& x = s[n][e][2 * h + c];
+          x = exp2_fast(x * scale_log2 - base);
+          sum += x;
+        }
       }
     }
-    state.sum[h] = state.sum[h] * shrink + sum;
+    state.sum[h] = state.sum[h] * shrink[h] + sum;
+  }
+  // The maxima settle after a few tiles, and a factor of 1 changes nothing.
+  if (__any_sync(kAllLanes, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
     for (int d = 0; d < D / 8; ++d) {
-      o[d][2 * h] *= shrink;
-      o[d][2 * h + 1] *= shrink;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) o[d][i] *= shrink[i / 2];
     }
+  }
+#pragma unroll
+  for (int n = 0; n < kGroups; ++n) {
+    if (!kEdge || 16 * n < visible) add_rows<D>(o, s[n], values, 16 * n);
   }
 }
 
 template <int D>
-__global__ void __launch_bounds__(kThreads) attention_forward_kernel(Args p) {
-  __shared__ alignas(16) bf16 keys[kKeyTile * (D + 8)];
-  __shared__ alignas(16) bf16 values[kKeyTile * (D + 8)];
-  const QueryTile tile = p.tiles[blockIdx.x];
-  const int head = blockIdx.y;
-  const int kv_head = head / (p.heads / p.kv_heads);
-  const std::int64_t q_stride = std::int64_t{p.heads} * D;
-  const std::int64_t kv_stride = std::int64_t{p.kv_heads} * D;
-  const bf16* k = p.k + kv_head * D;
-  const bf16* v = p.v + kv_head * D;
-  const int warp_row = threadIdx.x / kWarp * 16;
-  const int row = warp_row + threadIdx.x % kWarp / 4;  // and row + 8
-  const int t = threadIdx.x % 4;
-  const int tiles = key_tiles(tile);
+__global__ void __launch_bounds__(kThreads, 3) attention_forward_kernel(Args p) {
+  constexpr int kKeys = kStageKeys<D>;
+  constexpr int kTile = kKeys * D;
+  __shared__ alignas(128) bf16 stages[2][2 * kTile];  // K, then V
+  const int head = static_cast<int>(blockIdx.x);
+  const QueryTile& tile = p.tiles[blockIdx.y];
+  const KeyWalk<kKeys> walk{tile};
+  const int steps = walk.steps();
+  const int kv_head = head / p.group;
+  const HeadRows q_rows{p.heads * D, head * D};
+  const HeadRows kv_rows{p.kv_heads * D, kv_head * D};
+  const auto copy_stage = [&](int step) {
+    const KeyRows keys = walk.at(step);
+    bf16* to = stages[step % 2];
+    copy_rows<D, kKeys>(to, p.k, kv_rows, keys.begin, keys.count);
+    copy_rows<D, kKeys>(to + kTile, p.v, kv_rows, keys.begin, keys.count);
+    commit_copies();
+  };
 
-  copy_tile<D>(keys, k, kv_stride, key_tile(tile, 0));
+  // The queries come in where the second stage will be.
+  static_assert(kQueryTile <= 2 * kKeys, "a stage holds the queries");
+  copy_rows<D, kQueryTile>(stages[1], p.q, q_rows, tile.query, tile.queries);
+  copy_stage(0);
+  wait_copies<0>();
+  __syncthreads();
+  const int warp_row = first_row_of_warp();
   unsigned q[D / 16][4];
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {  // rows of queries that are not there are zeros
-      const int r = row + 8 * (i % 2);
-      const bf16* from = p.q + (tile.query + r) * q_stride + head * D + d * 16 + i / 2 * 8 + 2 * t;
-      q[d][i] = r < tile.queries ? *reinterpret_cast<const unsigned*>(from) : 0u;
-    }
-  }
+  load_left<D>(q, stages[1], warp_row);
+
   RowState state;
   float o[D / 8][4] = {};
-  for (int j = 0; j < tiles; ++j) {
-    const KeyTile now = key_tile(tile, j);
-    // Masked whole for this warp: its last query comes before the tile's first key.
-    const bool visible = warp_row < tile.queries && tile.query + warp_row + 15 >= now.begin;
+  for (int step = 0; step < steps; ++step) {
     wait_copies<0>();
-    __syncthreads();  // K_j has arrived; nobody reads V_{j-1} any more
-    copy_tile<D>(values, v, kv_stride, now);
-    float s[kKeyTile / 8][4];
-    if (visible) scores<D>(s, q, keys);
-    wait_copies<0>();
-    __syncthreads();  // V_j has arrived; nobody reads K_j any more
-    if (j + 1 < tiles) copy_tile<D>(keys, k, kv_stride, key_tile(tile, j + 1));
-    if (visible) {
-      softmax_step<D>(state, o, s, p.scale_log2, now, tile.query + row);
-      add_values<D>(o, s, values);
+    __syncthreads();  // this stage has arrived; nobody reads the other any more
+    if (step + 1 < steps) copy_stage(step + 1);
+    const KeyRows keys = walk.at(step);
+    const bf16* k = stages[step % 2];
+    const int seen = tile.query + warp_row - keys.begin;  // the last key of the warp's first row
+    if (keys.count == kKeys && seen >= kKeys - 1) {
+      attend<D, false>(state, o, q, k, k + kTile, p.scale_log2, kKeys, kKeys);
+    } else if (warp_row < tile.queries && seen >= 0) {
+      attend<D, true>(state, o, q, k, k + kTile, p.scale_log2, keys.count, seen);
     }
   }
 
+  float inverse[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float sum = state.sum[h];
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
     sum += __shfl_xor_sync(kAllLanes, sum, 2);
-    const int r = row + 8 * h;
-    if (r >= tile.queries) continue;
-    const float inverse = 1.0f / sum;
-    bf16* to = p.o + (tile.query + r) * q_stride + head * D + 2 * t;
-#pragma unroll
-    for (int d = 0; d < D / 8; ++d) {
-      *reinterpret_cast<unsigned*>(to + d * 8) =
-          pack_bf16(o[d][2 * h] * inverse, o[d][2 * h + 1] * inverse);
-    }
-    if (t == 0) {
-      p.lse[std::int64_t{tile.query + r} * p.heads + head] = (state.max[h] + log2f(sum)) * kLn2;
+    inverse[h] = 1.0f / sum;
+    const int r = warp_row + static_cast<int>(threadIdx.x) % kWarp / 4 + 8 * h;
+    if (p.lse != nullptr && threadIdx.x % 4 == 0 && r < tile.queries) {
+      p.lse[std::int64_t{tile.query + r} * p.heads + head] =
+          (state.max[h] * p.scale_log2 + log2f(sum)) * kLn2;
     }
   }
+  __syncthreads();  // nobody reads keys or values any more
+  store_rows<D>(p.o, q_rows, tile.query + warp_row, tile.queries - warp_row,
+                stages[0] + warp_row * D, o, inverse);
 }
 
 }  // namespace
 
 cudaError_t attention_forward(cudaStream_t stream, bf16* o, float* lse, const bf16* q,
                               const bf16* k, const bf16* v, const QueryTile* tiles,
-                              std::int64_t tile_count, int heads, int kv_heads, int dim) {
+                              std::int64_t tile_count, const AttentionSizes& sizes) {
   if (tile_count == 0) return cudaSuccess;
-  const float scale_log2 = kLog2e / sqrtf(static_cast<float>(dim));
-  const Args p{o, lse, q, k, v, tiles, heads, kv_heads, scale_log2};
-  const dim3 grid(static_cast<unsigned>(tile_count), static_cast<unsigned>(heads));
-  switch (dim) {
+  const float scale_log2 = kLog2e / sqrtf(static_cast<float>(sizes.dim));
+  const Args p{
+      o,         lse, q, k, v, tiles, sizes.heads, sizes.kv_heads, sizes.heads / sizes.kv_heads,
+      scale_log2};
+  const dim3 grid(static_cast<unsigned>(sizes.heads), static_cast<unsigned>(tile_count));
+  switch (sizes.dim) {
     case 16:
       attention_forward_kernel<16><<<grid, kThreads, 0, stream>>>(p);
       break;

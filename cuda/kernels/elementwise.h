@@ -19,9 +19,9 @@ cudaError_t swiglu_forward(cudaStream_t stream, bf16* y, const bf16* gate, const
 cudaError_t swiglu_backward(cudaStream_t stream, bf16* dgate, bf16* dup, const bf16* dy,
                             const bf16* gate, const bf16* up, std::int64_t n);
 
-// y = bf16([y +] sum + bias): the end of a product whose sum (rows, width) is kept in float32.
-// bias (width) f32 or null; y (rows, width).
+// y = bf16([residual +] sum + bias): the end of a product whose sum (rows, width) is kept in
+// float32. bias (width) f32 or null; y (rows, width); residual the same or null, may be y.
 cudaError_t finish_linear(cudaStream_t stream, bf16* y, const float* sum, const float* bias,
-                          std::int64_t rows, std::int64_t width, bool accumulate);
+                          const bf16* residual, std::int64_t rows, std::int64_t width);
 
 }  // namespace qgrpo::cuda::kernels

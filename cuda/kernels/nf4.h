@@ -19,26 +19,28 @@ struct Nf4View {
 // out (rows, cols) = bf16(code * absmax'), the one value that a quantized weight has on the device.
 cudaError_t nf4_dequantize(cudaStream_t stream, bf16* out, const Nf4View& weight);
 
-// A low-rank term scale * B (A x) of a product, with t = bf16(scale * A x) already there.
-struct LowRank {
-  const bf16* t = nullptr;   // (rows of x, rank), or null for none
-  const float* b = nullptr;  // (outputs, rank), rounded to bf16 where it is used
-  int rank = 0;
+// Where a matrix that is quantized goes.
+struct Nf4Target {
+  std::uint8_t* packed = nullptr;
+  float* absmax = nullptr;            // one a block of 64
+  unsigned long long* bad = nullptr;  // becomes the lowest index of a value that is not finite
 };
 
-// The most rows of x that nf4_linear takes.
-inline constexpr int kNf4LinearRows = 16;
+// Elements [first, first + count) of the row-major matrix, which `from` holds, to their indices and
+// absmax: the bytes of model/ops/nf4.h. `first` is a multiple of 64; `count` too, but for the
+// matrix's end.
+cudaError_t nf4_quantize(cudaStream_t stream, const Nf4Target& to, const float* from,
+                         std::int64_t first, std::int64_t count);
+cudaError_t nf4_quantize(cudaStream_t stream, const Nf4Target& to, const bf16* from,
+                         std::int64_t first, std::int64_t count);
+// From the bits of f16.
+cudaError_t nf4_quantize_f16(cudaStream_t stream, const Nf4Target& to, const std::uint16_t* from,
+                             std::int64_t first, std::int64_t count);
 
-// y (m, N) (=|+=) x (m, K) weight^T + bias + t b^T, for m <= 16 rows; N = weight.rows, K =
-// weight.cols, a multiple of 32. bias (N) f32 or null. Each output is a float32 sum in an order
-// that depends on K alone, rounded once: a row's bits do not depend on m nor on the other rows.
-// `processors`: the device's SM count, which sizes the blocks.
-cudaError_t nf4_linear(cudaStream_t stream, bf16* y, const bf16* x, std::int64_t m,
-                       const Nf4View& weight, const float* bias, const LowRank& low_rank,
-                       bool accumulate, int processors);
-
-// t (m, rank) = bf16(scale * x a^T), a (rank, K) f32 rounded to bf16 where it is used; m <= 16.
-cudaError_t low_rank_down(cudaStream_t stream, bf16* t, const bf16* x, const float* a, float scale,
-                          std::int64_t m, std::int64_t rank, std::int64_t cols);
+// The second level: codes (blocks) and nested (one per 256) of absmax - offset; map (256) the
+// signed dynamic map.
+cudaError_t nf4_quantize_absmax(cudaStream_t stream, std::uint8_t* codes, float* nested,
+                                const float* absmax, const float* map, float offset,
+                                std::int64_t blocks);
 
 }  // namespace qgrpo::cuda::kernels

@@ -70,11 +70,16 @@ __device__ inline void load(float (&x)[V], const float* p) {
   }
 }
 
-// p[0..V) = x, float32.
+// p[0..V) = x, float32; V = 8: p aligned to 16 bytes.
 template <int V>
 __device__ inline void store(float* p, const float (&x)[V]) {
+  if constexpr (V == 8) {
+    reinterpret_cast<float4*>(p)[0] = make_float4(x[0], x[1], x[2], x[3]);
+    reinterpret_cast<float4*>(p)[1] = make_float4(x[4], x[5], x[6], x[7]);
+  } else {
 #pragma unroll
-  for (int i = 0; i < V; ++i) p[i] = x[i];
+    for (int i = 0; i < V; ++i) p[i] = x[i];
+  }
 }
 
 // The sum over the 32 lanes, the same bits in each: a butterfly, so the order is fixed.

@@ -14,8 +14,4 @@ cudaError_t rmsnorm_backward(cudaStream_t stream, bf16* dx, const bf16* dy, cons
                              const float* weight, const float* rstd, std::int64_t rows,
                              std::int64_t width);
 
-// dweight += sum over the rows, in their order, of dy x_hat; (width) f32.
-cudaError_t rmsnorm_dweight(cudaStream_t stream, float* dweight, const bf16* dy, const bf16* x,
-                            const float* rstd, std::int64_t rows, std::int64_t width);
-
 }  // namespace qgrpo::cuda::kernels

@@ -9,10 +9,11 @@ cudaError_t gather_rows(cudaStream_t stream, bf16* out, const bf16* x, const std
                         std::int64_t count, std::int64_t width);
 
 // For each j < distinct: x[row[j]] += values[index[i]] for i = first[j] .. first[j + 1] - 1, in
-// that order, in float32, rounded once. The rows are distinct.
-cudaError_t scatter_add_rows(cudaStream_t stream, bf16* x, const bf16* values,
-                             const std::int32_t* row, const std::int32_t* first,
-                             const std::int32_t* index, std::int64_t distinct, std::int64_t width);
+// that order, in float32, rounded once. The rows are distinct. T: bf16 or float.
+template <typename T>
+cudaError_t scatter_add_rows(cudaStream_t stream, T* x, const bf16* values, const std::int32_t* row,
+                             const std::int32_t* first, const std::int32_t* index,
+                             std::int64_t distinct, std::int64_t width);
 
 // Turns the pairs (i, i + D/2) of each head of x (tokens, heads * D) in place:
 //   x_i' = x_i c - x_{i+D/2} s,  x_{i+D/2}' = x_{i+D/2} c + x_i s,

@@ -16,6 +16,16 @@ namespace qgrpo {
 class Weight;
 struct Linear;
 
+// Rows that a window of `sequences` sequences has, padding included: few different numbers, so that
+// few graphs are recorded.
+constexpr std::int64_t decode_rows(std::int64_t sequences) {
+  if (sequences > 128) return (sequences + 63) / 64 * 64;
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 24, 32, 48, 64, 96}) {
+    if (sequences <= rows) return rows;
+  }
+  return 128;
+}
+
 // A sequence as the host knows it when a window begins.
 struct DecodeSequence {
   std::int32_t token = 0;          // its last token, whose key and value are not in the cache yet
@@ -50,7 +60,7 @@ class DecodeOps {
 
   virtual void begin(std::span<const DecodeSequence> sequences, std::int32_t window,
                      std::int32_t block_size) = 0;
-  virtual std::int64_t rows() const = 0;
+  virtual std::int64_t rows() const = 0;                 // decode_rows(sequences)
   virtual std::span<const AdapterRun> runs() const = 0;  // cover rows()
 
   // y = table[last token], (rows, H).

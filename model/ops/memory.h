@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "model/ops/attention.h"
 #include "model/ops/tensor.h"
@@ -22,12 +24,21 @@ struct WorkspaceShape {
   std::int64_t ffn = 0;        // F
   std::int64_t vocab = 0;      // V
   AttentionShape attention;
-  std::int64_t lora_rank = 0;      // the largest of the adapters; 0 = none
-  std::int64_t decode_rows = 0;    // completions that decode at once; 0 = no rollout
-  std::int64_t decode_window = 0;  // tokens a window
-  std::int64_t max_context = 0;    // tokens of prompt + completion
-  std::int64_t block_size = 16;    // tokens of a KV block
-  bool training = false;           // also the backward operators and the optimizer
+  std::int64_t lora_rank = 0;                // the largest of the adapters; 0 = none
+  bool lora_padded = false;                  // some adapter's rank is no multiple of 8
+  std::int64_t decode_rows = 0;              // completions that decode at once; 0 = no rollout
+  std::int64_t decode_window = 0;            // tokens a window
+  std::int64_t max_context = 0;              // tokens of prompt + completion
+  std::int64_t block_size = 16;              // tokens of a KV block
+  WeightFormat linears = WeightFormat::nf4;  // how the blocks' matrices are kept
+  bool training = false;                     // also the backward operators and the optimizer
+  std::int64_t trained_tensors = 0;          // of the optimizer
+  std::int64_t trained_elements = 0;         // in all of them
+};
+
+struct NamedBytes {
+  std::string name;
+  std::size_t bytes = 0;
 };
 
 class BackendSizes {
@@ -39,6 +50,16 @@ class BackendSizes {
                                    WeightFormat format) const = 0;
   // Bytes of scratch for everything within the shape.
   virtual std::size_t workspace_bytes(const WorkspaceShape& shape) const = 0;
+  // What that consists of, where the backend tells it apart.
+  virtual std::vector<NamedBytes> workspace_parts([[maybe_unused]] const WorkspaceShape& s) const {
+    return {};
+  }
+  // Bytes of the host's memory that are pinned for it (a HostStore's come on top).
+  virtual std::size_t pinned_bytes([[maybe_unused]] const WorkspaceShape& shape) const { return 0; }
+  // An estimate of what the device's runtime takes beside all that is allocated.
+  virtual std::size_t runtime_bytes() const { return 0; }
+  // Whether Backend::make_host_store gives a store.
+  virtual bool has_host_store() const { return false; }
 };
 
 // Host memory of a backend that has its own: tensors leave the device and come back while it

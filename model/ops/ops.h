@@ -274,8 +274,15 @@ class TrainOps {
                               std::span<const ObjectiveEntry> terms, const ObjectiveParams& params,
                               float temperature) = 0;
 
-  // Sum of squares over all elements, in double, in a fixed order independent of threads.
+  // Sum of squares over all elements of an f32 tensor, in double, in a fixed order independent of
+  // threads.
   virtual double sum_of_squares(ConstTensorView x) = 0;
+  // The sum over tensors of sum_of_squares, in their order; a GPU waits once for all of them.
+  virtual double sum_of_squares_all(std::span<const ConstTensorView> tensors) {
+    double sum = 0.0;
+    for (const ConstTensorView& x : tensors) sum += sum_of_squares(x);
+    return sum;
+  }
   // AdamW with float32 states: param, m, v updated in place. grad f32.
   virtual void adamw_32bit(TensorView param, TensorView m, TensorView v, ConstTensorView grad,
                            const AdamWParams& params) = 0;

@@ -3,16 +3,10 @@
 #include <cstdint>
 #include <span>
 
-// What a token is drawn by, and what is known of it afterwards.
-namespace qgrpo {
+#include "model/ops/sampling_types.h"
 
-struct SamplingParams {
-  float temperature = 1.0f;         // 0 = greedy (the lowest id among equal logits)
-  float top_p = 1.0f;               // 1 = off
-  std::int32_t top_k = 0;           // 0 = off
-  float min_p = 0.0f;               // 0 = off
-  float repetition_penalty = 1.0f;  // 1 = off
-};
+// What a token is drawn by.
+namespace qgrpo {
 
 // One token to draw. The order is that of transformers: repetition penalty, temperature, top-k,
 // top-p, min-p. The draw depends on (seed, step, prompt, sample, position) and the row's logits
@@ -26,15 +20,6 @@ struct SampleRequest {
   std::uint32_t sample = 0;
   std::uint32_t position = 0;
   std::span<const std::int32_t> seen;  // ids that the repetition penalty lowers; may repeat
-};
-
-struct SampledToken {
-  std::int32_t token = 0;
-  float logprob = 0.0f;  // log softmax(logits)[token]: temperature 1, what `generate` reports
-  float policy_logprob = 0.0f;  // log softmax(logits / temperature)[token] (temperature 0: as 1):
-                                // what the objective uses
-  float sampled_logprob =
-      0.0f;  // under the distribution really sampled, after penalties and truncation
 };
 
 }  // namespace qgrpo
