@@ -1,5 +1,9 @@
 #include "engine/generator.h"
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
+
 namespace qgrpo {
 namespace {
 
@@ -13,6 +17,11 @@ SchedulerOptions scheduler_options(const model::Model& model, const GeneratorCap
   return options;
 }
 
+std::uint64_t next_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
 }  // namespace
 
 GeneratorBuffers GeneratorBuffers::place(model::Arena& arena, const model::Config& c, DType dtype,
@@ -21,11 +30,13 @@ GeneratorBuffers GeneratorBuffers::place(model::Arena& arena, const model::Confi
   const Shape blocks{capacity.num_blocks, capacity.block_size, c.kv_size()};
   for (std::int64_t l = 0; l < c.num_layers; ++l)
     b.cache.push_back({arena.take(dtype, blocks), arena.take(dtype, blocks)});
-  b.x = arena.take(dtype, {capacity.max_tokens, c.hidden_size});
-  b.scratch = model::BlockActivations::place(arena, c, dtype, capacity.max_tokens);
-  b.head_x = arena.take(dtype, {capacity.max_sequences, c.hidden_size});
-  b.head_norm = arena.take(dtype, {capacity.max_sequences, c.hidden_size});
-  b.head_rstd = arena.take(DType::f32, {capacity.max_sequences});
+  const std::int64_t head_rows = decode_rows(capacity.max_sequences);
+  const std::int64_t rows = std::max<std::int64_t>(capacity.max_tokens, head_rows);
+  b.x = arena.take(dtype, {rows, c.hidden_size});
+  b.scratch = model::BlockActivations::place(arena, c, dtype, rows);
+  b.head_x = arena.take(dtype, {head_rows, c.hidden_size});
+  b.head_norm = arena.take(dtype, {head_rows, c.hidden_size});
+  b.head_rstd = arena.take(DType::f32, {head_rows});
   return b;
 }
 
@@ -34,8 +45,13 @@ Generator::Generator(const model::Model& model, model::Arena& arena,
     : model_(&model),
       scheduler_(scheduler_options(model, capacity)),
       block_size_(capacity.block_size),
+      window_(model.backend().decode() != nullptr ? capacity.window : 0),
+      id_(next_id()),
       buffers_(GeneratorBuffers::place(arena, model.config(), model.backend().activation_dtype(),
-                                       capacity)) {}
+                                       capacity)) {
+  require(capacity.window >= 1, "generator: a window of {} tokens, expected at least 1",
+          capacity.window);
+}
 
 GroupId Generator::add(GroupRequest request) {
   for (std::size_t i = 0; i < request.prompt.size(); ++i) {
@@ -51,16 +67,48 @@ GroupId Generator::add(GroupRequest request) {
 }
 
 std::vector<TokenEvent> Generator::step() {
-  const Step step = scheduler_.schedule();
+  if (!undelivered_.empty()) return deliver();
+  const Step step = scheduler_.schedule(window_);
   if (step.empty()) return {};
+  copy_blocks(step);
+  if (step.window > 0) {
+    for (auto& events : scheduler_.commit_window(step, decode(step))) {
+      undelivered_.push_back(std::move(events));
+    }
+  } else {
+    auto events = scheduler_.commit(step, forward(step));
+    if (!events.empty()) undelivered_.push_back(std::move(events));
+  }
+  return deliver();
+}
+
+std::vector<TokenEvent> Generator::deliver() {
+  if (undelivered_.empty()) return {};
+  const std::vector<TokenEvent> events = std::move(undelivered_.front());
+  undelivered_.pop_front();
+  for (const TokenEvent& event : events) {
+    Completion& completion = collected_.at(event.group)[static_cast<std::size_t>(event.sample)];
+    completion.ids.push_back(event.sampled.token);
+    completion.logprobs.push_back(event.sampled.logprob);
+    completion.policy_logprobs.push_back(event.sampled.policy_logprob);
+    completion.sampled_logprobs.push_back(event.sampled.sampled_logprob);
+    completion.finish = event.finish;
+  }
+  return events;
+}
+
+void Generator::copy_blocks(const Step& step) {
+  if (step.copies.empty()) return;
+  RolloutOps& ops = model_->backend().rollout();
+  for (const KvCacheLayer& cache : buffers_.cache) ops.copy_blocks(cache, step.copies);
+}
+
+// Rows of prompts, and on a backend without DecodeOps of samples: the tokens of step.requests.
+std::vector<SampledToken> Generator::forward(const Step& step) {
   const model::Config& c = model_->config();
   LayerOps& layer_ops = model_->backend().layer();
   RolloutOps& ops = model_->backend().rollout();
   const auto tokens = static_cast<std::int64_t>(step.tokens.size());
-
-  if (!step.copies.empty()) {
-    for (const KvCacheLayer& cache : buffers_.cache) ops.copy_blocks(cache, step.copies);
-  }
   const TensorView x = buffers_.x.rows(0, tokens);
   const model::BlockActivations scratch = buffers_.scratch.rows(tokens);
   layer_ops.embedding_forward(x, model_->embedding(), step.tokens);
@@ -85,21 +133,73 @@ std::vector<TokenEvent> Generator::step() {
                               model_->final_norm(), c.rms_norm_eps);
     ops.head_sample(sampled, hidden, model_->head_linear(), step.requests);
   }
-  auto events = scheduler_.commit(step, sampled);
-  for (const TokenEvent& event : events) {
-    Completion& completion = collected_.at(event.group)[static_cast<std::size_t>(event.sample)];
-    completion.ids.push_back(event.sampled.token);
-    completion.logprobs.push_back(event.sampled.logprob);
-    completion.policy_logprobs.push_back(event.sampled.policy_logprob);
-    completion.sampled_logprobs.push_back(event.sampled.sampled_logprob);
-    completion.finish = event.finish;
+  return sampled;
+}
+
+// A decode window: the tokens of step.decode.
+std::vector<std::vector<SampledToken>> Generator::decode(const Step& step) {
+  const model::Config& c = model_->config();
+  LayerOps& layer_ops = model_->backend().layer();
+  DecodeOps& ops = *model_->backend().decode();
+  ops.begin(step.decode, step.window, block_size_);
+  ops.run(decode_key(), [&] {
+    const TensorView x = buffers_.x.rows(0, ops.rows());
+    const model::BlockActivations scratch = buffers_.scratch.rows(ops.rows());
+    ops.embedding(x, model_->embedding());
+    for (std::int64_t l = 0; l < c.num_layers; ++l) {
+      const KvCacheLayer& cache = buffers_.cache[static_cast<std::size_t>(l)];
+      const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k,
+                                 TensorView v) {
+        ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta);
+        ops.attention(o, q, cache, c.attention());
+      };
+      model::block_forward(*model_, l, scratch, x, ops.runs(), attention,
+                           model::BlockExtent::rollout);
+    }
+    const TensorView hidden = buffers_.head_norm.rows(0, ops.rows());
+    layer_ops.rmsnorm_forward(hidden, buffers_.head_rstd.rows(0, ops.rows()), x,
+                              model_->final_norm(), c.rms_norm_eps);
+    ops.sample(hidden, model_->head_linear());
+  });
+  return ops.finish();
+}
+
+// A hash of what the step of a window refers to apart from this generator's own buffers: the
+// model's memory, which changes when its adapters are set anew.
+std::uint64_t Generator::decode_key() const {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](std::uint64_t value) {
+    hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
+    hash ^= hash >> 29;
+  };
+  const auto add_pointer = [&](const void* p) { add(reinterpret_cast<std::uintptr_t>(p)); };
+  add(id_);
+  add_pointer(model_->head_linear().weight);
+  for (std::int64_t l = 0; l < model_->config().num_layers; ++l) {
+    for (std::size_t p = 0; p < model::kProjections; ++p) {
+      const Linear linear = model_->linear(l, static_cast<model::Projection>(p));
+      add_pointer(linear.weight);
+      for (const LoraFactors& f : linear.adapters) {
+        for (const ConstTensorView& view : {f.a, f.b, f.a_shadow, f.b_shadow}) {
+          add_pointer(view.data);
+        }
+        add(f.a ? static_cast<std::uint64_t>(f.a.shape[0]) : 0);
+        add(std::bit_cast<std::uint32_t>(f.scale));
+      }
+    }
   }
-  return events;
+  return hash;
 }
 
 void Generator::finish(GroupId group, std::int32_t sample) {
-  if (!scheduler_.finish(group, sample)) return;
-  collected_.at(group)[static_cast<std::size_t>(sample)].finish = FinishReason::stop;
+  bool live = scheduler_.finish(group, sample);
+  for (auto& events : undelivered_) {
+    live |= std::erase_if(events, [&](const TokenEvent& event) {
+              return event.group == group && event.sample == sample;
+            }) > 0;
+  }
+  std::erase_if(undelivered_, [](const auto& events) { return events.empty(); });
+  if (live) collected_.at(group)[static_cast<std::size_t>(sample)].finish = FinishReason::stop;
 }
 
 std::map<GroupId, std::vector<Completion>> Generator::run(const OnStep& on_step) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +20,9 @@ struct GeneratorCapacity {
   std::int32_t num_blocks = 0;      // KV blocks
   std::int32_t max_sequences = 64;  // completions running at once
   std::int32_t max_tokens = 256;  // rows a step (at least max_sequences); long prompts go in chunks
+  // Tokens that are drawn between two looks of the host, on a backend with DecodeOps; 1: each is
+  // there as soon as it is drawn. The tokens are the same.
+  std::int32_t window = 16;
 };
 
 // A finished completion. The log-probs are those of SampledToken, one a token.
@@ -33,30 +37,36 @@ struct Completion {
 // The memory of a Generator.
 struct GeneratorBuffers {
   std::vector<KvCacheLayer> cache;
-  TensorView x;                     // (max_tokens, H)
-  model::BlockActivations scratch;  // (max_tokens, ...)
-  TensorView head_x;                // (max_sequences, H)
-  TensorView head_norm;             // (max_sequences, H)
-  TensorView head_rstd;             // (max_sequences) f32
+  TensorView x;                     // (rows, H), rows = max(max_tokens, head rows)
+  model::BlockActivations scratch;  // (rows, ...)
+  TensorView head_x;                // (head rows, H), head rows = decode_rows(max_sequences)
+  TensorView head_norm;             // (head rows, H)
+  TensorView head_rstd;             // (head rows) f32
 
   static GeneratorBuffers place(model::Arena& arena, const model::Config& config, DType dtype,
                                 const GeneratorCapacity& capacity);
 };
 
 // Runs the scheduler's steps on a model: continuous batching over a paged KV cache. All memory
-// comes from the arena.
+// comes from the arena. On a backend with DecodeOps samples decode in windows of several tokens,
+// which are delivered one a step() all the same: what the caller sees and may do in between does
+// not depend on the window.
 class Generator {
  public:
   Generator(const model::Model& model, model::Arena& arena, const GeneratorCapacity& capacity);
 
   // Queues a group; throws Error for ids outside the vocabulary, and where it could never run.
   GroupId add(GroupRequest request);
-  bool has_work() const { return scheduler_.has_work(); }
-  // Runs one step. The events are one a drawn token, in a fixed order.
+  bool has_work() const { return scheduler_.has_work() || !undelivered_.empty(); }
+  // Runs one step, or delivers the next tokens of a window. The events are one a drawn token and at
+  // most one a sample, in a fixed order.
   std::vector<TokenEvent> step();
-  // Ends one sample now (a stop string was found).
+  // Ends one sample now (a stop string was found): after the last token that was delivered.
   void finish(GroupId group, std::int32_t sample);
-  void cancel_all() { scheduler_.cancel_all(); }
+  void cancel_all() {
+    scheduler_.cancel_all();
+    undelivered_.clear();
+  }
   // The completions of a group so far, whose collection ends here: for a group that has finished.
   std::vector<Completion> take(GroupId group) {
     auto node = collected_.extract(group);
@@ -72,10 +82,19 @@ class Generator {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
+  void copy_blocks(const Step& step);
+  std::vector<SampledToken> forward(const Step& step);
+  std::vector<std::vector<SampledToken>> decode(const Step& step);
+  std::uint64_t decode_key() const;
+  std::vector<TokenEvent> deliver();
+
   const model::Model* model_;
   Scheduler scheduler_;
   std::int32_t block_size_;
+  std::int32_t window_;  // 0: the backend has no DecodeOps
+  std::uint64_t id_;     // different for each generator of the process
   GeneratorBuffers buffers_;
+  std::deque<std::vector<TokenEvent>> undelivered_;  // by draw, none empty
   std::map<GroupId, std::vector<Completion>> collected_;
 };
 

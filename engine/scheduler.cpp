@@ -82,16 +82,24 @@ void Scheduler::admit() {
   }
 }
 
-Step Scheduler::schedule() {
+Step Scheduler::schedule(std::int32_t window) {
   require(!in_flight_, "scheduler: step {} was not committed", steps_);
+  require(window >= 0, "scheduler: a decode window of {} tokens, expected >= 0 (0 = none)", window);
   Step step;
   if (!has_work()) return step;
   admit();
-  for (GroupState& group : running_) {
-    if (group.prefilled) decode(step, group);
-  }
-  for (GroupState& group : running_) {
-    if (!group.prefilled) prefill(step, group);
+  const bool prompts = std::any_of(running_.begin(), running_.end(),
+                                   [](const GroupState& group) { return !group.prefilled; });
+  if (window > 0 && !prompts) {
+    decode_window(step, window);
+  } else {
+    for (GroupState& group : running_) {
+      if (group.prefilled && window == 0) decode(step, group);
+    }
+    for (GroupState& group : running_) {
+      if (!group.prefilled) prefill(step, group);
+    }
+    ahead_ = window == 0 ? 1 : 0;
   }
   step.number = ++steps_;
   in_flight_ = true;
@@ -107,6 +115,52 @@ void Scheduler::decode(Step& step, GroupState& group) {
     step.head_rows.push_back(static_cast<std::int32_t>(step.tokens.size()) - 1);
     request_sample(step, group, static_cast<std::int32_t>(i));
   }
+}
+
+// Adds a window of every live sample; nothing but samples runs.
+void Scheduler::decode_window(Step& step, std::int32_t window) {
+  std::vector<GroupState*> groups;
+  for (GroupState& group : running_) groups.push_back(&group);
+  std::stable_sort(groups.begin(), groups.end(), [](const GroupState* a, const GroupState* b) {
+    return a->request.adapter < b->request.adapter;
+  });
+  std::int32_t most = 0;
+  for (const GroupState* group : groups) {
+    for (const SequenceState& sequence : group->sequences) {
+      if (sequence.live()) most = std::max(most, group->remaining(sequence));
+    }
+  }
+  step.window = ahead_ = std::min(window, most);
+  for (GroupState* group : groups) {
+    for (std::size_t i = 0; i < group->sequences.size(); ++i) {
+      SequenceState& sequence = group->sequences[i];
+      if (!sequence.live()) continue;
+      const std::int32_t count = std::min(step.window, group->remaining(sequence));
+      std::vector<std::int32_t> slots;
+      blocks_.append(sequence.table, count, slots, step.copies);
+      add_decode_sequence(step, *group, static_cast<std::int32_t>(i));
+    }
+  }
+}
+
+void Scheduler::add_decode_sequence(Step& step, const GroupState& group, std::int32_t sample) {
+  const SequenceState& from = group.sequences[static_cast<std::size_t>(sample)];
+  DecodeSequence sequence;
+  sequence.token = from.tokens.back();
+  sequence.position = static_cast<std::int32_t>(from.tokens.size()) - 1;
+  sequence.prompt_length = group.prompt_length();
+  sequence.prompt_group = static_cast<std::int32_t>(&group - running_.data());
+  sequence.adapter = group.request.adapter;
+  sequence.remaining = group.remaining(from);
+  if (!group.request.ignore_eos) {
+    step.storage_.push_back(group.request.eos_ids);
+    sequence.eos_ids = step.storage_.back();
+  }
+  step.storage_.emplace_back(from.table.blocks().begin(), from.table.blocks().end());
+  sequence.block_table = step.storage_.back();
+  sequence.request = sample_request(step, group, sample);
+  step.decode.push_back(sequence);
+  step.targets.push_back({group.id, sample});
 }
 
 // Adds as much of a prompt as the step has room for. Its last row predicts every sample's first
@@ -153,13 +207,12 @@ void Scheduler::append_rows(Step& step, const GroupState& group, BlockTable& tab
   }
 }
 
-// Asks for the sample's next token, from the step's last head row.
-void Scheduler::request_sample(Step& step, const GroupState& group, std::int32_t sample) {
+// How the sample's next token is drawn.
+SampleRequest Scheduler::sample_request(Step& step, const GroupState& group, std::int32_t sample) {
   const GroupRequest& from = group.request;
   const std::vector<std::int32_t>& tokens =
       group.sequences[static_cast<std::size_t>(sample)].tokens;
   SampleRequest request;
-  request.row = static_cast<std::int32_t>(step.head_rows.size()) - 1;
   request.params = from.sampling;
   request.seed = from.seed;
   request.step = from.step;
@@ -170,20 +223,47 @@ void Scheduler::request_sample(Step& step, const GroupState& group, std::int32_t
     step.storage_.push_back(tokens);
     request.seen = step.storage_.back();
   }
+  return request;
+}
+
+// Asks for the sample's next token, from the step's last head row.
+void Scheduler::request_sample(Step& step, const GroupState& group, std::int32_t sample) {
+  SampleRequest request = sample_request(step, group, sample);
+  request.row = static_cast<std::int32_t>(step.head_rows.size()) - 1;
   step.requests.push_back(request);
   step.targets.push_back({group.id, sample});
 }
 
-std::vector<TokenEvent> Scheduler::commit(const Step& step, std::span<const SampledToken> sampled) {
+void Scheduler::begin_commit(const Step& step) {
   require(in_flight_ && step.number == steps_,
           "scheduler: step {} is not the one to commit (the last is {}{})", step.number, steps_,
           in_flight_ ? "" : ", already committed");
+}
+
+// A live sample's next token, which may finish it.
+TokenEvent Scheduler::append(GroupState& group, std::int32_t sample, const SampledToken& token) {
+  SequenceState& sequence = group.sequences[static_cast<std::size_t>(sample)];
+  TokenEvent event;
+  event.group = group.id;
+  event.sample = sample;
+  event.index = static_cast<std::int32_t>(sequence.tokens.size()) - group.prompt_length();
+  event.sampled = token;
+  event.finish = finish_reason(group.request, event.index + 1, token.token);
+  sequence.tokens.push_back(token.token);
+  if (event.finish != FinishReason::none) end(sequence, event.finish);
+  return event;
+}
+
+std::vector<TokenEvent> Scheduler::commit(const Step& step, std::span<const SampledToken> sampled) {
+  begin_commit(step);
+  require(step.window == 0, "scheduler: step {} is a decode window", step.number);
   require(sampled.size() == step.requests.size(), "scheduler: {} tokens for {} requests",
           sampled.size(), step.requests.size());
   for (const SampledToken& s : sampled) {
     require(s.token >= 0, "scheduler: sampled token {}, ids are not negative", s.token);
   }
   in_flight_ = false;
+  ahead_ = 0;
 
   std::vector<TokenEvent> events;
   events.reserve(sampled.size());
@@ -193,19 +273,8 @@ std::vector<TokenEvent> Scheduler::commit(const Step& step, std::span<const Samp
     if (group == nullptr) continue;
     SequenceState& sequence = group->sequences[static_cast<std::size_t>(target.sample)];
     if (!sequence.live()) continue;
-    TokenEvent event;
-    event.group = target.group;
-    event.sample = target.sample;
-    event.index = static_cast<std::int32_t>(sequence.tokens.size()) - group->prompt_length();
-    event.sampled = sampled[i];
-    event.finish = finish_reason(group->request, event.index + 1, sampled[i].token);
-    sequence.tokens.push_back(sampled[i].token);
-    if (event.finish != FinishReason::none) {
-      end(sequence, event.finish);
-    } else if (!group->prefilled) {
-      sequence.table = blocks_.fork(group->prompt_table);
-    }
-    events.push_back(event);
+    events.push_back(append(*group, target.sample, sampled[i]));
+    if (sequence.live() && !group->prefilled) sequence.table = blocks_.fork(group->prompt_table);
   }
   for (GroupState& group : running_) {
     if (group.prefilled || group.prompt_table.length() < group.prompt_length()) continue;
@@ -213,6 +282,45 @@ std::vector<TokenEvent> Scheduler::commit(const Step& step, std::span<const Samp
     blocks_.free(group.prompt_table);  // the samples hold its blocks now
   }
   sweep();
+  return events;
+}
+
+std::vector<std::vector<TokenEvent>> Scheduler::commit_window(
+    const Step& step, std::span<const std::vector<SampledToken>> drawn) {
+  begin_commit(step);
+  require(step.window > 0, "scheduler: step {} is no decode window", step.number);
+  require(drawn.size() == step.decode.size(), "scheduler: the tokens of {} sequences for {}",
+          drawn.size(), step.decode.size());
+  for (std::size_t i = 0; i < drawn.size(); ++i) {
+    const DecodeSequence& sequence = step.decode[i];
+    const std::int32_t most = std::min(step.window, sequence.remaining);
+    const auto count = static_cast<std::int32_t>(drawn[i].size());
+    require(count >= 1 && count <= most, "scheduler: {} tokens for a window of {}", count, most);
+    for (std::int32_t t = 0; t < count; ++t) {
+      const std::int32_t id = drawn[i][static_cast<std::size_t>(t)].token;
+      require(id >= 0, "scheduler: sampled token {}, ids are not negative", id);
+      const bool eos =
+          std::find(sequence.eos_ids.begin(), sequence.eos_ids.end(), id) != sequence.eos_ids.end();
+      require((eos || t + 1 == most) == (t + 1 == count),
+              "scheduler: a sequence drew {} tokens of a window of {}, the {}th is {}", count, most,
+              t + 1, id);
+    }
+  }
+  in_flight_ = false;
+  ahead_ = 0;
+
+  std::vector<std::vector<TokenEvent>> events(static_cast<std::size_t>(step.window));
+  for (std::size_t t = 0; t < events.size(); ++t) {
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      const Step::Target& target = step.targets[i];
+      GroupState* group = t < drawn[i].size() ? find(target.group) : nullptr;
+      if (group == nullptr) continue;
+      if (!group->sequences[static_cast<std::size_t>(target.sample)].live()) continue;
+      events[t].push_back(append(*group, target.sample, drawn[i][t]));
+    }
+  }
+  sweep();
+  std::erase_if(events, [](const auto& of_draw) { return of_draw.empty(); });
   return events;
 }
 
@@ -265,6 +373,7 @@ void Scheduler::cancel_all() {
   waiting_.clear();
   while (!running_.empty()) cancel(running_.back().id);
   in_flight_ = false;
+  ahead_ = 0;
 }
 
 void Scheduler::check() const {
@@ -287,7 +396,9 @@ void Scheduler::check() const {
       require(decoding || sequence.table.length() == 0,
               "scheduler: group {}: a sample that does not decode holds blocks", group.id);
       // The last token's key is written by the step that decodes it.
-      const auto cached = static_cast<std::int64_t>(sequence.tokens.size()) - (in_flight_ ? 0 : 1);
+      const auto cached =
+          static_cast<std::int64_t>(sequence.tokens.size()) - 1 +
+          (decoding ? std::min(ahead_, group.remaining(sequence)) : std::int32_t{0});
       require(!decoding || sequence.table.length() == cached,
               "scheduler: group {}: {} of a sample's {} tokens are cached, expected {}", group.id,
               sequence.table.length(), sequence.tokens.size(), cached);

@@ -8,6 +8,7 @@
 #include "engine/block_manager.h"
 #include "engine/sequence.h"
 #include "model/ops/batch.h"
+#include "model/ops/decode.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo {
@@ -27,6 +28,9 @@ struct SchedulerOptions {
 //   2. forward the rows; each layer writes keys and values to `slots`, then attends,
 //   3. take the hidden rows `head_rows`, draw one token for each of `requests`,
 //   4. Scheduler::commit.
+// Or a decode window (window > 0): up to `window` tokens of every running sequence, drawn without
+// the host in between (model/ops/decode.h). Then only `copies`, `decode` and `targets` are filled,
+// and Scheduler::commit_window takes the tokens.
 struct Step {
   struct Target {
     GroupId group = 0;
@@ -39,7 +43,7 @@ struct Step {
   Step(const Step&) = delete;  // spans would refer to the original
   Step& operator=(const Step&) = delete;
 
-  bool empty() const { return tokens.empty(); }  // no work is left
+  bool empty() const { return tokens.empty() && decode.empty(); }  // no work is left
 
   std::uint64_t number = 0;             // counts the steps of a scheduler, from 1
   std::vector<std::int32_t> tokens;     // (T)
@@ -56,7 +60,12 @@ struct Step {
   // Sorted by row, which is an index into head_rows. A prompt's last row has a request a sample.
   // `seen` is prompt + completion, empty where the repetition penalty is off.
   std::vector<SampleRequest> requests;
-  std::vector<Target> targets;  // whose token each request draws
+  std::vector<Target> targets;  // whose token each request, or sequence of `decode`, draws
+
+  std::int32_t window = 0;
+  // A group's samples side by side, groups with the same adapter too. Block tables have room for
+  // the whole window.
+  std::vector<DecodeSequence> decode;
 
  private:
   friend class Scheduler;
@@ -78,7 +87,9 @@ struct Step {
 // reserved by them; younger ones never overtake it. So a running sequence never lacks a block,
 // nothing is ever preempted, and every group gets its turn. A sample that finishes gives its blocks
 // and its reservation back at once. Every step decodes all running samples, then spends the rest of
-// max_tokens on prompts, oldest first.
+// max_tokens on prompts, oldest first. With windows, prompts and decoding do not share a step: what
+// was admitted is prefilled first, max_tokens rows a step, then all samples decode a window
+// together; groups are admitted between steps.
 //
 // Deterministic: the same calls give the same steps. A group's rows, and so its tokens, do not
 // depend on the other groups, only their packing does.
@@ -93,14 +104,22 @@ class Scheduler {
 
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
 
-  // The next step; empty only without work. It must be committed before the next one.
-  Step schedule();
+  // The next step; empty only without work. It must be committed before the next one. window 0:
+  // prompts and decoding share steps. Else a step is rows of prompts, or a decode window of up to
+  // that many tokens: of fewer where no sample may draw so many.
+  Step schedule(std::int32_t window = 0);
 
   // Takes the tokens drawn for step.requests, in their order: appends them, finishes samples at eos
   // or length, frees their blocks. Returns what happened, one event a token, in the same order.
   // Requests whose sample was finished or cancelled since schedule() are passed over. Throws Error
   // when the step is not the one that schedule() returned last or the number of tokens is wrong.
   std::vector<TokenEvent> commit(const Step& step, std::span<const SampledToken> sampled);
+
+  // The same for a decode window: drawn[i] are the tokens of step.decode[i], in order, ending with
+  // the one that finishes it, which frees its blocks, or with the window. Returns the events of
+  // every first token, of every second one, and so on.
+  std::vector<std::vector<TokenEvent>> commit_window(
+      const Step& step, std::span<const std::vector<SampledToken>> drawn);
 
   // Ends one sample now (a stop string was found in its text). False when it is not live.
   bool finish(GroupId group, std::int32_t sample);
@@ -122,10 +141,15 @@ class Scheduler {
  private:
   void admit();
   void decode(Step& step, GroupState& group);
+  void decode_window(Step& step, std::int32_t window);
+  void add_decode_sequence(Step& step, const GroupState& group, std::int32_t sample);
   void prefill(Step& step, GroupState& group);
   void append_rows(Step& step, const GroupState& group, BlockTable& table,
                    std::span<const std::int32_t> tokens);
+  SampleRequest sample_request(Step& step, const GroupState& group, std::int32_t sample);
   void request_sample(Step& step, const GroupState& group, std::int32_t sample);
+  void begin_commit(const Step& step);
+  TokenEvent append(GroupState& group, std::int32_t sample, const SampledToken& token);
   void end(SequenceState& sequence, FinishReason reason);
   void sweep();
   GroupState* find(GroupId group);
@@ -138,6 +162,7 @@ class Scheduler {
   GroupId next_group_ = 1;
   std::uint64_t steps_ = 0;
   bool in_flight_ = false;
+  std::int32_t ahead_ = 0;  // tokens that the step in flight adds to each decoding table, at most
 };
 
 }  // namespace qgrpo

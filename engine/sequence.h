@@ -91,6 +91,11 @@ struct GroupState {
 
   std::int32_t prompt_length() const { return static_cast<std::int32_t>(request.prompt.size()); }
   std::int32_t live() const;  // samples not finished
+  // Tokens that a running sample may still draw.
+  std::int32_t remaining(const SequenceState& sequence) const {
+    return prompt_length() + request.max_new_tokens -
+           static_cast<std::int32_t>(sequence.tokens.size());
+  }
 };
 
 }  // namespace qgrpo

@@ -78,20 +78,22 @@ class FakeEngine {
   }
 
   void step() {
-    const Step step = scheduler.schedule();
+    const Step step = scheduler.schedule(window);
     REQUIRE_FALSE(step.empty());  // no deadlock: while there is work, every step moves on
     scheduler.check();
-    write_cache(step);
-    const std::vector<SampledToken> sampled = run(step);
+    copy_blocks(step);
     peak_blocks = std::max(peak_blocks, scheduler.blocks().used_blocks());
     copies += step.copies.size();
-    if (before_commit) before_commit();
-    for (const TokenEvent& event : scheduler.commit(step, sampled)) {
-      Completion& out = completions[{event.group, event.sample}];
-      REQUIRE(out.finish == FinishReason::none);
-      REQUIRE(event.index == static_cast<std::int32_t>(out.tokens.size()));
-      out.tokens.push_back(event.sampled.token);
-      out.finish = event.finish;
+    if (step.window > 0) {
+      const auto drawn = run_window(step);
+      if (before_commit) before_commit();
+      for (const auto& events : scheduler.commit_window(step, drawn)) take(events);
+      ++windows;
+    } else {
+      write_cache(step);
+      const std::vector<SampledToken> sampled = run(step);
+      if (before_commit) before_commit();
+      take(scheduler.commit(step, sampled));
     }
     scheduler.check();
     ++steps;
@@ -119,13 +121,25 @@ class FakeEngine {
   std::map<GroupId, GroupRequest> requests;
   std::map<std::pair<GroupId, std::int32_t>, Completion> completions;
   std::function<void()> before_commit;
+  std::int32_t window = 0;  // of Scheduler::schedule
   std::int32_t peak_blocks = 0;
   std::size_t copies = 0;
   std::size_t chunks = 0;  // of prompts that took several steps
   std::size_t steps = 0;
+  std::size_t windows = 0;  // of them
 
  private:
-  void write_cache(const Step& step) {
+  void take(const std::vector<TokenEvent>& events) {
+    for (const TokenEvent& event : events) {
+      Completion& out = completions[{event.group, event.sample}];
+      REQUIRE(out.finish == FinishReason::none);
+      REQUIRE(event.index == static_cast<std::int32_t>(out.tokens.size()));
+      out.tokens.push_back(event.sampled.token);
+      out.finish = event.finish;
+    }
+  }
+
+  void copy_blocks(const Step& step) {
     const std::int32_t size = scheduler.options().block_size;
     std::set<std::int32_t> from, to;
     for (const auto& [a, b] : step.copies) {
@@ -134,12 +148,75 @@ class FakeEngine {
       std::copy_n(cache_.begin() + a * size, size, cache_.begin() + b * size);
     }
     for (const std::int32_t b : to) REQUIRE(from.count(b) == 0);
+  }
+
+  void write_cache(const Step& step) {
     std::set<std::int32_t> written;
     REQUIRE(step.slots.size() == step.tokens.size());
     for (std::size_t t = 0; t < step.tokens.size(); ++t) {
       REQUIRE(written.insert(step.slots[t]).second);
       cache_.at(at(step.slots[t])) = step.tokens[t];
     }
+  }
+
+  // A decode window: every sequence in turn.
+  std::vector<std::vector<SampledToken>> run_window(const Step& step) {
+    const std::int32_t size = scheduler.options().block_size;
+    REQUIRE((step.tokens.empty() && step.sequences.empty() && step.requests.empty()));
+    REQUIRE(step.window <= window);
+    REQUIRE(step.targets.size() == step.decode.size());
+    std::vector<std::vector<SampledToken>> out;
+    std::set<std::int32_t> written, groups, adapters;
+    std::int32_t longest = 0;
+    for (std::size_t i = 0; i < step.decode.size(); ++i) {
+      const DecodeSequence& s = step.decode[i];
+      const Step::Target& target = step.targets[i];
+      const GroupRequest& request = requests.at(target.group);
+      const DecodeSequence* last = i > 0 ? &step.decode[i - 1] : nullptr;
+      // A group's rows are neighbours, and those of an adapter.
+      if (last == nullptr || last->prompt_group != s.prompt_group) {
+        REQUIRE(groups.insert(s.prompt_group).second);
+      }
+      if (last == nullptr || last->adapter != s.adapter) REQUIRE(adapters.insert(s.adapter).second);
+      REQUIRE(s.adapter == request.adapter);
+      REQUIRE(s.prompt_length == static_cast<std::int32_t>(request.prompt.size()));
+      Ids history = request.prompt;
+      const Completion& done = completions[{target.group, target.sample}];
+      history.insert(history.end(), done.tokens.begin(), done.tokens.end());
+      REQUIRE(s.token == history.back());
+      REQUIRE(s.position == static_cast<std::int32_t>(history.size()) - 1);
+      REQUIRE(s.remaining ==
+              request.max_new_tokens - static_cast<std::int32_t>(done.tokens.size()));
+      longest = std::max(longest, s.remaining);
+      const Ids expected_seen = request.sampling.repetition_penalty == 1.0f ? Ids{} : history;
+      REQUIRE(Ids(s.request.seen.begin(), s.request.seen.end()) == expected_seen);
+      const std::int32_t most = std::min(step.window, s.remaining);
+      REQUIRE(s.block_table.size() == at((s.position + most + size - 1) / size));  // and no more
+
+      out.emplace_back();
+      for (std::int32_t t = 0; t < most; ++t) {
+        const auto slot = [&](std::int32_t token) {
+          return s.block_table[at(token / size)] * size + token % size;
+        };
+        REQUIRE(written.insert(slot(s.position + t)).second);
+        cache_.at(at(slot(s.position + t))) = history.back();
+        Ids context;
+        for (std::int32_t c = 0; c <= s.position + t; ++c)
+          context.push_back(cache_.at(at(slot(c))));
+        REQUIRE(context == history);
+        SampleRequest r = s.request;
+        REQUIRE(r.sample == static_cast<std::uint32_t>(target.sample));
+        REQUIRE(r.position + static_cast<std::uint32_t>(t) == history.size());
+        r.position = static_cast<std::uint32_t>(history.size());
+        SampledToken token;
+        token.token = next_token(context, s.adapter, r);
+        history.push_back(token.token);
+        out.back().push_back(token);
+        if (std::count(s.eos_ids.begin(), s.eos_ids.end(), token.token) > 0) break;
+      }
+    }
+    REQUIRE(step.window == std::min(window, longest));
+    return out;
   }
 
   std::vector<SampledToken> run(const Step& step) {

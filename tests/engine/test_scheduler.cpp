@@ -13,6 +13,9 @@ namespace {
 using namespace qgrpo;
 using namespace qgrpo::test;
 
+// 0: prompts and decoding share steps.
+constexpr std::int32_t kWindows[] = {0, 1, 3, 16};
+
 GroupRequest random_request(Rng& rng, std::int32_t block_size) {
   GroupRequest request;
   std::uint32_t length = 1 + rng.below(24);
@@ -47,9 +50,10 @@ SchedulerOptions random_options(Rng& rng) {
 
 TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no leak") {
   Rng rng(3, RngStream::test);
-  std::size_t ran = 0, refused = 0, copies = 0, chunks = 0, shared_steps = 0;
+  std::size_t ran = 0, refused = 0, copies = 0, chunks = 0, shared_steps = 0, windows = 0;
   for (int round = 0; round < 400; ++round) {
     FakeEngine engine(random_options(rng));
+    engine.window = kWindows[round % 4];
     const SchedulerOptions& options = engine.scheduler.options();
     std::vector<GroupId> ids;
     for (int arrival = 0; arrival < 20; ++arrival) {
@@ -75,6 +79,7 @@ TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no
     ran += ids.size();
     copies += engine.copies;
     chunks += engine.chunks;
+    windows += engine.windows;
   }
   MESSAGE(ran << " groups, " << refused << " refused, " << copies << " blocks copied, " << chunks
               << " prompt chunks");
@@ -83,6 +88,7 @@ TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no
   CHECK(copies > 2000);
   CHECK(chunks > 1000);
   CHECK(shared_steps > 1000);
+  CHECK(windows > 1000);
 }
 
 TEST_CASE("random cancellations and early stops leave the others as they were") {
@@ -90,6 +96,7 @@ TEST_CASE("random cancellations and early stops leave the others as they were") 
   std::size_t cancelled = 0, stopped = 0, whole = 0;
   for (int round = 0; round < 300; ++round) {
     FakeEngine engine(random_options(rng));
+    engine.window = kWindows[round % 4];
     Scheduler& scheduler = engine.scheduler;
     std::vector<GroupId> ids;
     for (int arrival = 0; arrival < 12; ++arrival) {
