@@ -7,6 +7,7 @@ namespace qgrpo::model {
 TrainableParameters TrainableParameters::lora(Model& model, const LoraAdapter& adapter,
                                               std::size_t adapter_index) {
   TrainableParameters t(model);
+  t.adapter_ = &adapter;
   const Config& c = model.config();
   const auto layers = static_cast<std::size_t>(c.num_layers);
   t.gradients_.blocks.resize(layers);
@@ -115,7 +116,13 @@ void TrainableParameters::zero_gradients() {
   for (const auto& p : parameters_) model_->backend().layer().zero(p.gradient);
 }
 
+// The gradients have the factors' shapes and no shadows.
+std::size_t TrainableParameters::lora_bytes(const Config& config, const LoraConfig& lora) {
+  return LoraAdapter::bytes(config, lora, DType::f32);
+}
+
 void TrainableParameters::publish() {
+  if (adapter_ != nullptr) adapter_->refresh_shadows(model_->backend());
   for (const auto& [weight, master] : masters_) model_->backend().update(*weight, master);
 }
 

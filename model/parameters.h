@@ -29,7 +29,8 @@ struct ModelGradients {
 // optimizer states run through the tensors.
 class TrainableParameters {
  public:
-  // The factors of the adapter with this index in the model (base frozen).
+  // The factors of the adapter with this index in the model (base frozen). After each optimizer
+  // step, publish() makes the adapter's shadows anew. The adapter must stay where it is.
   static TrainableParameters lora(Model& model, const LoraAdapter& adapter,
                                   std::size_t adapter_index);
   // All parameters of a model whose weights are all f32. After each optimizer step, publish() hands
@@ -40,6 +41,8 @@ class TrainableParameters {
   const ModelGradients& gradients() const { return gradients_; }
   std::int64_t count() const;
   std::size_t bytes() const;  // of gradients and masters
+  // What lora() allocates for the gradients, without making anything.
+  static std::size_t lora_bytes(const Config& config, const LoraConfig& lora);
   void zero_gradients();
   void publish();
 
@@ -47,6 +50,7 @@ class TrainableParameters {
   explicit TrainableParameters(Model& model) : model_(&model) {}
 
   Model* model_;
+  const LoraAdapter* adapter_ = nullptr;  // of lora()
   std::vector<Parameter> parameters_;
   std::vector<std::pair<Weight*, TensorView>> masters_;
   ModelGradients gradients_;

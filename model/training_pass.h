@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -15,12 +17,18 @@ struct PassCapacity {
   // The last so many blocks keep their activations; the others keep their input and are computed
   // anew in the backward pass (gradient checkpointing). 0 = all are recomputed.
   std::int64_t kept_layers = 0;
+  // The inputs of the first so many blocks go to the host's memory meanwhile (Backend::
+  // make_host_store). Two buffers on the device take turns.
+  std::int64_t offloaded_layers = 0;
+  // Room for a second residual stream: forward_with_reference.
+  bool reference = true;
 };
 
 // The memory of a TrainingPass.
 struct PassBuffers {
   TensorView x;                        // (T, H) residual stream, then its gradient
-  std::vector<TensorView> inputs;      // per block (T, H)
+  TensorView reference_x;              // (T, H) of the reference policy, or null
+  std::vector<TensorView> inputs;      // per block (T, H); offloaded ones share two of them
   BlockActivations shared;             // of the blocks that are recomputed
   std::vector<BlockActivations> kept;  // of the last kept_layers blocks
   BlockScratch scratch;
@@ -35,13 +43,21 @@ struct PassBuffers {
 };
 
 // Forward and backward of a packed batch, with manual gradient checkpointing. All memory comes from
-// the arena; no allocation afterwards.
+// the arena, and from the host store; no allocation afterwards.
 class TrainingPass {
  public:
-  TrainingPass(const Model& model, Arena& arena, const PassCapacity& capacity);
+  // Where blocks are offloaded, `store` takes their inputs; null: one of the model's backend.
+  TrainingPass(const Model& model, Arena& arena, const PassCapacity& capacity,
+               std::unique_ptr<HostStore> store = nullptr);
 
   // Runs the blocks; keeps what backward() needs unless `gradient` is false.
   void forward(const Batch& batch, bool gradient);
+  // forward(batch, true), and in the same sweep over the blocks the same tokens with another
+  // adapter (-1: the base model) on a residual stream of their own: the values are those of two
+  // passes, but the weights of a block are taken up (on a GPU: dequantized) once for both.
+  void forward_with_reference(const Batch& batch, std::int32_t reference_adapter);
+  // hidden() of the reference's residual stream. Holds until the next call of either.
+  TensorView reference_hidden(std::span<const std::int32_t> rows);
   // = final RMSNorm of these rows of the residual stream, (rows, H), in the pass's own memory.
   // backward() refers to the rows of the latest call.
   TensorView hidden(std::span<const std::int32_t> rows);
@@ -58,11 +74,17 @@ class TrainingPass {
 
  private:
   const BlockActivations& activations(std::int64_t layer) const;
+  void begin(const Batch& batch);
+  void keep_input(std::int64_t layer, ConstTensorView x);
+  TensorView final_norm(TensorView residual, std::span<const std::int32_t> rows);
+  bool offloaded(std::int64_t layer) const { return layer < capacity_.offloaded_layers; }
   AttentionFunction packed_attention() const;
 
   const Model* model_;
   PassCapacity capacity_;
   PassBuffers buffers_;
+  std::unique_ptr<HostStore> store_;
+  std::array<std::int64_t, 2> saving_ = {-1, -1};  // what may still leave each of the two buffers
 
   std::int64_t tokens_ = 0;
   Batch batch_;

@@ -52,9 +52,9 @@ Optimizer::Optimizer(Backend& backend, std::vector<model::Parameter> parameters,
 }
 
 double Optimizer::gradient_norm() const {
-  double sum = 0.0;
-  for (const auto& p : parameters_) sum += backend_->train().sum_of_squares(p.gradient);
-  return std::sqrt(sum);
+  std::vector<ConstTensorView> gradients;
+  for (const auto& p : parameters_) gradients.emplace_back(p.gradient);
+  return std::sqrt(backend_->train().sum_of_squares_all(gradients));
 }
 
 void Optimizer::step(double lr, double grad_scale) {
