@@ -132,7 +132,7 @@ void bench_train(model::Model& model, const MachinePeak& peak, std::ostream& out
     group.completions.push_back(std::move(completion));
   }
   train::UpdateSettings settings;
-  settings.objective.beta = 0.04f;
+  settings.objective.params.beta = 0.04f;
   settings.normalization.max_completion_length = kLength;
   const auto update = [&] {
     parameters.zero_gradients();

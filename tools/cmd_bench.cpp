@@ -34,8 +34,24 @@ int run_bench(const BenchOptions& options, std::ostream& out) {
   const model::Config config =
       random ? bench_shape(options.shape) : model::load_config(options.model.model);
 
+  // One operator after the other takes no more of a backend than it has.
+  const bool only_device_ops = options.device.device == "cuda" && options.what == "ops";
+  const DeviceBenchOptions defaults;
+  require(only_device_ops || (options.ops.op.empty() && options.ops.rows == defaults.rows),
+          "bench: --op and --rows are for \"bench ops --device cuda\"");
+  require(options.ops.rows >= 1 && options.ops.rows <= 64, "--rows: found {}, expected 1 to 64",
+          options.ops.rows);
+
   LoadedModel loaded;
-  loaded.backend = make_backend(options.device);
+  loaded.backend =
+      make_backend(options.device, only_device_ops ? Workload::inference : Workload::host);
+  if (only_device_ops) {
+    out << fmt::format("shape: {}\n", random ? options.shape : options.model.model);
+    bench_device_ops(*loaded.backend, config, options.ops, out);
+    out.flush();
+    require(out.good(), "cannot write to standard output");
+    return 0;
+  }
   const MachinePeak peak = measure_machine(thread_count(options.device.threads));
   out << fmt::format(
              "{}\nthis machine: {:.0f} GFLOP/s ({}, measured), {:.1f} GB/s read (measured)\n",
@@ -77,6 +93,14 @@ void add_bench_command(CLI::App& app, Command& chosen) {
                    "qwen2.5-3b, qwen2.5-7b")
       ->capture_default_str()
       ->type_name("NAME");
+  command
+      ->add_option("--op", options->ops.op,
+                   "ops --device cuda: only operators whose name contains this")
+      ->type_name("NAME");
+  command
+      ->add_option("--rows", options->ops.rows, "ops --device cuda: completions of a decode step")
+      ->capture_default_str()
+      ->type_name("N");
   add_device_options(*command, options->device);
   command->callback(
       [options, &chosen] { chosen = [options] { return run_bench(*options, std::cout); }; });

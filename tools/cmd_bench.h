@@ -4,6 +4,7 @@
 #include <iosfwd>
 #include <string>
 
+#include "tools/bench_device.h"
 #include "tools/cli_common.h"
 #include "tools/machine_peak.h"
 
@@ -13,6 +14,7 @@ struct BenchOptions {
   std::string what = "all";  // ops | generate | train | all
   ModelOptions model;        // empty: random weights in `shape`
   std::string shape = "bench";
+  DeviceBenchOptions ops;  // of `ops` on a CUDA device
   DeviceOptions device;
 };
 

@@ -1,5 +1,4 @@
-#include "cpu/op_cases.h"
-#include "cuda/device_support.h"
+#include "cuda/attention_support.h"
 
 namespace qgrpo::test {
 namespace {
@@ -7,39 +6,125 @@ namespace {
 TEST_CASE("cuda attention: forward over segments and their parents") {
   const Backends b = both_backends();
   if (!b) return;
-  for (const AttentionCase& c : attention_cases()) {
+  for (const AttentionCase& c : attention_edge_cases()) {
     CAPTURE(c.name);
-    const auto segments = make_segments(c);
-    std::int64_t tokens = 0;
-    for (const Segment& s : segments) tokens += s.length;
-    const std::int64_t wide = std::int64_t{c.shape.heads} * c.shape.head_dim;
-    const std::int64_t narrow = std::int64_t{c.shape.kv_heads} * c.shape.head_dim;
-    const auto q = bf16_values(tokens * wide, 30), k = bf16_values(tokens * narrow, 31),
-               v = bf16_values(tokens * narrow, 32);
-    std::vector<std::vector<float>> o, lse;
-    for (Backend* backend : {b.cuda.get(), b.cpu.get()}) {
-      const OnBackend qs(*backend, q, {tokens, wide}), ks(*backend, k, {tokens, narrow}),
-          vs(*backend, v, {tokens, narrow}),
-          out(*backend, std::vector<float>(q.size(), NAN), {tokens, wide}),
-          lses(*backend, std::vector<float>(static_cast<std::size_t>(tokens * c.shape.heads), NAN),
-               {tokens, c.shape.heads}, DType::f32);
-      const auto run = [&] {
-        backend->layer().attention_forward(out, lses, qs, ks, vs, c.shape, segments);
-      };
-      const int dim = c.shape.head_dim;
-      if (backend == b.cuda.get() && dim != 16 && dim != 32 && dim != 64 && dim != 128) {
-        CHECK_THROWS_AS(run(), Error);
-        break;
-      }
-      run();
-      o.push_back(out.values());
-      lse.push_back(lses.values());
+    const AttentionProblem p(c);
+    const AttentionInputs in = p.inputs();
+    AttentionResults device, host;
+    if (!has_head_size(c.shape.head_dim)) {
+      CHECK_THROWS_AS(run_forward(*b.cuda, p, in, device), Error);
+      continue;
     }
-    if (o.empty()) continue;
-    // p is rounded to bf16 before the product with v, and the result again; |v| <= 4.5 here.
-    CHECK(worst_difference(o[0], o[1]) < 0x1p-7);
-    CHECK(worst_difference(lse[0], lse[1]) < 1e-5);  // float32 throughout
+    run_forward(*b.cuda, p, in, device);
+    run_forward(*b.cpu, p, in, host);
+    const AttentionResults sums = absolute_sums(p, in, host);
+    CHECK(worst_of_bound(device.o, host.o, sums.o) < 1.0);
+    CHECK(worst_difference(device.lse, host.lse) < 1e-5);  // float32 throughout
   }
+}
+
+TEST_CASE("cuda attention: forward without the log-sum-exp") {
+  const Backends b = both_backends();
+  if (!b) return;
+  const AttentionProblem p({"", {2, 1, 16}, {{20, -1}, {3, 0}}});
+  const AttentionInputs in = p.inputs();
+  AttentionResults with;
+  run_forward(*b.cuda, p, in, with);
+  const std::int64_t t = p.tokens();
+  const OnBackend q(*b.cuda, in.q, {t, p.wide()}), k(*b.cuda, in.k, {t, p.narrow()}),
+      v(*b.cuda, in.v, {t, p.narrow()}), o(*b.cuda, in.q, {t, p.wide()});
+  b.cuda->layer().attention_forward(o, {}, q, k, v, p.shape, p.segments);
+  CHECK(same_bits(o.values(), with.o));
+}
+
+TEST_CASE("cuda attention: backward over segments and their parents") {
+  const Backends b = both_backends();
+  if (!b) return;
+  std::vector<AttentionCase> cases = attention_edge_cases();
+  cases.push_back(attention_split_case());
+  for (const AttentionCase& c : cases) {
+    CAPTURE(c.name);
+    const AttentionProblem p(c);
+    const AttentionInputs in = p.inputs();
+    AttentionResults host;
+    run_forward(*b.cpu, p, in, host);
+    for (float& x : host.o) x = rounded(x);  // both start from the same o
+    AttentionResults device = host;
+    if (!has_head_size(c.shape.head_dim)) {
+      CHECK_THROWS_AS(run_backward(*b.cuda, p, in, device), Error);
+      continue;
+    }
+    run_backward(*b.cuda, p, in, device);
+    run_backward(*b.cpu, p, in, host);
+    const AttentionResults sums = absolute_sums(p, in, host);
+    CHECK(worst_of_bound(device.dq, host.dq, sums.dq) < 1.0);
+    CHECK(worst_of_bound(device.dk, host.dk, sums.dk) < 1.0);
+    CHECK(worst_of_bound(device.dv, host.dv, sums.dv) < 1.0);
+  }
+}
+
+TEST_CASE("cuda attention: scores of any size") {
+  const Backends b = both_backends();
+  if (!b) return;
+  const AttentionProblem p({"large", {2, 1, 64}, {{70, -1}, {40, 0}, {21, 0}}});
+  // Float32 scores of 100 to 300 are known to 2^-15 or better, which p then has as a relative error
+  // beside the 2^-8 of its rounding.
+  const double tolerance = 1.0 + 0x1p-7;
+  const auto check = [&](const AttentionInputs& in, double size) {
+    AttentionResults device, host;
+    run_forward(*b.cuda, p, in, device);
+    run_forward(*b.cpu, p, in, host);
+    CHECK(worst_of_bound(device.o, host.o, absolute_sums(p, in, host).o) < tolerance);
+    for (float& x : host.o) x = rounded(x);
+    device = host;
+    run_backward(*b.cuda, p, in, device);
+    run_backward(*b.cpu, p, in, host);
+    const AttentionResults sums = absolute_sums(p, in, host);
+    CHECK(worst_of_bound(device.dq, host.dq, sums.dq, size) < tolerance);
+    CHECK(worst_of_bound(device.dk, host.dk, sums.dk, size) < tolerance);
+    CHECK(worst_of_bound(device.dv, host.dv, sums.dv, size) < tolerance);
+  };
+  // All scores near -240: exp(s - lse) of a key that is not there (s = 0) is beyond float32.
+  AttentionInputs low = p.inputs();
+  for (std::size_t i = 0; i < low.q.size(); i += 64) low.q[i] = 30.0f;
+  for (std::size_t i = 0; i < low.k.size(); i += 64) low.k[i] = -64.0f;
+  check(low, 64.0);
+  // Scores around +-130: most rows are all but one key.
+  AttentionInputs sharp = p.inputs();
+  for (float& x : sharp.q) x *= 8.0f;
+  for (float& x : sharp.k) x *= 16.0f;
+  check(sharp, 16.0);
+}
+
+TEST_CASE("cuda attention: batches that make no sense are refused") {
+  const Backends b = both_backends();
+  if (!b) return;
+  AttentionProblem p({"", {2, 1, 16}, {{4, -1}, {3, 0}}});
+  const AttentionInputs in = p.inputs();
+  AttentionResults out = run_both(*b.cuda, p, in);
+  p.segments[1].begin = 5;
+  CHECK_THROWS_WITH_AS(run_forward(*b.cuda, p, in, out),
+                       "attention: segment 1 begins at token 5, expected 4: segments must cover "
+                       "the batch in order",
+                       Error);
+  p.segments[1].begin = 4;
+  p.segments[1].parent = 1;
+  CHECK_THROWS_WITH_AS(
+      run_backward(*b.cuda, p, in, out),
+      "attention_backward: segment 1 has parent 1, which must come before it and have no parent",
+      Error);
+  p.segments[1].parent = 0;
+  p.shape.kv_heads = 3;
+  CHECK_THROWS_WITH_AS(run_forward(*b.cuda, p, p.inputs(), out),
+                       "attention: 2 query heads for 3 key heads: they must be a multiple", Error);
+
+  const AttentionProblem many({"", {1, 1, 16}, std::vector<std::pair<int, int>>(65536, {1, -1})});
+  const OnBackend rows(*b.cuda, std::vector<float>(65536 * 16, 0.0f), {65536, 16});
+  CHECK_THROWS_WITH_AS(
+      b.cuda->layer().attention_forward(rows, {}, rows, rows, rows, many.shape, many.segments),
+      "attention: 65536 tiles of up to 64 tokens are more than the 65535 of one launch: use "
+      "smaller batches",
+      Error);
 }
 
 }  // namespace
