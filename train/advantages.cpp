@@ -15,7 +15,20 @@ ScaleRewards parse_scale_rewards(std::string_view name) {
   fail("scale_rewards is '{}', expected group, batch or none", name);
 }
 
-double mean_of(std::span<const double> values) {
+namespace {
+
+std::vector<double> without_nan(std::span<const double> values) {
+  std::vector<double> out;
+  for (const double v : values) {
+    if (!std::isnan(v)) out.push_back(v);
+  }
+  return out;
+}
+
+}  // namespace
+
+double mean_of(std::span<const double> all) {
+  const std::vector<double> values = without_nan(all);
   if (values.empty()) return 0.0;
   // Deviations from the first value: the mean of equal values is that value, not a rounded one.
   double sum = 0.0;
@@ -23,7 +36,8 @@ double mean_of(std::span<const double> values) {
   return values.front() + sum / static_cast<double>(values.size());
 }
 
-double unbiased_std(std::span<const double> values) {
+double unbiased_std(std::span<const double> all) {
+  const std::vector<double> values = without_nan(all);
   if (values.size() < 2) return 0.0;
   const double mean = mean_of(values);
   double squares = 0.0;
@@ -32,13 +46,15 @@ double unbiased_std(std::span<const double> values) {
 }
 
 Advantages compute_advantages(std::span<const double> rewards,
-                              std::span<const std::size_t> group_sizes, ScaleRewards scale) {
+                              std::span<const std::size_t> group_sizes, ScaleRewards scale,
+                              Unscored unscored) {
   const std::size_t total = std::accumulate(group_sizes.begin(), group_sizes.end(), std::size_t{0});
   require(total == rewards.size() && total > 0,
           "advantages: the groups hold {} completions, expected one reward each, found {}", total,
           rewards.size());
   for (const double r : rewards) {
-    require(std::isfinite(r), "advantages: a reward is {}, expected a finite number", r);
+    require(std::isfinite(r) || (std::isnan(r) && unscored == Unscored::leave_out),
+            "advantages: a reward is {}, expected a finite number", r);
   }
   constexpr double epsilon = 1e-4;   // TRL's
   constexpr double zero_std = 1e-8;  // torch.isclose to 0
@@ -55,7 +71,7 @@ Advantages compute_advantages(std::span<const double> rewards,
     const double mean = mean_of(group);
     const double deviation = scale == ScaleRewards::batch ? batch_std : unbiased_std(group);
     for (const double r : group) {
-      const double centred = r - mean;
+      const double centred = std::isnan(r) ? 0.0 : r - mean;
       out.values.push_back(static_cast<float>(
           scale == ScaleRewards::none ? centred : centred / (deviation + epsilon)));
     }
@@ -67,11 +83,11 @@ Advantages compute_advantages(std::span<const double> rewards,
 }
 
 Advantages compute_advantages(std::span<const double> rewards, std::size_t group_size,
-                              ScaleRewards scale) {
+                              ScaleRewards scale, Unscored unscored) {
   require(group_size > 0 && rewards.size() % group_size == 0,
           "advantages: {} rewards do not make whole groups of {}", rewards.size(), group_size);
   const std::vector<std::size_t> sizes(rewards.size() / group_size, group_size);
-  return compute_advantages(rewards, sizes, scale);
+  return compute_advantages(rewards, sizes, scale, unscored);
 }
 
 }  // namespace qgrpo::train

@@ -8,22 +8,24 @@
 #include "model/training_pass.h"
 #include "train/group.h"
 #include "train/loss_weights.h"
+#include "train/objective.h"
 
 namespace qgrpo::train {
 
 // What the gradient of a step is computed from.
 struct UpdateSettings {
-  ObjectiveParams objective;  // beta = 0: no reference pass
-  LossNormalization
-      normalization;  // accumulation_steps = number of chunks the step's groups come in
+  PolicyObjective objective;        // params.beta = 0: no reference pass
+  LossNormalization normalization;  // accumulation_steps = number of chunks the step's groups come
+                                    // in; its type is the objective's
   std::int64_t groups_per_chunk = 1;  // prompts_per_step
   float temperature = 1.0f;           // of the objective's log-probs
   std::int32_t policy_adapter = 0;
   std::int32_t reference_adapter = -1;
 };
 
-// Statistics of a step, as TRL defines them: means over the tokens of a chunk (TRL's micro-batch),
-// then over chunks.
+// Statistics of a step, as TRL defines them: means over the loss tokens of a chunk (TRL's
+// micro-batch), then over chunks; the extremes are those of the completions' means. With a sequence
+// ratio the clip figures are means over completions. Groups that were skipped are not in them.
 struct UpdateStatistics {
   double loss = 0.0;
   double kl = 0.0;
@@ -38,6 +40,7 @@ struct UpdateStatistics {
   std::int64_t completion_tokens = 0;
   std::int64_t computed_tokens = 0;  // rows that went through the policy's forward pass
   std::int64_t passes = 0;           // micro-batches
+  std::int64_t skipped_groups = 0;   // without signal: all advantages 0 and no KL term
 };
 
 // Per-token log-probs of a step, by group and completion: for tests and for recording.
@@ -47,10 +50,14 @@ struct TokenLogprobs {
 };
 
 // Accumulates d loss / d parameters of the groups' completions (whose advantages are set):
-//   loss = sum over completions and tokens of weight * token_objective
+//   loss = sum over completions and tokens of weight * objective
 // The groups are packed into micro-batches of at most the pass's tokens. The prompt of a group is
 // computed once, forward and backward, for all its completions; a group that does not fit is cut
-// into parts that each compute it. Throws Error when a prompt and one completion do not fit.
+// into parts that each compute it. Where the objective needs whole completions, the log-probs are
+// taken from the same forward pass first; with top_entropy_quantile < 1 a pass over all
+// micro-batches finds the entropies before. With beta = 0 groups whose advantages are all 0 are
+// left out of their micro-batch: what they would add is exactly 0. Throws Error when a prompt and
+// one completion do not fit.
 UpdateStatistics accumulate_policy_gradient(model::TrainingPass& pass, const model::Model& model,
                                             const model::ModelGradients& gradients,
                                             std::span<const Group> groups,

@@ -18,7 +18,7 @@ bool sample_groups(Generator& generator, const Tokenizer& tokenizer, std::span<G
     request.adapter = settings.adapter;
     request.seed = settings.seed;
     request.step = step;
-    request.prompt_key = static_cast<std::uint32_t>(g);
+    request.prompt_key = settings.first_prompt + static_cast<std::uint32_t>(g);
     ids.push_back(generator.add(std::move(request)));
   }
   std::int64_t tokens = 0;

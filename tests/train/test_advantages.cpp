@@ -21,6 +21,7 @@ TEST_CASE("advantages: TRL's own, for every scaling") {
   const auto group = static_cast<std::size_t>(expected.at("num_generations").as_int());
   std::size_t compared = 0;
   for (const auto& entry : expected.at("advantages").as_array()) {
+    if (!entry.find("scale_rewards")) continue;  // each reward normalized by itself: no option here
     const std::string set = entry.at("rewards").as_string();
     const ScaleRewards scale = parse_scale_rewards(entry.at("scale_rewards").as_string());
     const std::vector<float> rewards = io::to_float(inputs.tensor("rewards." + set));

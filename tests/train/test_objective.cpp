@@ -13,6 +13,7 @@
 #include "model/ops/rng.h"
 #include "support/vectors.h"
 #include "train/loss_weights.h"
+#include "train/objective.h"
 
 namespace qgrpo::train {
 namespace {
@@ -21,14 +22,15 @@ constexpr std::size_t kBatch = 8;
 constexpr std::size_t kTokens = 12;
 
 struct Inputs {
-  std::vector<float> logprob, old, reference;  // (8, 12), right-padded
-  std::vector<std::int64_t> lengths;           // (8)
+  std::vector<float> logprob, old, reference, entropy;  // (8, 12), right-padded
+  std::vector<std::int64_t> lengths;                    // (8)
 };
 
 Inputs read_inputs(const io::SafetensorsFile& file) {
   Inputs in{io::to_float(file.tensor("per_token_logps")),
             io::to_float(file.tensor("old_per_token_logps")),
             io::to_float(file.tensor("ref_per_token_logps")),
+            io::to_float(file.tensor("entropies")),
             {}};
   const auto mask = file.tensor("completion_mask");
   const auto* const values = static_cast<const std::int64_t*>(mask.data);
@@ -80,6 +82,75 @@ BatchResult evaluate(const Inputs& in, const std::vector<float>& advantages,
   return out;
 }
 
+// The same by completion_objective.
+BatchResult evaluate(const Inputs& in, const std::vector<float>& advantages,
+                     const PolicyObjective& objective, bool on_policy,
+                     const std::vector<double>& weights) {
+  BatchResult out;
+  std::vector<float> entropies;
+  for (std::size_t i = 0; i < kBatch; ++i) {
+    const auto first = in.entropy.begin() + static_cast<std::ptrdiff_t>(i * kTokens);
+    entropies.insert(entropies.end(), first, first + in.lengths[i]);
+  }
+  double tokens = 0.0;
+  for (std::size_t i = 0; i < kBatch; ++i) {
+    const auto length = static_cast<std::size_t>(in.lengths[i]);
+    const auto part = [&](const std::vector<float>& all) {
+      return std::span(all).subspan(i * kTokens, length);
+    };
+    CompletionTerms terms;
+    terms.logprob = part(in.logprob);
+    if (!on_policy) terms.old = part(in.old);
+    terms.reference = part(in.reference);
+    terms.advantage = advantages[i];
+    terms.entropy = part(in.entropy);
+    terms.entropy_threshold = entropy_threshold(entropies, objective.top_entropy_quantile);
+    const auto objectives = completion_objective(objective, terms);
+    for (std::size_t t = 0; t < length; ++t) {
+      out.loss += weights[i] * static_cast<double>(objectives[t].loss);
+      out.dlogprob[i * kTokens + t] = weights[i] * static_cast<double>(objectives[t].dlogprob);
+      out.kl += static_cast<double>(objectives[t].kl);
+    }
+    tokens += static_cast<double>(length);
+  }
+  out.kl /= tokens;
+  return out;
+}
+
+bool is_clipped(const io::JsonValue& c) {
+  const std::string type = c.at("loss_type").as_string();
+  const bool plain = !c.find("top_entropy_quantile") && !c.find("entropy_coef") &&
+                     !c.find("off_policy_mask_threshold");
+  return plain && type != "luspo" && type != "cispo" && type != "sapo" && type != "vespo";
+}
+
+ObjectiveParams params_of(const io::JsonValue& c) {
+  ObjectiveParams params;
+  params.beta = static_cast<float>(c.at("beta").as_double());
+  params.epsilon_low = static_cast<float>(c.at("epsilon_low").as_double());
+  params.epsilon_high = static_cast<float>(c.at("epsilon_high").as_double());
+  params.has_delta = !c.at("delta").is_null();
+  if (params.has_delta) params.delta = static_cast<float>(c.at("delta").as_double());
+  params.kl_bias_correction = c.at("use_bias_correction_kl").as_bool();
+  params.on_policy = !c.at("off_policy").as_bool();
+  return params;
+}
+
+LossNormalization normalization_of(const io::JsonValue& c, const io::JsonValue& expected,
+                                   double tokens) {
+  LossNormalization normalization;
+  normalization.type = parse_loss_type(c.at("loss_type").as_string());
+  normalization.max_completion_length = expected.at("max_completion_length").as_int();
+  normalization.step_tokens = tokens;
+  if (const auto accumulation = c.find("gradient_accumulation_steps")) {
+    // Here TRL was told of 250 tokens in a generation that serves 4 steps.
+    normalization.accumulation_steps = accumulation->as_int();
+    normalization.step_tokens = c.at("num_items_in_batch").as_double() * accumulation->as_double() /
+                                c.at("steps_per_generation").as_double();
+  }
+  return normalization;
+}
+
 void check_gradient(const BatchResult& got, const std::vector<float>& want) {
   // float32 against float32: a ratio, two products and a sum, relative to terms of about 0.1.
   for (std::size_t i = 0; i < want.size(); ++i) {
@@ -89,7 +160,7 @@ void check_gradient(const BatchResult& got, const std::vector<float>& want) {
 
 }  // namespace
 
-TEST_CASE("objective: every token-level case of TRL's loss") {
+TEST_CASE("objective: every token-level case of TRL's clipped loss") {
   const io::SafetensorsFile inputs(test::vector_path("grpo/inputs.safetensors"));
   const io::SafetensorsFile gradients(test::vector_path("grpo/grads.safetensors"));
   io::JsonDocument document;
@@ -102,26 +173,9 @@ TEST_CASE("objective: every token-level case of TRL's loss") {
   for (const auto& c : expected.at("cases").as_array()) {
     const std::string id = c.at("id").as_string();
     CAPTURE(id);
-    ObjectiveParams params;
-    params.beta = static_cast<float>(c.at("beta").as_double());
-    params.epsilon_low = static_cast<float>(c.at("epsilon_low").as_double());
-    params.epsilon_high = static_cast<float>(c.at("epsilon_high").as_double());
-    params.has_delta = !c.at("delta").is_null();
-    if (params.has_delta) params.delta = static_cast<float>(c.at("delta").as_double());
-    params.kl_bias_correction = c.at("use_bias_correction_kl").as_bool();
-    params.on_policy = !c.at("off_policy").as_bool();
-
-    LossNormalization normalization;
-    normalization.type = parse_loss_type(c.at("loss_type").as_string());
-    normalization.max_completion_length = expected.at("max_completion_length").as_int();
-    normalization.step_tokens = tokens;
-    if (const auto accumulation = c.find("gradient_accumulation_steps")) {
-      // Here TRL was told of 250 tokens in a generation that serves 4 steps.
-      normalization.accumulation_steps = accumulation->as_int();
-      normalization.step_tokens = c.at("num_items_in_batch").as_double() *
-                                  accumulation->as_double() /
-                                  c.at("steps_per_generation").as_double();
-    }
+    if (c.at("importance_sampling_level").as_string() != "token" || !is_clipped(c)) continue;
+    const ObjectiveParams params = params_of(c);
+    const LossNormalization normalization = normalization_of(c, expected, tokens);
     const auto advantages = io::to_float(inputs.tensor("advantages." + c.at("rewards").as_string() +
                                                        "." + c.at("scale_rewards").as_string()));
     const BatchResult got =
@@ -146,6 +200,44 @@ TEST_CASE("objective: every token-level case of TRL's loss") {
     ++compared;
   }
   CHECK(compared == 64);
+}
+
+TEST_CASE("objective: every case of TRL's loss, by whole completions") {
+  const io::SafetensorsFile inputs(test::vector_path("grpo/inputs.safetensors"));
+  const io::SafetensorsFile gradients(test::vector_path("grpo/grads.safetensors"));
+  io::JsonDocument document;
+  const auto expected = document.parse_file(test::vector_path("grpo/expected.json"));
+  const Inputs in = read_inputs(inputs);
+  double tokens = 0.0;
+  for (const auto n : in.lengths) tokens += static_cast<double>(n);
+
+  std::size_t compared = 0;
+  for (const auto& c : expected.at("cases").as_array()) {
+    // An entropy bonus and a mask for stale completions are not among the options.
+    if (c.find("entropy_coef") || c.find("off_policy_mask_threshold")) continue;
+    const std::string id = c.at("id").as_string();
+    CAPTURE(id);
+    PolicyObjective objective;
+    objective.type = parse_loss_type(c.at("loss_type").as_string());
+    objective.level = parse_importance_level(c.at("importance_sampling_level").as_string());
+    objective.params = params_of(c);
+    if (const auto q = c.find("top_entropy_quantile"))
+      objective.top_entropy_quantile = q->as_double();
+    const auto advantages = io::to_float(inputs.tensor("advantages." + c.at("rewards").as_string() +
+                                                       "." + c.at("scale_rewards").as_string()));
+    const BatchResult got =
+        evaluate(in, advantages, objective, objective.params.on_policy,
+                 token_weights(in.lengths, normalization_of(c, expected, tokens)));
+    // TRL's float32 loss is itself up to 4.0e-7 off its float64 loss.
+    CHECK(std::fabs(got.loss - c.at("loss").as_double()) <= 5e-7);
+    CHECK(std::fabs(got.loss - c.at("loss_float64").as_double()) <= 2e-7);
+    check_gradient(got, io::to_float(gradients.tensor(id)));
+    if (objective.params.beta != 0.0f) {
+      CHECK(std::fabs(got.kl - c.at("metrics").at("kl").as_double()) <= 1e-7);
+    }
+    ++compared;
+  }
+  CHECK(compared == 194);
 }
 
 TEST_CASE("objective: the original GRPO loss") {

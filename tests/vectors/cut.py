@@ -41,10 +41,13 @@ copy("nf4/qlora.safetensors")
 copy("nf4/expected.json")
 cut("nf4/nf4.safetensors", lambda k: (not k.startswith("g_") or ("double." in k and "dequant" not in k) or "weight" in k) and "double_cpu" not in k and "dequant_f32" not in k)
 
+for f in ("expected.json", "grads.safetensors", "inputs.safetensors"):
+    copy(f"grpo/{f}")
+
 # Whole optimizer steps: the last adapter, the first gradient, the 8-bit states.
 keep = ("one_step_grpo_plain_kl", "one_step_dapo", "one_step_bnpo", "one_step_dr_grpo", "four_steps_grpo_plain_kl",
         "temperature_grpo", "accumulate2_grpo", "accumulate2_dapo", "cosine_grpo", "equal_rewards_beta0",
-        "equal_rewards_beta004", "adamw8bit_small_grpo", "adamw8bit_r26_grpo")
+        "equal_rewards_beta004", "adamw8bit_small_grpo", "adamw8bit_r26_grpo", "two_iterations_dapo")
 e = json.load(open(f"{src}/e2e_grpo/expected.json"))
 e["scenarios"] = [s for s in e["scenarios"] if s["name"] in keep]
 for s in e["scenarios"]:
