@@ -258,7 +258,7 @@ std::vector<AddedToken> read_side_files(const std::string& folder,
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& folder) {
+BpeDefinition read_tokenizer_json(const std::string& folder) {
   BpeDefinition definition;
   definition.where = join(folder, "tokenizer.json");
   io::JsonDocument document;
@@ -277,10 +277,10 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& folder) {
       definition.added.push_back(read_added_token(entry, as_id(entry.at("id"))));
     }
   }
-  return std::make_unique<BpeTokenizer>(definition);
+  return definition;
 }
 
-std::unique_ptr<Tokenizer> load_vocab_and_merges(const std::string& folder) {
+BpeDefinition read_vocab_and_merges(const std::string& folder) {
   BpeDefinition definition;
   definition.where = join(folder, "vocab.json");
   definition.pattern = kQwen2Pattern;
@@ -300,7 +300,7 @@ std::unique_ptr<Tokenizer> load_vocab_and_merges(const std::string& folder) {
     definition.merges.push_back(split_merge(line, fmt::format("{} line {}", path, number), number));
   }
   definition.added = read_side_files(folder, definition);
-  return std::make_unique<BpeTokenizer>(definition);
+  return definition;
 }
 
 }  // namespace qgrpo

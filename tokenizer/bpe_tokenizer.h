@@ -79,7 +79,7 @@ class BpeTokenizer : public Tokenizer {
 };
 
 // Parts of load_tokenizer() (tokenizer.h).
-std::unique_ptr<Tokenizer> load_tokenizer_json(const std::string& folder);
-std::unique_ptr<Tokenizer> load_vocab_and_merges(const std::string& folder);
+BpeDefinition read_tokenizer_json(const std::string& folder);
+BpeDefinition read_vocab_and_merges(const std::string& folder);
 
 }  // namespace qgrpo

@@ -1,6 +1,5 @@
 #include "tokenizer/chat_template.h"
 
-#include <algorithm>
 #include <array>
 #include <filesystem>
 
@@ -12,283 +11,176 @@ namespace qgrpo {
 const char* const kQwen25SystemPrompt =
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
 
-std::string ChatTemplate::render(std::span<const Message> messages,
-                                 bool add_generation_prompt) const {
-  require(!messages.empty(), "a conversation needs at least one message");
+namespace {
+
+// The names under which messages carry the assistant's thoughts. Templates read the first.
+constexpr std::array<std::string_view, 3> kReasoning = {"reasoning_content", "thinking",
+                                                        "reasoning"};
+
+jinja::Value parse_value(const std::string& json, const std::string& where) {
+  io::JsonDocument document;
+  return jinja::from_json(document.parse(json, where));
+}
+
+// A message as the template sees it: without null members, its thoughts under both names.
+jinja::Value message_value(const Message& message, std::size_t i) {
+  const auto out = std::make_shared<jinja::Dict>();
+  if (message.json.empty()) {
+    out->set("role", message.role);
+    out->set("content", message.content);
+    return out;
+  }
+  const jinja::Value whole = parse_value(message.json, fmt::format("message {}", i));
+  require(whole.is_dict(), "message {}: expected an object", i);
+  const jinja::Value* reasoning = nullptr;
+  for (const auto name : kReasoning) {
+    const jinja::Value* found = whole.dict().find(name);
+    if (reasoning == nullptr && found != nullptr && !found->is_none()) reasoning = found;
+  }
+  if (reasoning != nullptr) out->set("thinking", *reasoning);
+  for (const auto& [key, value] : whole.dict().items) {
+    if (!value.is_none()) out->set(key, value);
+  }
+  if (reasoning != nullptr) out->set("reasoning_content", *reasoning);
+  return out;
+}
+
+void add_variables(jinja::Dict& to, const std::string& json) {
+  if (json.empty()) return;
+  const jinja::Value all = parse_value(json, "chat template variables");
+  require(all.is_dict(), "chat template variables: expected a JSON object");
+  for (const auto& [key, value] : all.dict().items) {
+    for (const char* own : {"messages", "tools", "documents", "add_generation_prompt"}) {
+      require(key.string() != own, "chat template variables: \"{}\" is not one of them", own);
+    }
+    to.set(key, value);
+  }
+}
+
+jinja::Value list_or_none(const std::string& json, const char* what) {
+  if (json.empty()) return {};
+  const jinja::Value value = parse_value(json, what);
+  require(value.is_none() || value.is_sequence(), "{}: expected a JSON array", what);
+  return value;
+}
+
+}  // namespace
+
+void ChatTemplate::set_variables(const std::string& json) {
+  jinja::Dict check;
+  add_variables(check, json);
+  variables_ = json;
+}
+
+std::string ChatTemplate::render_chatml(std::span<const Message> messages,
+                                        bool add_generation_prompt) const {
   std::string text;
   const auto turn = [&](std::string_view role, std::string_view content) {
     text += fmt::format("<|im_start|>{}\n{}<|im_end|>\n", role, content);
   };
   if (default_system_ && messages[0].role != "system") turn("system", *default_system_);
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content] = messages[i];
-    if (rules_ == Rules::kPlain || role == "system" || role == "user" || role == "assistant") {
+    const auto& [role, content, json] = messages[i];
+    require(json.empty(),
+            "message {} has more than a role and a text (tool_calls, parts, ...), which the "
+            "built-in ChatML does not know: use the model's own template",
+            i);
+    if (rules_ == Rules::kPlain || role != "tool") {
       turn(role, content);
-    } else if (role == "tool") {
-      const bool first = i == 0 || messages[i - 1].role != "tool";
-      const bool last = i + 1 == messages.size() || messages[i + 1].role != "tool";
-      if (first) text += "<|im_start|>user";
-      text += fmt::format("\n<tool_response>\n{}\n</tool_response>", content);
-      if (last) text += "<|im_end|>\n";
-    } else {
-      fail("message {} has the role \"{}\": expected system, user, assistant or tool", i, role);
+      continue;
     }
+    const bool first = i == 0 || messages[i - 1].role != "tool";
+    const bool last = i + 1 == messages.size() || messages[i + 1].role != "tool";
+    if (first) text += "<|im_start|>user";
+    text += fmt::format("\n<tool_response>\n{}\n</tool_response>", content);
+    if (last) text += "<|im_end|>\n";
   }
   if (add_generation_prompt) text += "<|im_start|>assistant\n";
   return text;
 }
 
-namespace {
-
-// Text between tags after Jinja's white space control, as Hugging Face sets it (trim_blocks,
-// lstrip_blocks): "-" removes all of it on its side, a block tag the line break behind it and the
-// indentation before it.
-std::string_view control_space(std::string_view raw, std::string_view before,
-                               std::string_view after) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  if (before.starts_with('-')) {
-    raw.remove_prefix(std::min(raw.find_first_not_of(kSpace), raw.size()));
-  } else if (before == "%}" && raw.starts_with('\n')) {
-    raw.remove_prefix(1);
-  }
-  if (after.ends_with('-')) {
-    raw = raw.substr(0, raw.find_last_not_of(kSpace) + 1);
-  } else if (after.starts_with("{%")) {
-    const auto text_end = raw.find_last_not_of(" \t") + 1;
-    const bool whole_line = text_end > 0 ? raw[text_end - 1] == '\n' : before == "%}";
-    if (whole_line) raw = raw.substr(0, text_end);
-  } else if (after.empty() && raw.ends_with('\n')) {
-    raw.remove_suffix(1);  // the file's last line break
-  }
-  return raw;
-}
-
-// Removes what does not change the meaning: white space that Jinja drops, and that inside tags
-// outside of strings. Line breaks and tabs inside strings become their escapes.
-std::string normalize(std::string_view jinja) {
-  std::string out;
-  std::string_view before;  // how the tag before the text ended: "-%}", "%}", "}}", ...
-  for (std::size_t i = 0; i < jinja.size();) {
-    const std::size_t open = std::min(jinja.find("{{", i), jinja.find("{%", i));
-    const std::size_t end = std::min(open, jinja.size());
-    std::string_view after = jinja.substr(end, 3);
-    if (!after.ends_with('-')) after = after.substr(0, 2);
-    out += control_space(jinja.substr(i, end - i), before, after);
-    char quote = 0;
-    for (i = end; i < jinja.size(); ++i) {
-      const char c = jinja[i];
-      if (quote != 0) {
-        if (c == '\n') {
-          out += "\\n";
-        } else if (c == '\t') {
-          out += "\\t";
-        } else {
-          out += c;
-          if (c == '\\' && i + 1 < jinja.size()) {
-            out += jinja[++i];
-          } else if (c == quote) {
-            quote = 0;
-          }
-        }
-        continue;
-      }
-      if (c == '\'' || c == '"') quote = c;
-      if (c != ' ' && c != '\t' && c != '\r' && c != '\n') out += c;
-      const auto two = jinja.substr(i, 2);
-      if (two == "}}" || two == "%}") {
-        before = jinja[i - 1] == '-' ? jinja.substr(i - 1, 3) : two;
-        out += two[1];
-        i += 2;
-        break;
+jinja::Rendering ChatTemplate::render(std::span<const Message> messages,
+                                      const RenderOptions& options) const {
+  require(!messages.empty(), "a conversation needs at least one message");
+  if (rules_ == Rules::kQwen25) {
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      const std::string& role = messages[i].role;
+      if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
+        fail("message {} has the role \"{}\": expected system, user, assistant or tool", i, role);
       }
     }
   }
-  return out;
+  const jinja::Value tools = list_or_none(options.tools, "tools");
+  const jinja::Value documents = list_or_none(options.documents, "documents");
+  if (!source_) {
+    require(tools.is_none() && documents.is_none(),
+            "the built-in ChatML knows no tools and documents: use the model's own template");
+    return {render_chatml(messages, options.add_generation_prompt), {}};
+  }
+  jinja::Dict variables = source_->special_tokens;
+  add_variables(variables, variables_);
+  add_variables(variables, options.variables);
+  std::vector<jinja::Value> turns;
+  for (std::size_t i = 0; i < messages.size(); ++i) turns.push_back(message_value(messages[i], i));
+  variables.set("messages", jinja::make_list(std::move(turns)));
+  variables.set("tools", tools);
+  variables.set("documents", documents);
+  variables.set("add_generation_prompt", options.add_generation_prompt);
+  const bool with_tools = !tools.is_none() && source_->tool_use != nullptr;
+  return (with_tools ? source_->tool_use : source_->standard)->render(variables);
 }
 
-// The value of what stands between the quotes of a Jinja string.
-std::optional<std::string> unescape(std::string_view literal) {
-  std::string out;
-  for (std::size_t i = 0; i < literal.size(); ++i) {
-    if (literal[i] != '\\') {
-      out += literal[i];
-      continue;
-    }
-    if (++i == literal.size()) return std::nullopt;
-    switch (literal[i]) {
-      case 'n':
-        out += '\n';
-        break;
-      case 't':
-        out += '\t';
-        break;
-      case '\\':
-      case '\'':
-      case '"':
-        out += literal[i];
-        break;
-      default:
-        return std::nullopt;
-    }
-  }
-  return out;
-}
-
-std::string escape(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else {
-      if (c == '\\' || c == '\'') out += '\\';
-      out += c;
-    }
-  }
-  return out;
-}
-
-// The first stretch between `before` and `after` that stays inside one '...' string, or npos.
-struct Stretch {
-  std::size_t begin = std::string::npos;
-  std::size_t size = 0;
-};
-Stretch find_between(const std::string& text, std::string_view before, std::string_view after) {
-  for (auto at = text.find(before); at != std::string::npos; at = text.find(before, at + 1)) {
-    const std::size_t begin = at + before.size();
-    for (std::size_t i = begin; i < text.size(); ++i) {
-      if (text.compare(i, after.size(), after) == 0) return {begin, i - begin};
-      if (text[i] == '\'') break;
-      if (text[i] == '\\') ++i;
-    }
-  }
-  return {};
-}
-
-// Stands for the default system prompt in normalised templates.
-constexpr char kHole = '@';
-
-std::uint64_t fnv1a(std::string_view text) {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
-
-// Templates by the FNV-1a hash of their normalised text in which "@" stands for the default system
-// prompt (both in the part for tools and in the part without).
-struct Known {
-  std::uint64_t hash;
-  ChatTemplate::Rules rules;
-};
-constexpr std::array<Known, 2> kKnown = {{
-    {0xDD74C3120B2BEDF7u, ChatTemplate::Rules::kQwen25},  // Qwen2.5, Qwen2.5-Coder, Qwen2.5-Math
-    {0x1F0BB7A5A55670A5u, ChatTemplate::Rules::kPlain},   // Qwen2
-}};
-
-// The folder's template text and the file that it is in.
-struct TemplateText {
-  std::string text;
-  std::string where;
-};
-
-std::optional<TemplateText> read_template(const std::string& folder) {
-  std::error_code error;
-  auto path = (std::filesystem::path(folder) / "chat_template.jinja").string();
-  if (std::filesystem::exists(path, error)) return TemplateText{io::read_file(path), path};
-  path = (std::filesystem::path(folder) / "tokenizer_config.json").string();
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
-  io::JsonDocument document;
-  const auto value = document.parse_file(path).find("chat_template");
-  if (!value || value->is_null()) return std::nullopt;
-  if (!value->is_array()) return TemplateText{value->as_string(), path};
-  for (const auto& entry : value->as_array()) {
-    if (entry.at("name").as_string_view() == "default") {
-      return TemplateText{entry.at("template").as_string(), path};
-    }
-  }
-  return std::nullopt;
-}
-
-bool has_qwen_vocabulary(const Tokenizer& tokenizer) {
-  return tokenizer.token_to_id("<|endoftext|>") == 151643 &&
-         tokenizer.token_to_id("<|im_start|>") == 151644 &&
-         tokenizer.token_to_id("<|im_end|>") == 151645;
-}
-
-}  // namespace
-
-std::string chatml_jinja(const std::optional<std::string>& default_system) {
-  std::string text;
-  if (default_system) {
-    text += fmt::format(
-        "{{% if messages[0]['role'] != 'system' %}}"
-        "{{{{ '<|im_start|>system\\n{}<|im_end|>\\n' }}}}{{% endif %}}",
-        escape(*default_system));
-  }
-  return text +
-         "{% for message in messages %}"
-         "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-         "{% endfor %}"
-         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-}
-
-std::optional<ChatTemplate> recognize_chat_template(const std::string& jinja) {
-  std::string text = normalize(jinja);
-  std::optional<std::string> default_system;
-  if (const auto found = find_between(text, "'<|im_start|>system\\n", "<|im_end|>\\n'");
-      found.begin != std::string::npos) {
-    default_system = unescape(std::string_view(text).substr(found.begin, found.size));
-    if (!default_system) return std::nullopt;
-    text.replace(found.begin, found.size, 1, kHole);
-  }
-  if (const auto found = find_between(text, "{%-else%}{{-'", "'}}{%-endif%}");
-      found.begin != std::string::npos) {
-    text.replace(found.begin, found.size, 1, kHole);
-  }
-  for (const bool with_system : {false, true}) {
-    if (with_system != default_system.has_value()) continue;
-    const auto own = with_system ? chatml_jinja(std::string(1, kHole)) : chatml_jinja(std::nullopt);
-    if (text == normalize(own)) return ChatTemplate(ChatTemplate::Rules::kPlain, default_system);
-  }
-  const std::uint64_t hash = fnv1a(text);
-  for (const auto& known : kKnown) {
-    if (hash == known.hash) return ChatTemplate(known.rules, default_system);
-  }
-  return std::nullopt;
-}
-
-ChatTemplate load_chat_template(const std::string& folder, const Tokenizer& tokenizer,
-                                const std::string& name) {
-  require(name.empty() || name == "chatml",
-          "chat template \"{}\" is unknown: the only name is \"chatml\"", name);
-  const auto found = read_template(folder);
-  if (found) {
-    if (auto known = recognize_chat_template(found->text)) return *known;
-  }
-  if (name.empty()) {
-    constexpr const char* kWayOut =
-        "pass --chat-template chatml to use ChatML for messages, or give raw text";
-    if (!found) fail("{} has no chat template: {}", folder, kWayOut);
-    fail("{}: this chat template is not supported (only Qwen2.5's ChatML is): {}", found->where,
-         kWayOut);
-  }
-  if (has_qwen_vocabulary(tokenizer)) {
-    return ChatTemplate(ChatTemplate::Rules::kQwen25, kQwen25SystemPrompt);
-  }
-  return ChatTemplate(ChatTemplate::Rules::kPlain, std::nullopt);
+std::string ChatTemplate::render(std::span<const Message> messages,
+                                 bool add_generation_prompt) const {
+  RenderOptions options;
+  options.add_generation_prompt = add_generation_prompt;
+  return render(messages, options).text;
 }
 
 std::vector<Message> read_messages(const io::JsonValue& messages) {
   std::vector<Message> out;
   for (const auto& entry : messages.as_array()) {
-    for (const char* key : {"tool_calls", "function_call"}) {
-      const auto value = entry.find(key);
-      require(!value || value->is_null(), "{}: \"{}\" is not supported", entry.where(), key);
+    Message message;
+    message.role = entry.at("role").as_string();
+    bool more = false;
+    bool calls = false;
+    for (const auto& [key, value] : entry.as_object()) {
+      if (key == "role" || key == "content" || value.is_null()) continue;
+      more = true;
+      calls = calls || key == "tool_calls" || key == "function_call";
     }
-    out.push_back({entry.at("role").as_string(), entry.at("content").as_string()});
+    const auto content = entry.find("content");
+    if (content && content->is_array()) {
+      more = true;
+    } else if (!calls || (content && !content->is_null())) {
+      message.content = entry.at("content").as_string();
+    }
+    if (more) message.json = simdjson::minify(entry.element());
+    out.push_back(std::move(message));
   }
   require(!out.empty(), "{}: expected at least one message", messages.where());
+  return out;
+}
+
+RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
+  RenderOptions out;
+  const auto given = [&](const char* key) {
+    auto value = line.find(key);
+    if (value && value->is_null()) value.reset();
+    return value;
+  };
+  const auto prompt = given("add_generation_prompt");
+  out.add_generation_prompt = prompt ? prompt->as_bool() : standard;
+  for (const auto& [key, to] : {std::pair{"tools", &out.tools}, {"documents", &out.documents}}) {
+    if (const auto list = given(key)) {
+      (void)list->as_array();  // says what is wrong
+      *to = simdjson::minify(list->element());
+    }
+  }
+  if (const auto variables = given("chat_template_kwargs")) {
+    (void)variables->as_object();
+    out.variables = simdjson::minify(variables->element());
+  }
   return out;
 }
 

@@ -51,8 +51,8 @@ class Tokenizer {
 };
 
 // Reads the tokenizer of a Hugging Face folder: tokenizer.json, else vocab.json + merges.txt (with
-// the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model. Throws Error
-// naming what is missing, damaged or not supported.
+// the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model; or that of a
+// GGUF file's metadata. Throws Error naming what is missing, damaged or not supported.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 
 // Text from tokens one at a time, never cut inside a UTF-8 character. All returned pieces together

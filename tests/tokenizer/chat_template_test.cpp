@@ -60,11 +60,10 @@ TEST_CASE("Qwen2.5's chat template gives the golden texts and ids") {
   // The same where the folder's template is unknown or missing and ChatML is asked for.
   const TemporaryFolder other;
   CHECK(contains(error_of([&] { load_chat_template(other.path(), *tokenizer); }),
-                 "has no chat template: pass --chat-template chatml"));
+                 "has no chat template: pass --chat-template FILE, or --chat-template chatml"));
   check_golden(load_chat_template(other.path(), *tokenizer, "chatml"), tokenizer.get());
   other.write("tokenizer_config.json", config_of("[INST]{{ messages[0].content }}[/INST]"));
-  CHECK(contains(error_of([&] { load_chat_template(other.path(), *tokenizer); }),
-                 "not supported (only Qwen2.5's ChatML is): pass --chat-template chatml"));
+  CHECK(load_chat_template(other.path(), *tokenizer).render(kHello, true) == "[INST]Hello[/INST]");
   check_golden(load_chat_template(other.path(), *tokenizer, "chatml"), tokenizer.get());
   CHECK(contains(error_of([&] { load_chat_template(*folder, *tokenizer, "llama"); }), "\"llama\""));
 
@@ -148,8 +147,77 @@ TEST_CASE("tool messages become user turns; what cannot be rendered is refused")
   CHECK(contains(error("[]"), "line 3: expected at least one message"));
   CHECK(contains(error(R"([{"role":"user"}])"), "\"content\" is missing"));
   CHECK(contains(error(R"([{"role":"user","content":null}])"), "line 3"));
-  CHECK(contains(error(R"([{"role":"assistant","content":"","tool_calls":[1]}])"), "tool_calls"));
+  CHECK(contains(error(R"([{"role":"user","content":{"a":1}}])"), "a string"));
+  CHECK(contains(error(R"([{"content":"x"}])"), "\"role\" is missing"));
+  // What the built-in ChatML cannot say is refused, not dropped.
+  const auto calls = read_messages(document.parse(
+      R"([{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f"}}]}])", "l"));
+  CHECK(contains(error_of([&] { chat.render(calls, true); }), "message 0 has more than a role"));
+  RenderOptions with_tools;
+  with_tools.tools = "[]";
+  CHECK(contains(error_of([&] { chat.render(kHello, with_tools); }), "knows no tools"));
   CHECK(contains(error(R"({"role":"user"})"), "an array"));
+}
+
+TEST_CASE("a folder's own template, its special tokens and its variables") {
+  const auto tokenizer = load_tokenizer(kSmall);
+  const TemporaryFolder folder;
+  folder.write(
+      "tokenizer_config.json",
+      R"({"bos_token": {"content": "<b>"}, "eos_token": null, "tokenizer_class": "LlamaTokenizer",
+ "chat_template": [{"name": "default", "template": "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ pad_token }}|{{ k }}|{{ tools }}"},
+                   {"name": "tool_use", "template": "with {{ tools | length }}"}]})");
+  auto chat = load_chat_template(folder.path(), *tokenizer, "", R"({"k": [1, "a"]})");
+  CHECK(chat.render(kHello, true) == "<b>||<unk>||[1, 'a']|None");
+  RenderOptions options;
+  options.variables = R"({"k": 2, "bos_token": "B"})";  // the later ones win
+  CHECK(chat.render(kHello, options).text == "B||<unk>||2|None");
+  options.tools = R"([{"type": "function"}])";
+  CHECK(chat.render(kHello, options).text == "with 1");
+  options.variables = R"({"messages": []})";
+  CHECK(contains(error_of([&] { chat.render(kHello, options); }), "\"messages\" is not one"));
+  CHECK(contains(error_of([&] { load_chat_template(folder.path(), *tokenizer, "", "[1]"); }),
+                 "--chat-template-kwargs: chat template variables: expected a JSON object"));
+
+  // special_tokens_map.json has what tokenizer_config.json does not say.
+  folder.write("special_tokens_map.json", R"({"pad_token": "<p>", "bos_token": "no"})");
+  CHECK(load_chat_template(folder.path(), *tokenizer).render(kHello, true) ==
+        "<b>||<unk>|<p>||None");
+
+  // A file of the user's comes before the folder's.
+  folder.write("mine.jinja", "{{ bos_token ~ messages[0].content }}");
+  folder.write("mine.json", R"({"chat_template": "json {{ messages[0].content }}"})");
+  CHECK(load_chat_template(folder.path(), *tokenizer, folder.path() + "/mine.jinja")
+            .render(kHello, true) == "<b>Hello");
+  CHECK(load_chat_template(folder.path(), *tokenizer, folder.path() + "/mine.json")
+            .render(kHello, true) == "json Hello");
+  folder.write("mine.jinja", "a\n{% if %}");
+  CHECK(contains(error_of([&] {
+                   load_chat_template(folder.path(), *tokenizer, folder.path() + "/mine.jinja");
+                 }),
+                 "mine.jinja: chat template: line 2: found '%}', expected an expression"));
+
+  folder.write("chat_template.jinja", "alone");
+  CHECK(load_chat_template(folder.path(), *tokenizer).render(kHello, true) == "alone");
+  const TemporaryFolder processor;
+  processor.write("chat_template.json", R"({"chat_template": "from a processor"})");
+  CHECK(load_chat_template(processor.path(), *tokenizer).render(kHello, true) ==
+        "from a processor");
+}
+
+TEST_CASE("messages reach the template as transformers hands them over") {
+  const auto chat = load_with(config_of("{{ messages | tojson }}"));
+  io::JsonDocument document;
+  const auto render = [&](const char* json) {
+    return chat.render(read_messages(document.parse(json, "m")), false);
+  };
+  CHECK(render(R"([{"role":"user","name":null,"content":"a"}])") ==
+        R"([{"role": "user", "content": "a"}])");
+  CHECK(render(R"([{"role":"assistant","content":null,"tool_calls":[{"x":1.50}],"n":-0.0}])") ==
+        R"([{"role": "assistant", "tool_calls": [{"x": 1.5}], "n": -0.0}])");
+  CHECK(render(R"([{"role":"assistant","content":"a","reasoning":"why"}])") ==
+        R"([{"thinking": "why", "role": "assistant", "content": "a", "reasoning": "why", )"
+        R"("reasoning_content": "why"}])");
 }
 
 }  // namespace qgrpo::test

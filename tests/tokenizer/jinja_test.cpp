@@ -1,0 +1,160 @@
+#include "tokenizer/jinja.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "model/io/file.h"
+#include "model/ops/error.h"
+#include "tokenizer/chat_template.h"
+#include "vectors.h"
+
+namespace qgrpo::test {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string render(const std::string& source, const std::string& variables = "{}") {
+  io::JsonDocument document;
+  const jinja::Value all = jinja::from_json(document.parse(variables, "variables"));
+  return jinja::Template(source, "T").render(all.dict()).text;
+}
+
+std::string problem(const std::string& source, const std::string& variables = "{}") {
+  return error_of([&] { render(source, variables); });
+}
+
+}  // namespace
+
+TEST_CASE("jinja: each construct as transformers renders it") {
+  const Vectors vectors("jinja_snippets.json");
+  const std::string variables = simdjson::minify(vectors.root().at("variables").element());
+  std::size_t refused = 0;
+  for (const auto& entry : vectors.root().at("snippets").as_array()) {
+    const std::string source = entry.at("template").as_string();
+    CAPTURE(source);
+    if (entry.at("text").is_null()) {
+      ++refused;
+      CHECK(problem(source, variables).starts_with("T: line 1: "));
+    } else {
+      std::string text;
+      CHECK(error_of([&] { text = render(source, variables); }) == "");
+      CHECK(text == entry.at("text").as_string());
+    }
+  }
+  CHECK(refused > 40);
+}
+
+TEST_CASE("jinja: the families' templates as transformers renders them") {
+  const Vectors vectors("chat_rendered.json");
+  const auto& root = vectors.root();
+  jinja::Dict special;
+  for (const auto& [name, text] : root.at("special_tokens").as_object()) {
+    special.set(std::string_view(name), text.as_string());
+  }
+  std::map<std::string, ChatTemplate> templates;
+  std::size_t marked = 0;
+  for (const auto& entry : root.at("cases").as_array()) {
+    const std::string name = entry.at("template").as_string();
+    if (!templates.contains(name)) {
+      const auto source = io::read_file(vector_path("tokenizer/chat/" + name));
+      templates.emplace(name, ChatTemplate({std::make_shared<const jinja::Template>(source, name),
+                                            nullptr, special},
+                                           ChatTemplate::Rules::kOther, std::nullopt));
+    }
+    const std::string conversation = entry.at("conversation").as_string();
+    CAPTURE(name);
+    CAPTURE(conversation);
+    const auto messages = read_messages(root.at("conversations").at(conversation));
+    RenderOptions options;
+    options.add_generation_prompt = entry.at("add_generation_prompt").as_bool();
+    if (entry.at("tools").as_bool()) options.tools = simdjson::minify(root.at("tools").element());
+    options.variables = simdjson::minify(entry.at("variables").element());
+    jinja::Rendering out;
+    const std::string error = error_of([&] { out = templates.at(name).render(messages, options); });
+    if (entry.at("text").is_null()) {
+      CHECK(error.starts_with(name + ": line "));
+      continue;
+    }
+    CHECK(error == "");
+    CHECK(out.text == entry.at("text").as_string());
+    if (const auto spans = entry.find("generation")) {
+      std::vector<std::string> texts;
+      for (const auto& [begin, end] : out.generation) {
+        texts.push_back(out.text.substr(begin, end - begin));
+      }
+      marked += texts.size();
+      std::vector<std::string> expected;
+      for (const auto& text : spans->as_array()) expected.push_back(text.as_string());
+      CHECK(texts == expected);
+    }
+  }
+  CHECK(templates.size() == 6);
+  CHECK(marked > 20);
+}
+
+TEST_CASE("jinja: an error names the template, the line and the construct") {
+  CHECK(problem("a\n{% if x %}\n{{ y | nofilter }}\n{% endif %}", R"({"x": 1})") ==
+        "T: line 3: there is no filter 'nofilter'");
+  CHECK(problem("\n\n{% for x in y %}\n{% endif %}") == "T: line 4: unknown tag {% endif %}");
+  CHECK(problem("\n{{ a.b }}") == "T: line 2: 'a' is undefined");
+  CHECK(problem("{{ raise_exception('two\nlines') }}") ==
+        "T: line 1: the template refuses the conversation: two lines");
+  CHECK(problem("{% include 'x' %}") ==
+        "T: line 1: {% include %} is not supported in chat templates");
+  CHECK(problem("{{ 9223372036854775807 + 1 }}") == "T: line 1: the result of + is 2^63 or more");
+  CHECK(problem("{{ 9223372036854775808 }}") ==
+        "T: line 1: the number 9223372036854775808 is 2^63 or more");
+  CHECK(contains(problem("{{ x }}", R"({"x": 18446744073709551615})"), "less than 2^63"));
+  CHECK(contains(error_of([] { jinja::Template("\xff", "T"); }), "not UTF-8"));
+}
+
+TEST_CASE("jinja: a template that does not end is stopped") {
+  CHECK(contains(problem("{% for a in range(100000) %}{% for b in range(100000) %}{% if b %}{% "
+                         "endif %}{% endfor %}"
+                         "{% endfor %}"),
+                 "steps"));
+  CHECK(contains(problem("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "deep"));
+  CHECK(contains(problem("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}"), "deep"));
+  CHECK(contains(problem("{% set n = namespace(s='x') %}{% for i in range(99) %}"
+                         "{% set n.s = n.s ~ n.s %}{% endfor %}"),
+                 "64 MiB"));
+  CHECK(contains(problem("{% set n = namespace(l=[1]) %}{% for i in range(99) %}"
+                         "{% set n.l = n.l + n.l %}{% endfor %}"),
+                 "MiB"));
+  CHECK(contains(problem("{{ 'x' * 99999999999 }}"), "64 MiB"));
+  CHECK(contains(problem("{{ 'ab'.center(99999999999) }}"), "64 MiB"));
+  CHECK(contains(problem("{{ '%999999999d' % 1 }}"), "100 million"));
+  CHECK(contains(problem("{% set n = namespace() %}{% set n.n = n %}{{ n }}"), "deep"));
+  std::string deep;
+  for (int i = 0; i < 100000; ++i) deep += "(";
+  CHECK(contains(problem("{{ " + deep + "1" + std::string(100000, ')') + " }}"),
+                 "nested more than 200 deep"));
+  std::string tags;
+  for (int i = 0; i < 10000; ++i) tags += "{% if x %}";
+  CHECK(contains(problem(tags), "nested more than 200 deep"));
+  std::string sum = "1";
+  for (int i = 0; i < 10000; ++i) sum += "+1";
+  CHECK(contains(problem("{{ " + sum + " }}"), "nested more than 200 deep"));
+  std::string negated = "1";
+  for (int i = 0; i < 10000; ++i) negated = "-" + negated;
+  CHECK(contains(problem("{{ " + negated + " }}"), "nested more than 200 deep"));
+}
+
+TEST_CASE("jinja: a template cut anywhere is an error or a text, never a crash") {
+  for (const char* name : {"macro_style.jinja", "inst_style.jinja"}) {
+    const auto source = io::read_file(vector_path(std::string("tokenizer/chat/") + name));
+    std::size_t errors = 0;
+    for (std::size_t size = 0; size < source.size(); size += 3) {
+      const auto error =
+          problem(source.substr(0, size), R"({"messages": [{"role": "user", "content": "a"}]})");
+      errors += error.empty() ? 0 : 1;
+      CHECK((error.empty() || error.starts_with("T: line ")));
+    }
+    CHECK(errors > 100);
+  }
+}
+
+}  // namespace qgrpo::test

@@ -1,0 +1,227 @@
+#include <array>
+#include <filesystem>
+
+#include "model/io/file.h"
+#include "model/io/gguf.h"
+#include "model/ops/error.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/gguf_tokenizer.h"
+
+// Finds a model's chat template and its special tokens.
+namespace qgrpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWayOut =
+    "pass --chat-template FILE, or --chat-template chatml to use ChatML for messages, or give raw "
+    "text";
+
+// The texts of a template, and the file that they are in.
+struct TemplateText {
+  std::string where;
+  std::string standard;
+  std::optional<std::string> tool_use = {};
+};
+
+bool is_file(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+// "chat_template" of a JSON file: a text, [{"name": .., "template": ..}, ..] or {name: text}.
+std::optional<TemplateText> from_json_file(const std::string& path) {
+  io::JsonDocument document;
+  const auto value = document.parse_file(path).find("chat_template");
+  if (!value || value->is_null()) return std::nullopt;
+  TemplateText out{path, ""};
+  if (value->is_string()) {
+    out.standard = value->as_string();
+    return out;
+  }
+  std::vector<std::pair<std::string, std::string>> named;
+  if (value->is_object()) {
+    for (const auto& [name, text] : value->as_object()) named.emplace_back(name, text.as_string());
+  } else {
+    for (const auto& entry : value->as_array()) {
+      named.emplace_back(entry.at("name").as_string(), entry.at("template").as_string());
+    }
+  }
+  bool found = false;
+  for (auto& [name, text] : named) {
+    if (name == "default") {
+      out.standard = std::move(text);
+      found = true;
+    } else if (name == "tool_use") {
+      out.tool_use = std::move(text);
+    }
+  }
+  require(found, "{}: \"chat_template\" has {} templates, but none named \"default\"", path,
+          named.size());
+  return out;
+}
+
+std::optional<TemplateText> from_folder(const fs::path& folder) {
+  if (io::is_model_file(folder.string())) {
+    auto text = read_gguf_chat_template(io::GgufFile(folder.string()));
+    if (!text) return std::nullopt;
+    return TemplateText{folder.string(), std::move(*text)};
+  }
+  if (const auto path = folder / "chat_template.jinja"; is_file(path)) {
+    TemplateText out{path.string(), io::read_file(path.string())};
+    if (const auto tools = folder / "chat_templates" / "tool_use.jinja"; is_file(tools)) {
+      out.tool_use = io::read_file(tools.string());
+    }
+    return out;
+  }
+  for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
+    if (const auto path = folder / name; is_file(path)) {
+      if (auto found = from_json_file(path.string())) return found;
+    }
+  }
+  return std::nullopt;
+}
+
+TemplateText from_file(const std::string& path) {
+  if (!path.ends_with(".json")) return {path, io::read_file(path)};
+  auto found = from_json_file(path);
+  require(found.has_value(), "{}: expected the key \"chat_template\"", path);
+  return *found;
+}
+
+constexpr std::array<const char*, 7> kSpecialTokens = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
+// What transformers' tokenizer classes have where the folder says nothing.
+struct ClassTokens {
+  std::string_view family;
+  std::array<std::string_view, 7> tokens;  // in the order of kSpecialTokens; empty: none
+};
+constexpr std::array<ClassTokens, 3> kClassTokens = {{
+    {"Qwen2", {"", "<|endoftext|>", "<|endoftext|>", "", "<|endoftext|>", "", ""}},
+    {"Llama", {"<s>", "</s>", "<unk>", "", "", "", ""}},
+    {"Gemma", {"<bos>", "<eos>", "<unk>", "", "<pad>", "", "<mask>"}},
+}};
+
+// A special token as JSON has it: a text, or an object with the key "content".
+std::optional<std::string> token_text(const io::JsonValue& value) {
+  if (value.is_null()) return std::nullopt;
+  return value.is_object() ? value.at("content").as_string() : value.as_string();
+}
+
+jinja::Dict gguf_special_tokens(const std::string& path, const Tokenizer& tokenizer) {
+  const io::GgufFile file(path);
+  jinja::Dict out;
+  for (const auto& [key, name] : {std::pair{"bos", "bos_token"},
+                                  {"eos", "eos_token"},
+                                  {"unknown", "unk_token"},
+                                  {"padding", "pad_token"}}) {
+    const io::GgufValue* id = file.find(fmt::format("tokenizer.ggml.{}_token_id", key));
+    if (id == nullptr) continue;
+    if (auto text = tokenizer.id_to_token(static_cast<std::int32_t>(id->as_int()))) {
+      out.set(name, std::string(*text));
+    }
+  }
+  return out;
+}
+
+jinja::Dict special_tokens(const fs::path& folder, const Tokenizer& tokenizer) {
+  if (io::is_model_file(folder.string())) {
+    return gguf_special_tokens(folder.string(), tokenizer);
+  }
+  std::array<std::optional<std::string>, 7> tokens;
+  std::array<bool, 7> said = {};
+  std::string tokenizer_class;
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    const auto path = folder / name;
+    if (!is_file(path)) continue;
+    io::JsonDocument document;
+    const auto root = document.parse_file(path.string());
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const auto value = root.find(kSpecialTokens[i]);
+      if (!value || said[i]) continue;
+      tokens[i] = token_text(*value);
+      said[i] = true;
+    }
+    if (const auto value = root.find("tokenizer_class"); value && value->is_string()) {
+      tokenizer_class = value->as_string();
+    }
+  }
+  jinja::Dict out;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    for (const auto& known : kClassTokens) {
+      if (!said[i] && tokenizer_class.starts_with(known.family) && !known.tokens[i].empty()) {
+        tokens[i] = known.tokens[i];
+      }
+    }
+    if (tokens[i]) out.set(kSpecialTokens[i], *tokens[i]);
+  }
+  return out;
+}
+
+ChatTemplate make_template(const TemplateText& text, const fs::path& folder,
+                           const Tokenizer& tokenizer) {
+  ChatTemplate::Source source;
+  source.special_tokens = special_tokens(folder, tokenizer);
+  try {
+    source.standard = std::make_shared<const jinja::Template>(
+        text.standard, fmt::format("{}: chat template", text.where));
+    if (text.tool_use) {
+      source.tool_use = std::make_shared<const jinja::Template>(
+          *text.tool_use, fmt::format("{}: chat template \"tool_use\"", text.where));
+    }
+  } catch (const Error& error) {
+    fail("{}: {}", error.what(), kWayOut);
+  }
+  const auto known = recognize_chat_template(text.standard);
+  return {std::move(source), known ? known->rules() : ChatTemplate::Rules::kOther,
+          known ? known->default_system() : std::nullopt};
+}
+
+bool has_qwen_vocabulary(const Tokenizer& tokenizer) {
+  return tokenizer.token_to_id("<|endoftext|>") == 151643 &&
+         tokenizer.token_to_id("<|im_start|>") == 151644 &&
+         tokenizer.token_to_id("<|im_end|>") == 151645;
+}
+
+ChatTemplate choose(const std::string& folder, const Tokenizer& tokenizer,
+                    const std::string& name) {
+  if (name.empty()) {
+    const auto found = from_folder(folder);
+    if (!found) fail("{} has no chat template: {}", folder, kWayOut);
+    return make_template(*found, folder, tokenizer);
+  }
+  check_chat_template_options(name, "");
+  if (name != "chatml") return make_template(from_file(name), folder, tokenizer);
+  if (const auto found = from_folder(folder)) {
+    if (recognize_chat_template(found->standard)) return make_template(*found, folder, tokenizer);
+  }
+  if (has_qwen_vocabulary(tokenizer)) {
+    return {ChatTemplate::Rules::kQwen25, kQwen25SystemPrompt};
+  }
+  return {ChatTemplate::Rules::kPlain, std::nullopt};
+}
+
+}  // namespace
+
+void check_chat_template_options(const std::string& name, const std::string& variables) {
+  require(name.empty() || name == "chatml" || is_file(name),
+          "--chat-template: found \"{}\", expected chatml or a file with a template", name);
+  if (variables.empty()) return;
+  try {
+    ChatTemplate(ChatTemplate::Rules::kPlain, std::nullopt).set_variables(variables);
+  } catch (const Error& error) {
+    fail("--chat-template-kwargs: {} (found {}, expected e.g. {{\"enable_thinking\": false}})",
+         error.what(), variables);
+  }
+}
+
+ChatTemplate load_chat_template(const std::string& folder, const Tokenizer& tokenizer,
+                                const std::string& name, const std::string& variables) {
+  check_chat_template_options("", variables);
+  ChatTemplate out = choose(folder, tokenizer, name);
+  out.set_variables(variables);
+  return out;
+}
+
+}  // namespace qgrpo

@@ -1,0 +1,144 @@
+#include "tokenizer/gguf_tokenizer.h"
+
+#include <algorithm>
+
+namespace qgrpo {
+namespace {
+
+// llama.cpp's llama_token_type.
+enum TokenType : std::int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6,
+};
+
+std::optional<std::string> pattern_of(std::string_view pre) {
+  // llama.cpp cuts words for these as Qwen2's tokenizer does.
+  for (const char* name : {"qwen2", "deepseek-r1-qwen", "megrez"}) {
+    if (pre == name) return kQwen2Pattern;
+  }
+  if (pre == "gpt-2") return kGpt2Pattern;
+  return std::nullopt;
+}
+
+bool flag(const io::GgufFile& file, const char* key) {
+  const io::GgufValue* value = file.find(key);
+  return value != nullptr && value->as_bool();
+}
+
+}  // namespace
+
+bool has_gguf_tokenizer(const io::GgufFile& file) {
+  return file.find("tokenizer.ggml.tokens") != nullptr;
+}
+
+std::optional<std::string> read_gguf_chat_template(const io::GgufFile& file) {
+  const io::GgufValue* value = file.find("tokenizer.chat_template");
+  if (value == nullptr) return std::nullopt;
+  return std::string(value->as_string());
+}
+
+BpeDefinition read_gguf_tokenizer(const io::GgufFile& file) {
+  BpeDefinition definition;
+  definition.where = file.path();
+  require(has_gguf_tokenizer(file), "{}: has no tokenizer; give token ids", file.path());
+  const std::string_view model = file.at("tokenizer.ggml.model").as_string();
+  require(model == "gpt2",
+          "{}: tokenizer.ggml.model is \"{}\", which is not supported (\"gpt2\" is)", file.path(),
+          model);
+  // Files from before the key was there are Qwen2's as well: the architecture says so.
+  const io::GgufValue* pre = file.find("tokenizer.ggml.pre");
+  const std::string name(pre != nullptr ? pre->as_string() : "qwen2");
+  const auto pattern = pattern_of(name);
+  require(pattern.has_value(),
+          "{}: tokenizer.ggml.pre is \"{}\", which is not supported (\"qwen2\" and \"gpt-2\" are)",
+          file.path(), name);
+  definition.pattern = *pattern;
+  definition.nfc = name != "gpt-2";
+
+  const auto tokens = file.at("tokenizer.ggml.tokens").as_strings();
+  const auto types = file.at("tokenizer.ggml.token_type").as_ints();
+  require(types.size() == tokens.size(), "{}: {} token types for {} tokens; the file is corrupt",
+          file.path(), types.size(), tokens.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    switch (types[i]) {
+      case kControl:
+      case kUserDefined:
+        require(!tokens[i].empty(), "{}: token {} is empty", file.path(), i);
+        definition.added.push_back(
+            {.id = id, .content = std::string(tokens[i]), .special = types[i] == kControl});
+        break;
+      case kUnused:
+        break;
+      case kNormal:
+      case kUnknown:
+      case kByte:
+        definition.vocab.emplace_back(tokens[i], id);
+        break;
+      default:
+        fail("{}: token {} has the unknown type {}", file.path(), i, types[i]);
+    }
+  }
+  for (const std::string_view merge : file.at("tokenizer.ggml.merges").as_strings()) {
+    const auto space = merge.find(' ', 1);
+    require(space != std::string_view::npos && space + 1 < merge.size(),
+            "{}: tokenizer.ggml.merges has \"{}\", expected two tokens with a space between them",
+            file.path(), merge);
+    definition.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+  }
+  const auto added_id = [&](const char* wanted, const char* key) {
+    std::vector<std::int32_t> ids;
+    if (flag(file, wanted)) ids.push_back(static_cast<std::int32_t>(file.at(key).as_int()));
+    return ids;
+  };
+  definition.prefix = added_id("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id");
+  definition.suffix = added_id("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id");
+  return definition;
+}
+
+void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
+                        std::int64_t vocab_size) {
+  const bool qwen2 = definition.pattern == kQwen2Pattern;
+  require(qwen2 || definition.pattern == kGpt2Pattern,
+          "{}: GGUF has no name for this tokenizer's pattern (those of Qwen2 and GPT-2 have one)",
+          definition.where);
+  require(definition.suffix.empty() && definition.prefix.size() <= 1 && !definition.ignore_merges,
+          "{}: a tokenizer that adds tokens behind a text, several before it, or ignores merges is "
+          "not supported in GGUF",
+          definition.where);
+  std::vector<std::string> tokens(static_cast<std::size_t>(vocab_size));
+  std::vector<std::int32_t> types(tokens.size(), kUnused);
+  const auto put = [&](std::int32_t id, const std::string& token, std::int32_t type) {
+    require(id < vocab_size, "{}: token \"{}\" has the id {}, but the model has {} tokens",
+            definition.where, token, id, vocab_size);
+    tokens[static_cast<std::size_t>(id)] = token;
+    types[static_cast<std::size_t>(id)] = type;
+  };
+  for (const auto& [token, id] : definition.vocab) put(id, token, kNormal);
+  for (const AddedToken& added : definition.added) {
+    // As BpeTokenizer: a token that the vocabulary has too keeps the vocabulary's id.
+    const auto known =
+        std::find_if(definition.vocab.begin(), definition.vocab.end(),
+                     [&](const auto& entry) { return entry.first == added.content; });
+    put(known != definition.vocab.end() ? known->second : added.id, added.content,
+        added.special ? kControl : kUserDefined);
+  }
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    if (types[id] == kUnused) tokens[id] = fmt::format("[PAD{}]", id);
+  }
+  std::vector<std::string> merges;
+  merges.reserve(definition.merges.size());
+  for (const auto& [left, right] : definition.merges) merges.push_back(left + " " + right);
+  header.add("tokenizer.ggml.model", "gpt2");
+  header.add("tokenizer.ggml.pre", qwen2 ? "qwen2" : "gpt-2");
+  header.add("tokenizer.ggml.tokens", tokens);
+  header.add("tokenizer.ggml.token_type", types);
+  header.add("tokenizer.ggml.merges", merges);
+  header.add("tokenizer.ggml.add_bos_token", !definition.prefix.empty());
+}
+
+}  // namespace qgrpo
