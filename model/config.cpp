@@ -3,7 +3,9 @@
 #include <cmath>
 #include <filesystem>
 
+#include "model/gguf_config.h"
 #include "model/io/file.h"
+#include "model/io/gguf.h"
 #include "model/io/json.h"
 
 namespace qgrpo::model {
@@ -55,6 +57,19 @@ double rope_theta_of(const JsonValue& root) {
   return theta ? theta->as_double() : 10000.0;
 }
 
+// Of the quantized checkpoints, those of bitsandbytes with 4 bits can be read.
+void check_quantization(const JsonValue& root, const std::string& path) {
+  const auto quantized = root.find("quantization_config");
+  if (!quantized || quantized->is_null()) return;
+  const auto method = quantized->find("quant_method");
+  const std::string name = method && method->is_string() ? method->as_string() : "bitsandbytes";
+  const auto four = quantized->find("load_in_4bit");
+  require(name == "bitsandbytes" && four && !four->is_null() && four->as_bool(),
+          "{}: the checkpoint is quantized by \"{}\"{}; expected an unquantized one, or one with "
+          "bitsandbytes' 4-bit weights",
+          path, name, name == "bitsandbytes" ? " with 8 bits" : "");
+}
+
 }  // namespace
 
 void check_config(const Config& c, const std::string& where) {
@@ -87,8 +102,9 @@ void check_config(const Config& c, const std::string& where) {
 }
 
 Config load_config(const std::string& folder) {
+  if (io::is_model_file(folder)) return gguf_config(io::GgufFile(folder));
   require(std::filesystem::is_directory(folder),
-          "{}: is not a folder; expected a Hugging Face model folder", folder);
+          "{}: is not a folder; expected a Hugging Face model folder or a .gguf file", folder);
   const std::string path = folder + "/config.json";
   io::JsonDocument document;
   const JsonValue root = document.parse_file(path);
@@ -96,12 +112,7 @@ Config load_config(const std::string& folder) {
   require(type == "qwen2",
           "{}: the model_type is \"{}\"; only the Qwen2 architecture (Qwen2, Qwen2.5) is supported",
           path, type);
-  if (const auto quantized = root.find("quantization_config"); quantized && !quantized->is_null()) {
-    fail(
-        "{}: the checkpoint is already quantized; use the unquantized one (it is quantized to NF4 "
-        "when it is loaded)",
-        path);
-  }
+  check_quantization(root, path);
   if (const auto act = root.find("hidden_act"); act && act->as_string_view() != "silu") {
     fail("{}: found \"{}\", expected \"silu\"", act->where(), act->as_string_view());
   }

@@ -41,8 +41,8 @@ struct GenerationDefaults {
   bool found = false;
 };
 
-// Reads and checks config.json (and the token ids of generation_config.json). Throws Error naming
-// file and key.
+// Reads and checks config.json (and the token ids of generation_config.json) of a folder, or the
+// metadata of a GGUF file. Throws Error naming file and key.
 Config load_config(const std::string& folder);
 GenerationDefaults load_generation_defaults(const std::string& folder);
 // Writes config.json and generation_config.json of a float32 model.

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <set>
 
-#include "model/arena.h"
+#include "model/adapter_config.h"
 #include "model/hash.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
@@ -15,10 +15,6 @@
 
 namespace qgrpo::model {
 namespace {
-
-std::string module_name(std::int64_t layer, Projection p) {
-  return fmt::format("model.layers.{}.{}", layer, projection_path(p));
-}
 
 std::string tensor_name(std::int64_t layer, Projection p, char factor) {
   return fmt::format("base_model.model.{}.lora_{}.weight", module_name(layer, p), factor);
@@ -31,73 +27,47 @@ std::optional<Projection> find_projection(std::string_view name) {
   return std::nullopt;
 }
 
-bool flag(const io::JsonValue& root, const char* key) {
-  const auto value = root.find(key);
-  return value && !value->is_null() && value->as_bool();
-}
-
-bool not_empty(const io::JsonValue& root, const char* key) {
-  const auto value = root.find(key);
-  if (!value || value->is_null()) return false;
-  if (value->is_object()) return !value->as_object().empty();
-  if (value->is_array()) return !value->as_array().empty();
-  return true;
-}
-
-LoraConfig read_adapter_config(const std::string& path) {
-  io::JsonDocument document;
-  const io::JsonValue root = document.parse_file(path);
-  const std::string type = root.at("peft_type").as_string();
-  require(type == "LORA", "{}: the peft_type is \"{}\", expected \"LORA\"", path, type);
-  require(!flag(root, "use_dora"), "{}: use_dora is true; DoRA adapters are not supported", path);
-  require(!flag(root, "lora_bias"), "{}: lora_bias is true; adapters with biases are not supported",
-          path);
-  require(!flag(root, "fan_in_fan_out"), "{}: fan_in_fan_out is true, which no Qwen2 adapter has",
-          path);
-  if (const auto bias = root.find("bias");
-      bias && !bias->is_null() && bias->as_string_view() != "none") {
-    fail("{}: bias is \"{}\", expected \"none\"", path, bias->as_string_view());
+// Says of a tensor that is no factor of a linear what it is.
+[[noreturn]] void refuse_tensor(const std::string& path, const std::string& name,
+                                std::int64_t layers) {
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("lora_magnitude_vector")) {
+    fail("{}: tensor \"{}\" is of a DoRA adapter, which is not supported", path, name);
   }
-  for (const char* key : {"modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform",
-                          "layer_replication", "target_parameters", "trainable_token_indices",
-                          "alora_invocation_tokens", "arrow_config"}) {
-    require(!not_empty(root, key), "{}: {} is set, which is not supported", path, key);
+  if (has("lora_embedding_") || has("embed_tokens") || has("lm_head")) {
+    fail("{}: tensor \"{}\": LoRA on the embedding or the head is not supported", path, name);
   }
-  LoraConfig c;
-  c.r = root.at("r").as_int();
-  require(c.r > 0, "{}: r is {}, expected a positive rank", path, c.r);
-  c.lora_alpha = root.at("lora_alpha").as_double();
-  c.use_rslora = flag(root, "use_rslora");
-  require(std::isfinite(c.scale(c.r)), "{}: lora_alpha is {}, too large for float32", path,
-          c.lora_alpha);
-  if (const auto base = root.find("base_model_name_or_path"); base && base->is_string()) {
-    c.base_model_name_or_path = base->as_string();
+  if (name.ends_with(".bias")) {
+    fail("{}: tensor \"{}\": adapters with biases are not supported", path, name);
   }
-  // A list names modules, perhaps with a path before them; a pattern, or nothing, is left to the
-  // tensors.
-  if (const auto targets = root.find("target_modules"); targets && targets->is_array()) {
-    std::vector<std::string> names;
-    for (const auto& target : targets->as_array()) {
-      const std::string name = target.as_string();
-      names.push_back(name.substr(name.rfind('.') + 1));
-    }
-    try {
-      c.target_modules = parse_target_modules(names);
-    } catch (const Error& error) {
-      fail("{}: {}", targets->where(), error.what());
-    }
-  } else {
-    c.target_modules.clear();
-  }
-  return c;
+  fail(
+      "{}: tensor \"{}\" belongs to no linear of this model ({} layers); is this the adapter of "
+      "another model?",
+      path, name, layers);
 }
 
 }  // namespace
 
-float LoraConfig::scale(std::int64_t rank) const {
-  const double divisor =
-      use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
-  return static_cast<float>(lora_alpha / divisor);
+ModuleLora LoraConfig::module(std::int64_t layer, Projection p) const {
+  if (!modules.empty()) {
+    return modules[static_cast<std::size_t>(layer)][static_cast<std::size_t>(p)];
+  }
+  const bool has =
+      std::find(target_modules.begin(), target_modules.end(), p) != target_modules.end();
+  return has ? ModuleLora{r, lora_alpha} : ModuleLora{};
+}
+
+std::int64_t LoraConfig::max_rank() const {
+  std::int64_t most = modules.empty() ? r : 0;
+  for (const auto& layer : modules) {
+    for (const ModuleLora& module : layer) most = std::max(most, module.r);
+  }
+  return most;
+}
+
+float LoraConfig::scale(const ModuleLora& module) const {
+  const auto rank = static_cast<double>(module.r);
+  return static_cast<float>(module.alpha / (use_rslora ? std::sqrt(rank) : rank));
 }
 
 std::vector<Projection> parse_target_modules(const std::vector<std::string>& names) {
@@ -123,35 +93,43 @@ std::vector<Projection> parse_target_modules(const std::vector<std::string>& nam
   return out;
 }
 
-LoraAdapter LoraAdapter::allocate(Backend& backend, const Config& config, const LoraConfig& lora,
-                                  const Ranks& ranks) {
+void LoraAdapter::place(Arena& arena, const Config& config, DType activations) {
+  factors_.assign(static_cast<std::size_t>(config.num_layers), {});
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (int i = 0; i < kProjections; ++i) {
+      const auto p = static_cast<Projection>(i);
+      const ModuleLora module = config_.module(l, p);
+      if (module.r == 0) continue;
+      Factors& f = factors_[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)];
+      f.a = arena.take(DType::f32, {module.r, projection_inputs(config, p)});
+      f.b = arena.take(DType::f32, {projection_outputs(config, p), module.r});
+      if (activations == DType::bf16) {
+        f.a_shadow = arena.take(DType::bf16, f.a.shape);
+        f.b_shadow = arena.take(DType::bf16, f.b.shape);
+      }
+      f.scale = config_.scale(module);
+      f.name = module_name(l, p);
+    }
+  }
+}
+
+LoraAdapter LoraAdapter::allocate(Backend& backend, const Config& config, const LoraConfig& lora) {
   LoraAdapter adapter;
   adapter.config_ = lora;
-  const auto place = [&](Arena& arena) {
-    adapter.factors_.assign(static_cast<std::size_t>(config.num_layers), {});
-    for (std::int64_t l = 0; l < config.num_layers; ++l) {
-      for (int i = 0; i < kProjections; ++i) {
-        const auto p = static_cast<Projection>(i);
-        const std::int64_t r = ranks[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)];
-        if (r == 0) continue;
-        Factors& f = adapter.factors_[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)];
-        f.a = arena.take(DType::f32, {r, projection_inputs(config, p)});
-        f.b = arena.take(DType::f32, {projection_outputs(config, p), r});
-        if (backend.activation_dtype() == DType::bf16) {
-          f.a_shadow = arena.take(DType::bf16, f.a.shape);
-          f.b_shadow = arena.take(DType::bf16, f.b.shape);
-        }
-        f.scale = lora.scale(r);
-        f.name = module_name(l, p);
-      }
-    }
-  };
   Arena count;
-  place(count);
+  adapter.place(count, config, backend.activation_dtype());
   adapter.buffer_ = backend.allocate(count.used());
   Arena arena(adapter.buffer_->data(), adapter.buffer_->bytes());
-  place(arena);
+  adapter.place(arena, config, backend.activation_dtype());
   return adapter;
+}
+
+std::size_t LoraAdapter::bytes(const Config& config, const LoraConfig& lora, DType activations) {
+  LoraAdapter counted;
+  counted.config_ = lora;
+  Arena count;
+  counted.place(count, config, activations);
+  return count.used();
 }
 
 LoraAdapter LoraAdapter::create(Backend& backend, const Config& config, const LoraConfig& lora,
@@ -159,12 +137,7 @@ LoraAdapter LoraAdapter::create(Backend& backend, const Config& config, const Lo
   require(lora.r > 0 && lora.r <= 4096, "lora_r is {}, expected 1..4096", lora.r);
   require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0,
           "lora_alpha is {}, expected a positive number", lora.lora_alpha);
-  Ranks ranks(static_cast<std::size_t>(config.num_layers),
-              std::array<std::int64_t, kProjections>{});
-  for (auto& layer : ranks) {
-    for (const auto p : lora.target_modules) layer[static_cast<std::size_t>(p)] = lora.r;
-  }
-  LoraAdapter adapter = allocate(backend, config, lora, ranks);
+  LoraAdapter adapter = allocate(backend, config, lora);
   std::vector<float> host;
   for (std::size_t l = 0; l < adapter.factors_.size(); ++l) {
     for (std::size_t p = 0; p < kProjections; ++p) {
@@ -183,7 +156,7 @@ LoraAdapter LoraAdapter::create(Backend& backend, const Config& config, const Lo
   return adapter;
 }
 
-void LoraAdapter::refresh_shadows(Backend& backend) {
+void LoraAdapter::refresh_shadows(Backend& backend) const {
   for (const Layer& layer : factors_) {
     for (const Factors& f : layer) {
       if (!f.a_shadow) continue;
@@ -196,66 +169,76 @@ void LoraAdapter::refresh_shadows(Backend& backend) {
 LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std::string& folder) {
   require(std::filesystem::is_directory(folder),
           "{}: is not a folder; expected an adapter folder as peft saves it", folder);
-  const LoraConfig lora = read_adapter_config(folder + "/adapter_config.json");
+  const AdapterConfig described(folder + "/adapter_config.json");
   const std::string path = folder + "/adapter_model.safetensors";
+  if (!std::filesystem::exists(path) && std::filesystem::exists(folder + "/adapter_model.bin")) {
+    fail("{}: holds adapter_model.bin, expected adapter_model.safetensors; save it anew with peft",
+         folder);
+  }
   const io::SafetensorsFile file(path);
 
-  // The modules are those that the file has factors for; every tensor must be one of this model's
-  // factors.
+  // Every tensor must be a factor of one of this model's linears, and those linears that the
+  // configuration names must have them.
   std::set<std::string> unused;
   for (const auto& name : file.names()) unused.insert(name);
-  Ranks ranks(static_cast<std::size_t>(config.num_layers),
-              std::array<std::int64_t, kProjections>{});
-  LoraConfig with_targets = lora;
-  std::set<int> targets;
+  LoraConfig lora = described.lora();
+  lora.modules.assign(static_cast<std::size_t>(config.num_layers), {});
+  std::set<int> present;   // kinds of modules that the file has factors of,
+  std::set<int> selected;  // and of these those that the configuration names
+  std::string missing;     // of a linear that it names
+  std::string unnamed;     // a linear with factors that it does not name
   for (std::int64_t l = 0; l < config.num_layers; ++l) {
     for (int i = 0; i < kProjections; ++i) {
       const auto p = static_cast<Projection>(i);
       const std::string name_a = tensor_name(l, p, 'A');
       const std::string name_b = tensor_name(l, p, 'B');
-      if (!file.contains(name_a) && !file.contains(name_b)) continue;
+      const bool named = described.selects(l, p);
+      if (!file.contains(name_a) && !file.contains(name_b)) {
+        if (named && !described.targets().empty() && missing.empty()) missing = module_name(l, p);
+        continue;
+      }
+      const ModuleLora module = described.module(l, p);
       const auto a = file.tensor(name_a);
       const auto b = file.tensor(name_b);
-      const Shape expected_a{lora.r, projection_inputs(config, p)};
-      const Shape expected_b{projection_outputs(config, p), lora.r};
+      const Shape expected_a{module.r, projection_inputs(config, p)};
+      const Shape expected_b{projection_outputs(config, p), module.r};
       require(a.shape == expected_a,
               "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path,
               name_a, a.shape.str(), expected_a.str());
       require(b.shape == expected_b,
               "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path,
               name_b, b.shape.str(), expected_b.str());
-      ranks[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)] = lora.r;
-      targets.insert(i);
+      lora.modules[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)] = module;
+      present.insert(i);
+      if (named) selected.insert(i);
+      if (!named && unnamed.empty()) unnamed = module_name(l, p);
       unused.erase(name_a);
       unused.erase(name_b);
     }
   }
+  if (!unused.empty()) refuse_tensor(path, *unused.begin(), config.num_layers);
+  require(!present.empty(), "{}: no LoRA factors in it", path);
   require(
-      unused.empty(),
-      "{}: tensor \"{}\" belongs to no linear of this model ({} layers); is this the adapter of "
-      "another model?",
-      path, unused.empty() ? "" : *unused.begin(), config.num_layers);
-  require(!targets.empty(), "{}: no LoRA factors in it", path);
-  for (const int p : targets) {
-    for (std::int64_t l = 0; l < config.num_layers; ++l) {
-      require(ranks[static_cast<std::size_t>(l)][static_cast<std::size_t>(p)] != 0,
-              "{}: tensor \"{}\" is missing, though other layers have it; is this the adapter of "
-              "another model?",
-              path, tensor_name(l, static_cast<Projection>(p), 'A'));
+      unnamed.empty(),
+      "{}: holds factors of {} kinds of modules, but target_modules in adapter_config.json, {}, "
+      "names {} of them: not {}",
+      path, present.size(), described.targets(), selected.size(), unnamed);
+  require(missing.empty(),
+          "{}: holds no factors of {}, which target_modules in adapter_config.json names; is this "
+          "the adapter of another model?",
+          path, missing);
+  lora.target_modules.clear();
+  for (const int p : present) lora.target_modules.push_back(static_cast<Projection>(p));
+  LoraConfig uniform = lora;
+  uniform.modules.clear();
+  bool same = true;
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (int i = 0; i < kProjections; ++i) {
+      const auto p = static_cast<Projection>(i);
+      same = same && uniform.module(l, p) == lora.module(l, p);
     }
   }
-  for (const auto p : lora.target_modules) {
-    require(targets.count(static_cast<int>(p)) != 0,
-            "{}: holds no factors of {}, which target_modules in adapter_config.json names", path,
-            projection_name(p));
-  }
-  require(lora.target_modules.empty() || lora.target_modules.size() == targets.size(),
-          "{}: holds factors of {} modules, but target_modules in adapter_config.json names {}",
-          path, targets.size(), lora.target_modules.size());
-  with_targets.target_modules.clear();
-  for (const int p : targets) with_targets.target_modules.push_back(static_cast<Projection>(p));
-
-  LoraAdapter adapter = allocate(backend, config, with_targets, ranks);
+  LoraAdapter adapter = allocate(backend, config, same ? uniform : lora);
   for (std::size_t l = 0; l < adapter.factors_.size(); ++l) {
     for (std::size_t p = 0; p < kProjections; ++p) {
       const Factors& f = adapter.factors_[l][p];
@@ -317,10 +300,40 @@ void LoraAdapter::save(const std::string& folder, Backend& backend) const {
   w.key("modules_to_save");
   w.null();
   std::vector<std::string> targets;
-  for (const auto p : config_.target_modules) targets.emplace_back(projection_name(p));
+  if (config_.modules.empty()) {
+    for (const auto p : config_.target_modules) targets.emplace_back(projection_name(p));
+  } else {
+    write_patterns(w, targets);
+  }
   w.member("target_modules", targets);
   w.end_object();
   io::write_file_atomically(folder + "/adapter_config.json", w.str() + "\n");
+}
+
+// Of an adapter whose linears differ: rank_pattern and alpha_pattern, and the linears' full names.
+void LoraAdapter::write_patterns(io::JsonWriter& w, std::vector<std::string>& targets) const {
+  const auto each = [&](const auto& visit) {
+    for (std::size_t l = 0; l < factors_.size(); ++l) {
+      for (int i = 0; i < kProjections; ++i) {
+        const auto p = static_cast<Projection>(i);
+        const ModuleLora module = config_.module(static_cast<std::int64_t>(l), p);
+        if (module.r > 0) visit(module_name(static_cast<std::int64_t>(l), p), module);
+      }
+    }
+  };
+  each([&](const std::string& name, const ModuleLora&) { targets.push_back(name); });
+  w.key("rank_pattern");
+  w.begin_object();
+  each([&](const std::string& name, const ModuleLora& module) {
+    if (module.r != config_.r) w.member(name, module.r);
+  });
+  w.end_object();
+  w.key("alpha_pattern");
+  w.begin_object();
+  each([&](const std::string& name, const ModuleLora& module) {
+    if (module.alpha != config_.lora_alpha) w.member(name, module.alpha);
+  });
+  w.end_object();
 }
 
 std::int64_t LoraAdapter::parameters() const {
@@ -333,10 +346,13 @@ std::int64_t LoraAdapter::parameters() const {
 
 std::int64_t LoraAdapter::parameters(const Config& config, const LoraConfig& lora) {
   std::int64_t n = 0;
-  for (const auto p : lora.target_modules) {
-    n += lora.r * (projection_inputs(config, p) + projection_outputs(config, p));
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (int i = 0; i < kProjections; ++i) {
+      const auto p = static_cast<Projection>(i);
+      n += lora.module(l, p).r * (projection_inputs(config, p) + projection_outputs(config, p));
+    }
   }
-  return n * config.num_layers;
+  return n;
 }
 
 std::uint64_t LoraAdapter::fingerprint(Backend& backend) const {

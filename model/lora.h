@@ -7,10 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "model/arena.h"
 #include "model/config.h"
+#include "model/io/json.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo::model {
+
+// One linear's adapter; r 0: it has none.
+struct ModuleLora {
+  std::int64_t r = 0;
+  double alpha = 0.0;
+  bool operator==(const ModuleLora&) const = default;
+};
 
 // LoRA (Hu et al., 2021): y += scale * B (A x), scale = alpha / r, or alpha / sqrt(r) with
 // rank-stabilised LoRA. The names are peft's.
@@ -22,8 +31,13 @@ struct LoraConfig {
                                             Projection::o,   Projection::gate, Projection::up,
                                             Projection::down};
   std::string base_model_name_or_path;
+  // By layer and projection, where not every layer has r and lora_alpha on target_modules (peft's
+  // rank_pattern, alpha_pattern, or other modules in other layers); else empty.
+  std::vector<std::array<ModuleLora, kProjections>> modules;
 
-  float scale(std::int64_t rank) const;
+  ModuleLora module(std::int64_t layer, Projection p) const;
+  float scale(const ModuleLora& module) const;
+  std::int64_t max_rank() const;
 };
 
 // Parses "q_proj,k_proj,..." (or "all-linear"). Throws Error naming the unknown module.
@@ -59,20 +73,21 @@ class LoraAdapter {
   std::int64_t layers() const { return static_cast<std::int64_t>(factors_.size()); }
   std::size_t bytes() const { return buffer_ ? buffer_->bytes() : 0; }
   // Makes the shadows anew: after every change of the factors.
-  void refresh_shadows(Backend& backend);
+  void refresh_shadows(Backend& backend) const;
   std::int64_t parameters() const;
   // A 64-bit hash of all values (to see that a checkpoint's reference is this one).
   std::uint64_t fingerprint(Backend& backend) const;
 
   // Parameters and bytes that create() takes, without making anything.
   static std::int64_t parameters(const Config& config, const LoraConfig& lora);
+  static std::size_t bytes(const Config& config, const LoraConfig& lora, DType activations);
 
  private:
   using Layer = std::array<Factors, kProjections>;
-  using Ranks =
-      std::vector<std::array<std::int64_t, kProjections>>;  // 0 = no adapter on this module
-  static LoraAdapter allocate(Backend& backend, const Config& config, const LoraConfig& lora,
-                              const Ranks& ranks);
+  void write_patterns(io::JsonWriter& writer, std::vector<std::string>& targets) const;
+  // Puts the factors into the arena.
+  void place(Arena& arena, const Config& config, DType activations);
+  static LoraAdapter allocate(Backend& backend, const Config& config, const LoraConfig& lora);
 
   LoraConfig config_;
   std::vector<Layer> factors_;

@@ -1,114 +1,29 @@
 #include "model/model.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <map>
 
 #include "model/arena.h"
+#include "model/formats/checkpoint.h"
 #include "model/hash.h"
-#include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "model/ops/rng.h"
 
 namespace qgrpo::model {
 namespace {
 
-// The tensors of a checkpoint folder, over one file or several.
-class Checkpoint {
- public:
-  explicit Checkpoint(const std::string& folder) {
-    const std::string single = folder + "/model.safetensors";
-    const std::string index = folder + "/model.safetensors.index.json";
-    if (std::filesystem::exists(index)) {
-      io::JsonDocument document;
-      const io::JsonValue map = document.parse_file(index).at("weight_map");
-      std::map<std::string, std::size_t> opened;
-      for (const auto& [name, value] : map.as_object()) {
-        const std::string shard = value.as_string();
-        require(shard.find('/') == std::string::npos,
-                "{}: found the path \"{}\", expected a file name", value.where(), shard);
-        auto [found, fresh] = opened.emplace(shard, files_.size());
-        if (fresh) files_.push_back(std::make_unique<io::SafetensorsFile>(folder + "/" + shard));
-        const io::SafetensorsFile& file = *files_[found->second];
-        require(file.contains(name), "{}: tensor \"{}\" is missing, though {} says it is there",
-                file.path(), name, index);
-        where_[name] = found->second;
-      }
-    } else if (std::filesystem::exists(single)) {
-      files_.push_back(std::make_unique<io::SafetensorsFile>(single));
-      for (const auto& name : files_[0]->names()) where_[name] = 0;
-    } else {
-      fail(
-          "{}: no weights there; expected model.safetensors or model.safetensors.index.json with "
-          "its shards",
-          folder);
-    }
-    for (const auto& file : files_) total_ += std::filesystem::file_size(file->path());
-    folder_ = folder;
+// How a matrix of the checkpoint is kept. The linears of a bitsandbytes checkpoint stay as they
+// are, also those that it left out of its quantization.
+WeightFormat kept_format(const Checkpoint& checkpoint, const std::string& name, bool linear,
+                         Quantize quantize) {
+  const Storage storage = checkpoint.storage(name);
+  if (linear && storage == Storage::nf4) return WeightFormat::nf4;
+  if (linear && quantize == Quantize::nf4 &&
+      (!checkpoint.bnb4bit() || storage == Storage::quantized)) {
+    return WeightFormat::nf4;
   }
-
-  bool contains(const std::string& name) const { return where_.count(name) != 0; }
-  std::size_t total_bytes() const { return total_; }
-  std::size_t done_bytes() const { return done_; }
-  std::uint64_t fingerprint() const { return hash_.value(); }
-  const std::string& path_of(const std::string& name) const {
-    return files_[where_.at(name)]->path();
-  }
-
-  ConstTensorView tensor(const std::string& name, const Shape& shape) {
-    const auto found = where_.find(name);
-    if (found == where_.end()) fail("{}: tensor \"{}\" is missing", folder_, name);
-    const io::SafetensorsFile& file = *files_[found->second];
-    const ConstTensorView view = file.tensor(name);
-    require(view.shape == shape, "{}: tensor \"{}\" is {}, but config.json says {}", file.path(),
-            name, view.shape.str(), shape.str());
-    require(view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16,
-            "{}: tensor \"{}\" has the type {}, expected F32, F16 or BF16", file.path(), name,
-            dtype_name(view.dtype));
-    hash_.add(view.data, view.bytes());
-    done_ += view.bytes();
-    return view;
-  }
-
-  // Refuses weights of layers that config.json does not count: it belongs to another checkpoint.
-  void check_layers(std::int64_t num_layers) const {
-    constexpr std::string_view prefix = "model.layers.";
-    for (const auto& [name, file] : where_) {
-      if (!name.starts_with(prefix)) continue;
-      std::int64_t layer = 0;
-      const char* end = name.data() + name.size();
-      const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, layer);
-      require(error != std::errc() || layer < num_layers,
-              "{}: holds tensor \"{}\", but config.json says num_hidden_layers is {}",
-              files_[file]->path(), name, num_layers);
-    }
-  }
-
-  DType dtype(const std::string& name) const {
-    const auto found = where_.find(name);
-    if (found == where_.end()) fail("{}: tensor \"{}\" is missing", folder_, name);
-    return files_[found->second]->tensor(name).dtype;
-  }
-
-  // What was read is not needed again: its pages count towards the process's memory until they are
-  // dropped.
-  void drop_pages() const {
-    for (const auto& file : files_) file->drop_pages();
-  }
-
- private:
-  std::string folder_;
-  std::vector<std::unique_ptr<io::SafetensorsFile>> files_;
-  std::map<std::string, std::size_t> where_;
-  std::size_t total_ = 0;
-  std::size_t done_ = 0;
-  Hash64 hash_;
-};
-
-WeightFormat plain_format(DType dtype) {
-  return dtype == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f32;
+  return storage == Storage::bf16 ? WeightFormat::bf16 : WeightFormat::f32;
 }
 
 std::string layer_tensor(std::int64_t layer, const char* path, const char* kind) {
@@ -127,51 +42,62 @@ Quantize parse_quantize(const std::string& name) {
   fail("quantize: found \"{}\", expected nf4 or none", name);
 }
 
-void Model::allocate_small() {
-  const auto place = [&](Arena& arena) {
-    layers_.resize(static_cast<std::size_t>(config_.num_layers));
-    for (auto& layer : layers_) {
-      layer.input_norm = arena.take(DType::f32, {config_.hidden_size});
-      layer.post_attention_norm = arena.take(DType::f32, {config_.hidden_size});
-      for (int i = 0; i < kProjections; ++i) {
-        const auto p = static_cast<Projection>(i);
-        if (has_bias(p)) {
-          layer.biases[static_cast<std::size_t>(i)] =
-              arena.take(DType::f32, {projection_outputs(config_, p)});
-        }
+void Model::place_small(Arena& arena) {
+  layers_.resize(static_cast<std::size_t>(config_.num_layers));
+  for (auto& layer : layers_) {
+    layer.input_norm = arena.take(DType::f32, {config_.hidden_size});
+    layer.post_attention_norm = arena.take(DType::f32, {config_.hidden_size});
+    for (int i = 0; i < kProjections; ++i) {
+      const auto p = static_cast<Projection>(i);
+      if (has_bias(p)) {
+        layer.biases[static_cast<std::size_t>(i)] =
+            arena.take(DType::f32, {projection_outputs(config_, p)});
       }
     }
-    final_norm_ = arena.take(DType::f32, {config_.hidden_size});
-  };
-  Arena count;
-  place(count);
-  small_ = backend_->allocate(count.used());
-  Arena arena(small_->data(), small_->bytes());
-  place(arena);
+  }
+  final_norm_ = arena.take(DType::f32, {config_.hidden_size});
 }
 
-Model Model::load(Backend& backend, const std::string& folder, Quantize quantize,
+void Model::allocate_small() {
+  small_ = backend_->allocate(small_bytes(config_));
+  Arena arena(small_->data(), small_->bytes());
+  place_small(arena);
+}
+
+std::size_t Model::small_bytes(const Config& config) {
+  Model counted(nullptr, config);
+  Arena count;
+  counted.place_small(count);
+  return count.used();
+}
+
+Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
                   const Progress& progress) {
-  Model model(backend, load_config(folder));
+  Model model(&backend, load_config(path));
   const Config& c = model.config_;
-  Checkpoint checkpoint(folder);
+  Checkpoint checkpoint(path);
   checkpoint.check_layers(c.num_layers);
   model.allocate_small();
 
   const auto vector = [&](TensorView to, const std::string& name) {
-    const auto values = io::to_float(checkpoint.tensor(name, to.shape));
-    require(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }),
-            "{}: tensor \"{}\" has a value that is not finite", checkpoint.path_of(name), name);
+    const auto values = checkpoint.values(name, to.shape);
     backend.upload(to, values.data());
     backend.synchronize();
   };
   const auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t cols,
                           bool linear) {
-    const ConstTensorView view = checkpoint.tensor(name, {rows, cols});
-    const WeightFormat format =
-        linear && quantize == Quantize::nf4 ? WeightFormat::nf4 : plain_format(view.dtype);
+    const Shape shape{rows, cols};
+    StoredMatrix stored = checkpoint.matrix(name, shape);
+    if (stored.nf4 && !linear) {  // the embedding and the head are never kept in 4 bits
+      stored.values.resize(static_cast<std::size_t>(shape.elements()));
+      nf4_dequantize(stored.values, *stored.nf4);
+      stored.plain = {stored.values.data(), DType::f32, shape};
+      stored.nf4.reset();
+    }
     try {
-      auto weight = backend.prepare(view, format);
+      auto weight = stored.nf4 ? backend.prepare(*stored.nf4)
+                               : backend.prepare(stored.plain,
+                                                 kept_format(checkpoint, name, linear, quantize));
       if (progress) progress(checkpoint.done_bytes(), checkpoint.total_bytes());
       return weight;
     } catch (const Error& error) {
@@ -207,7 +133,7 @@ Model Model::load(Backend& backend, const std::string& folder, Quantize quantize
 
 Model Model::random(Backend& backend, const Config& config, WeightFormat linears,
                     WeightFormat embedding, std::uint64_t seed) {
-  Model model(backend, config);
+  Model model(&backend, config);
   model.allocate_small();
   std::uint32_t tensor = 0;
   Hash64 hash;
@@ -315,30 +241,26 @@ Linear Model::head_linear() const {
   return {&head(), {}, {}};
 }
 
-WeightFormats checkpoint_formats(const std::string& folder, Quantize quantize) {
-  const Checkpoint checkpoint(folder);
+WeightFormats checkpoint_formats(const std::string& path, Quantize quantize) {
+  const Checkpoint checkpoint(path);
   WeightFormats formats;
-  formats.embedding = plain_format(checkpoint.dtype("model.embed_tokens.weight"));
+  formats.embedding = kept_format(checkpoint, "model.embed_tokens.weight", false, quantize);
   formats.linears =
-      quantize == Quantize::nf4
-          ? WeightFormat::nf4
-          : plain_format(checkpoint.dtype(layer_tensor(0, "mlp.down_proj", "weight")));
+      kept_format(checkpoint, layer_tensor(0, "mlp.down_proj", "weight"), true, quantize);
   return formats;
 }
 
-std::size_t model_weight_bytes(const BackendSizes& backend, const Config& c, WeightFormat linears,
-                               WeightFormat embedding) {
+ModelBytes model_bytes(const BackendSizes& backend, const Config& c, WeightFormat linears,
+                       WeightFormat embedding) {
   std::size_t block = 0;
-  std::int64_t small = 2 * c.hidden_size;
   for (int i = 0; i < kProjections; ++i) {
     const auto p = static_cast<Projection>(i);
     block += backend.weight_bytes(projection_outputs(c, p), projection_inputs(c, p), linears);
-    if (has_bias(p)) small += projection_outputs(c, p);
   }
   const std::size_t heads = c.tie_word_embeddings ? 1 : 2;
-  return static_cast<std::size_t>(c.num_layers) * (block + static_cast<std::size_t>(small) * 4) +
-         static_cast<std::size_t>(c.hidden_size) * 4 +
-         heads * backend.weight_bytes(c.vocab_size, c.hidden_size, embedding);
+  return {static_cast<std::size_t>(c.num_layers) * block +
+              heads * backend.weight_bytes(c.vocab_size, c.hidden_size, embedding),
+          Model::small_bytes(c)};
 }
 
 }  // namespace qgrpo::model

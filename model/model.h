@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/arena.h"
 #include "model/config.h"
 #include "model/lora.h"
 #include "model/ops/ops.h"
@@ -13,9 +14,11 @@
 namespace qgrpo::model {
 
 // How the linears of the blocks are kept. none: as the checkpoint has them (bf16, or float32 for
-// F32 and F16), float32 arithmetic on the CPU. nf4: 4-bit NormalFloat with double quantization.
-// Embedding, head and norms are never quantized.
-enum class Quantize { none, nf4 };
+// F32, F16 and GGUF's quantized types; a bitsandbytes checkpoint's NF4), float32 arithmetic on the
+// CPU. nf4: 4-bit NormalFloat with double quantization; the linears of a bitsandbytes checkpoint
+// stay as it has them. Embedding, head and norms are never quantized. f32: every matrix in float32
+// whatever the checkpoint has, for full-parameter training; no choice of the user's.
+enum class Quantize { none, nf4, f32 };
 Quantize parse_quantize(const std::string& name);
 
 // A Qwen2 model on a backend: base weights and the adapters that segments name by index.
@@ -30,9 +33,9 @@ class Model {
   // done, total: bytes of the checkpoint read so far.
   using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
-  // Reads a Hugging Face folder (one safetensors file or shards with an index). Throws Error naming
-  // file and tensor.
-  static Model load(Backend& backend, const std::string& folder, Quantize quantize,
+  // Reads a Hugging Face folder (one safetensors file or shards with an index; also bitsandbytes'
+  // 4-bit checkpoints) or a GGUF file. Throws Error naming file and tensor.
+  static Model load(Backend& backend, const std::string& path, Quantize quantize,
                     const Progress& progress = {});
   // Random weights, N(0, std): embeddings 0.05 unless given, linears 1/sqrt(hidden), o and down
   // halved, norms 1, biases 0. Deterministic in (config, seed). For the built-in demo and for
@@ -53,6 +56,7 @@ class Model {
   Weight& mutable_embedding() { return *embedding_; }
   Weight* mutable_lm_head() { return lm_head_.get(); }
   TensorView final_norm() const { return final_norm_; }
+  static std::size_t small_bytes(const Config& config);
   // A 64-bit hash of the checkpoint's tensors as read.
   std::uint64_t fingerprint() const { return fingerprint_; }
   std::size_t weight_bytes() const;
@@ -66,7 +70,8 @@ class Model {
   Linear head_linear() const;
 
  private:
-  Model(Backend& backend, Config config) : backend_(&backend), config_(std::move(config)) {}
+  Model(Backend* backend, Config config) : backend_(backend), config_(std::move(config)) {}
+  void place_small(Arena& arena);  // biases and norm weights
   void allocate_small();
 
   Backend* backend_;
@@ -82,15 +87,21 @@ class Model {
       factors_;  // per layer and projection, by adapter
 };
 
-// How a checkpoint's matrices will be kept, from its headers alone (for the memory plan).
+// How a checkpoint's matrices will be kept (for the memory plan); of the linears, layer 0's
+// down_proj speaks for all.
 struct WeightFormats {
   WeightFormat linears = WeightFormat::f32;
   WeightFormat embedding = WeightFormat::f32;
 };
-WeightFormats checkpoint_formats(const std::string& folder, Quantize quantize);
+WeightFormats checkpoint_formats(const std::string& path, Quantize quantize);
 
-// Bytes of the base weights on a backend, without loading them.
-std::size_t model_weight_bytes(const BackendSizes& backend, const Config& config,
-                               WeightFormat linears, WeightFormat embedding);
+// Bytes of the base weights on a backend, without loading them: what prepare() takes for the
+// matrices, and the buffer of biases and norm weights.
+struct ModelBytes {
+  std::size_t matrices = 0;
+  std::size_t small = 0;
+};
+ModelBytes model_bytes(const BackendSizes& backend, const Config& config, WeightFormat linears,
+                       WeightFormat embedding);
 
 }  // namespace qgrpo::model

@@ -1,0 +1,178 @@
+// A GGUF file of the architecture qwen2, as llama.cpp reads it.
+#include <algorithm>
+#include <filesystem>
+
+#include "export/export.h"
+#include "export/hugging_face.h"
+#include "export/output.h"
+#include "export/produce_in_order.h"
+#include "model/formats/gguf_names.h"
+#include "model/io/gguf_quants.h"
+#include "model/io/json.h"
+#include "tokenizer/gguf_tokenizer.h"
+
+namespace qgrpo::exporting {
+namespace {
+
+using io::GgmlType;
+
+// Vectors stay float32. A head in 4 bits costs more than it saves, so it (and the embedding where
+// it is the head) gets 8; rows that are no whole blocks stay F16.
+GgmlType type_of(const ModelTensor& tensor, GgmlType wanted, bool tied) {
+  if (tensor.shape.rank() == 1) return GgmlType::f32;
+  const bool head =
+      tensor.name == "lm_head.weight" || (tied && tensor.name == "model.embed_tokens.weight");
+  GgmlType type = head && wanted == GgmlType::q4_0 ? GgmlType::q8_0 : wanted;
+  if (tensor.shape[1] % io::ggml_block(type) != 0) type = GgmlType::f16;
+  return type;
+}
+
+// llama.cpp's llama_ftype: the type of most matrices.
+std::uint32_t file_type(GgmlType type) {
+  return type == GgmlType::f16 ? 1 : type == GgmlType::q4_0 ? 2 : 7;
+}
+
+std::optional<BpeDefinition> tokenizer_of(const std::string& model) {
+  if (io::is_model_file(model)) {
+    const io::GgufFile file(model);
+    if (!has_gguf_tokenizer(file)) return std::nullopt;
+    return read_gguf_tokenizer(file);
+  }
+  const auto has = [&](const char* name) { return std::filesystem::exists(model + "/" + name); };
+  if (has("tokenizer.json")) return read_tokenizer_json(model);
+  if (has("vocab.json") && has("merges.txt")) return read_vocab_and_merges(model);
+  require(!has("tokenizer.model"),
+          "{}: its tokenizer is SentencePiece's, which is not supported for GGUF (byte-level BPE "
+          "is)",
+          model);
+  return std::nullopt;
+}
+
+// The padding token's id: config.json's, else that of the token which tokenizer_config.json names.
+std::int32_t padding_id(const MergedWeights& weights, const BpeDefinition& definition) {
+  if (weights.config().pad_token_id >= 0) return weights.config().pad_token_id;
+  const std::string path = weights.model_path() + "/tokenizer_config.json";
+  if (!std::filesystem::exists(path)) return -1;
+  io::JsonDocument document;
+  const auto pad = document.parse_file(path).find("pad_token");
+  if (!pad || pad->is_null()) return -1;
+  const std::string name = pad->is_object() ? pad->at("content").as_string() : pad->as_string();
+  for (const AddedToken& token : definition.added) {
+    if (token.content == name) return token.id;
+  }
+  return -1;
+}
+
+void add_architecture(io::GgufHeader& header, const MergedWeights& weights, GgmlType type) {
+  const model::Config& c = weights.config();
+  auto name = std::filesystem::path(weights.model_path()).lexically_normal();
+  if (name.filename().empty()) name = name.parent_path();
+  const auto size = [&](const char* key, std::int64_t value) {
+    header.add(key, static_cast<std::uint32_t>(value));
+  };
+  header.add("general.architecture", "qwen2");
+  header.add("general.type", "model");
+  header.add("general.name", name.stem().string());
+  size("qwen2.block_count", c.num_layers);
+  size("qwen2.context_length", c.max_position_embeddings);
+  size("qwen2.embedding_length", c.hidden_size);
+  size("qwen2.feed_forward_length", c.intermediate_size);
+  size("qwen2.attention.head_count", c.num_heads);
+  size("qwen2.attention.head_count_kv", c.num_kv_heads);
+  if (c.head_dim * c.num_heads != c.hidden_size) {
+    size("qwen2.attention.key_length", c.head_dim);
+    size("qwen2.attention.value_length", c.head_dim);
+    size("qwen2.rope.dimension_count", c.head_dim);
+  }
+  size("qwen2.vocab_size", c.vocab_size);
+  header.add("qwen2.rope.freq_base", static_cast<float>(c.rope_theta));
+  header.add("qwen2.attention.layer_norm_rms_epsilon", c.rms_norm_eps);
+  header.add("general.file_type", file_type(type));
+  header.add("general.quantization_version", std::uint32_t{2});
+}
+
+void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
+  const model::Config& c = weights.config();
+  const auto definition = tokenizer_of(weights.model_path());
+  const auto id = [&](const char* key, std::int32_t value) {
+    if (value >= 0) header.add(key, static_cast<std::uint32_t>(value));
+  };
+  if (definition) {
+    add_gguf_tokenizer(header, *definition, c.vocab_size);
+    id("tokenizer.ggml.padding_token_id", padding_id(weights, *definition));
+    if (const auto text = chat_template_text(weights.model_path())) {
+      header.add("tokenizer.chat_template", *text);
+    }
+  } else {
+    header.add("tokenizer.ggml.model", "no_vocab");
+    id("tokenizer.ggml.padding_token_id", c.pad_token_id);
+  }
+  if (!c.eos_token_ids.empty()) id("tokenizer.ggml.eos_token_id", c.eos_token_ids.front());
+  // A second one, where readers do not know it by its name.
+  for (std::size_t i = 1; i < c.eos_token_ids.size() && definition; ++i) {
+    const auto known = std::find_if(
+        definition->added.begin(), definition->added.end(), [&](const AddedToken& token) {
+          return token.id == c.eos_token_ids[i] &&
+                 (token.content == "<|im_end|>" || token.content == "<|endoftext|>");
+        });
+    if (known != definition->added.end()) continue;
+    id("tokenizer.ggml.eot_token_id", c.eos_token_ids[i]);
+    break;
+  }
+  id("tokenizer.ggml.bos_token_id", c.bos_token_id);
+}
+
+}  // namespace
+
+void write_gguf(MergedWeights& weights, const ExportOptions& options, const std::string& path,
+                const RecordTensor& record, const ExportProgress& progress) {
+  struct Item {
+    std::vector<float> source;
+    std::vector<float> written;
+    std::vector<std::byte> bytes;
+  };
+  const auto& tensors = weights.tensors();
+  std::vector<GgmlType> types;
+  io::GgufHeader header;
+  add_architecture(header, weights, options.gguf_type);
+  add_tokenizer(header, weights);
+  for (const ModelTensor& tensor : tensors) {
+    types.push_back(type_of(tensor, options.gguf_type, weights.config().tie_word_embeddings));
+    const auto name = model::gguf_name(tensor.name);
+    require(name.has_value(), "tensor \"{}\" has no name in GGUF", tensor.name);
+    header.add_tensor(*name, types.back(), tensor.shape);
+  }
+  OutputFile out(path);
+  const std::string head = header.finish();
+  out.write(head.data(), head.size());
+  produce_in_order<Item>(
+      options.threads, tensors.size(),
+      [&](std::size_t i) {
+        Item item;
+        item.source = weights.values(tensors[i]);
+        item.bytes.resize(io::ggml_bytes(types[i], tensors[i].shape.elements()));
+        try {
+          io::ggml_quantize(item.bytes, types[i], item.source);
+        } catch (const Error& error) {
+          fail("tensor \"{}\": {}", tensors[i].name, error.what());
+        }
+        item.written.resize(item.source.size());
+        io::ggml_dequantize(item.written, types[i], item.bytes.data());
+        return item;
+      },
+      [&](std::size_t i, Item item) {
+        const std::size_t padding =
+            (io::GgufHeader::kAlignment - item.bytes.size() % io::GgufHeader::kAlignment) %
+            io::GgufHeader::kAlignment;
+        item.bytes.resize(item.bytes.size() + padding);
+        out.write(item.bytes.data(), item.bytes.size());
+        record(tensors[i], item.source, item.written);
+        weights.drop_pages();
+        if (progress) {
+          progress("writing", static_cast<double>(i + 1) / static_cast<double>(tensors.size()));
+        }
+      });
+  out.finish();
+}
+
+}  // namespace qgrpo::exporting

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "model/config.h"
+#include "model/io/gguf.h"
+
+namespace qgrpo::model {
+
+// The configuration in a GGUF file's metadata (general.architecture "qwen2"). The vocabulary's size
+// is the embedding's; the head is tied where the file has no output.weight. The tokens that end a
+// text are tokenizer.ggml.eos_token_id, .eot_token_id and, as llama.cpp has it, <|im_end|> and
+// <|endoftext|>. Throws Error naming file and key.
+Config gguf_config(const io::GgufFile& file);
+
+}  // namespace qgrpo::model

@@ -1,0 +1,168 @@
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "model/formats/gguf_names.h"
+#include "model/gguf_config.h"
+#include "model/io/gguf.h"
+#include "model/io/gguf_quants.h"
+#include "model/io/safetensors.h"
+#include "support/vectors.h"
+
+using namespace qgrpo;
+using io::GgmlType;
+
+namespace {
+
+// A file in the temporary folder, removed with this object.
+struct TemporaryFile {
+  std::string path;
+  explicit TemporaryFile(const std::string& content) {
+    path = (std::filesystem::temp_directory_path() / "qgrpo-gguf-XXXXXX").string();
+    const int fd = mkstemp(path.data());
+    REQUIRE(fd >= 0);
+    ::close(fd);
+    std::ofstream(path, std::ios::binary) << content;
+  }
+  ~TemporaryFile() { std::filesystem::remove(path); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+};
+
+const io::SafetensorsFile& vectors() {
+  static const io::SafetensorsFile file(test::vector_path("gguf/quants.safetensors"));
+  return file;
+}
+
+// Two keys and two tensors, F32 (2, 3) and Q8_0 (1, 32).
+std::string small_file() {
+  io::GgufHeader header;
+  header.add("general.architecture", "qwen2");
+  header.add("a.list", std::vector<std::string>{"x", "", "yz"});
+  header.add("a.number", std::uint32_t{7});
+  header.add_tensor("first", GgmlType::f32, {2, 3});
+  header.add_tensor("second", GgmlType::q8_0, {1, 32});
+  std::string file = header.finish();
+  const float values[6] = {1, 2, 3, 4, 5, 6};
+  file.append(reinterpret_cast<const char*>(values), sizeof values);
+  file.append(8, '\0');
+  file.append(34, '\1');
+  return file;
+}
+
+std::string error_of(const std::string& content) {
+  const TemporaryFile file(content);
+  try {
+    const io::GgufFile read(file.path);
+    read.tensor("first");
+    read.at("a.number").as_int();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("gguf: every block format gives the gguf package's values, bit for bit") {
+  const std::pair<const char*, GgmlType> kinds[] = {
+      {"F32", GgmlType::f32},   {"F16", GgmlType::f16},   {"BF16", GgmlType::bf16},
+      {"Q4_0", GgmlType::q4_0}, {"Q5_0", GgmlType::q5_0}, {"Q8_0", GgmlType::q8_0},
+      {"Q4_K", GgmlType::q4_k}, {"Q6_K", GgmlType::q6_k}};
+  for (const auto& [name, type] : kinds) {
+    CAPTURE(name);
+    const auto bytes = vectors().tensor(std::string(name) + ".bytes");
+    const auto expected = io::to_float(vectors().tensor(std::string(name) + ".values"));
+    REQUIRE(bytes.bytes() == io::ggml_bytes(type, static_cast<std::int64_t>(expected.size())));
+    std::vector<float> values(expected.size());
+    io::ggml_dequantize(values, type, static_cast<const std::byte*>(bytes.data));
+    CHECK(values == expected);
+  }
+}
+
+TEST_CASE("gguf: what is written has the gguf package's bytes") {
+  const auto source = io::to_float(vectors().tensor("source"));
+  for (const auto& [name, type] :
+       {std::pair{"F32", GgmlType::f32}, std::pair{"F16", GgmlType::f16},
+        std::pair{"Q8_0", GgmlType::q8_0}, std::pair{"Q4_0", GgmlType::q4_0}}) {
+    CAPTURE(name);
+    const auto expected = vectors().tensor(std::string(name) + ".bytes");
+    std::vector<std::byte> bytes(expected.bytes());
+    io::ggml_quantize(bytes, type, source);
+    CHECK(std::memcmp(bytes.data(), expected.data, bytes.size()) == 0);
+  }
+  // numpy's rounding to half: subnormals, ties, overflow.
+  const auto edges = io::to_float(vectors().tensor("half.f32"));
+  const auto bits = vectors().tensor("half.bits");
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    CAPTURE(edges[i]);
+    std::uint16_t expected = 0;
+    std::memcpy(&expected, static_cast<const char*>(bits.data) + 2 * i, 2);
+    CHECK(io::f32_to_f16(edges[i]) == expected);
+  }
+  std::vector<float> bad(32, 0.0f);
+  bad[3] = INFINITY;
+  std::vector<std::byte> to(34);
+  CHECK_THROWS_AS(io::ggml_quantize(to, GgmlType::q8_0, bad), Error);
+  bad[3] = 1e9f;  // a scale beyond half
+  CHECK_THROWS_AS(io::ggml_quantize(to, GgmlType::q8_0, bad), Error);
+}
+
+TEST_CASE("gguf: a file is read as it was written") {
+  const TemporaryFile file(small_file());
+  const io::GgufFile read(file.path);
+  CHECK(read.at("general.architecture").as_string() == "qwen2");
+  CHECK(read.at("a.number").as_int() == 7);
+  const auto list = read.at("a.list").as_strings();
+  REQUIRE(list.size() == 3);
+  CHECK(list[2] == "yz");
+  CHECK(read.find("absent") == nullptr);
+  const auto& first = read.tensor("first");
+  CHECK(first.shape == Shape({2, 3}));
+  float last = 0.0f;
+  std::memcpy(&last, read.data(first).data() + 20, 4);
+  CHECK(last == 6.0f);
+  CHECK(read.data(read.tensor("second")).size() == 34);
+}
+
+TEST_CASE("gguf: damaged files are refused, at every length") {
+  const std::string good = small_file();
+  CHECK(error_of(good).empty());
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    CAPTURE(size);
+    CHECK_FALSE(error_of(good.substr(0, size)).empty());
+  }
+  const auto changed = [&](std::size_t at, char value) {
+    std::string file = good;
+    file[at] = value;
+    return error_of(file);
+  };
+  CHECK(changed(0, 'X').find("is not a GGUF file") != std::string::npos);
+  CHECK(changed(4, 1).find("version") != std::string::npos);
+  CHECK(changed(15, 0x7f).find("corrupt") != std::string::npos);    // the number of tensors
+  CHECK(changed(31, 0x7f).find("truncated") != std::string::npos);  // a key's length
+  const auto type_at = good.find("first") + 5 + 4 + 16;
+  CHECK(changed(type_at, 3).find("Q4_1") != std::string::npos);
+  CHECK(changed(type_at, 99).find("type 99") != std::string::npos);
+  // No change of a byte of the header makes the reader crash.
+  for (std::size_t at = 0; at < good.find("second") + 40; ++at) {
+    for (const char value : {'\0', '\1', '\x7f', '\xff'}) changed(at, value);
+  }
+}
+
+TEST_CASE("gguf: names of tensors") {
+  using model::gguf_name;
+  using model::hugging_face_name;
+  CHECK(gguf_name("model.embed_tokens.weight") == "token_embd.weight");
+  CHECK(gguf_name("model.layers.12.self_attn.q_proj.bias") == "blk.12.attn_q.bias");
+  CHECK(hugging_face_name("blk.0.ffn_down.weight") == "model.layers.0.mlp.down_proj.weight");
+  for (const char* name : {"model.layers.x.mlp.up_proj.weight", "model.layers.1",
+                           "rope_freqs.weight", "model.layers.1.self_attn.q_norm.weight", ""}) {
+    CAPTURE(name);
+    CHECK_FALSE(gguf_name(name).has_value());
+  }
+}
