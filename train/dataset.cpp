@@ -1,53 +1,13 @@
 #include "train/dataset.h"
 
-#include <algorithm>
 #include <limits>
 #include <numeric>
 #include <utility>
 
-#include "model/io/file.h"
-#include "model/io/json.h"
 #include "model/ops/error.h"
 #include "model/ops/rng.h"
-#include "train/python_text.h"
 
 namespace qgrpo::train {
-
-std::optional<std::string> extract_hash_answer(std::string_view text) {
-  constexpr std::string_view mark = "####";
-  const std::size_t at = text.find(mark);
-  if (at == std::string_view::npos) return std::nullopt;
-  return std::string(python_strip(python_split_first(text.substr(at + mark.size()), mark)));
-}
-
-std::vector<Example> read_gsm8k(const std::string& path) {
-  const std::string content = io::read_file(path);
-  std::vector<Example> examples;
-  io::JsonDocument document;
-  std::size_t line_number = 0;
-  for (std::size_t begin = 0; begin < content.size();) {
-    const std::size_t end = std::min(content.find('\n', begin), content.size());
-    const std::string_view line = std::string_view(content).substr(begin, end - begin);
-    begin = end + 1;
-    const std::string where = fmt::format("{} line {}", path, ++line_number);
-    require(!python_strip(line).empty(),
-            "{}: empty line, expected a JSON object with \"question\" and \"answer\"; remove it",
-            where);
-    const io::JsonValue value = document.parse(line, where);
-    Example example;
-    example.question = value.at("question").as_string();
-    require(!python_strip(example.question).empty(), "{}: \"question\" is empty", where);
-    const std::string answer = value.at("answer").as_string();
-    std::optional<std::string> final_answer = extract_hash_answer(answer);
-    require(final_answer.has_value(),
-            "{}: \"answer\" has no \"####\", expected the final answer behind it as in GSM8K",
-            where);
-    example.answer = std::move(*final_answer);
-    examples.push_back(std::move(example));
-  }
-  require(!examples.empty(), "{}: the file is empty, expected one JSON object a line", path);
-  return examples;
-}
 
 std::vector<std::uint32_t> epoch_order(std::size_t size, std::uint64_t seed, std::uint64_t epoch) {
   std::vector<std::uint32_t> order(size);

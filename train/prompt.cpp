@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "model/io/json.h"
+
 namespace qgrpo::train {
 
 std::string format_completion(std::string_view reasoning, std::string_view answer) {
@@ -19,6 +21,43 @@ std::vector<Message> build_prompt(std::string_view question, const PromptOptions
   }
   messages.push_back({"user", std::string(question)});
   return messages;
+}
+
+namespace {
+
+bool lacks_system_prompt(const Example& example, const PromptOptions& options) {
+  return options.system_prompt_given && !options.system_prompt.empty() &&
+         example.messages.front().role != "system";
+}
+
+}  // namespace
+
+std::vector<Message> example_prompt(const Example& example, const PromptOptions& options) {
+  if (example.messages.empty()) return build_prompt(example.question, options);
+  std::vector<Message> messages = example.messages;
+  if (lacks_system_prompt(example, options)) {
+    Message system;
+    system.role = "system";
+    system.content = options.system_prompt;
+    messages.insert(messages.begin(), std::move(system));
+  }
+  return messages;
+}
+
+std::string prompt_json(const Example& example, const PromptOptions& options) {
+  const auto as_json = [](const std::string& role, const std::string& content) {
+    return fmt::format("{{\"role\":{},\"content\":{}}}", io::json_string(role),
+                       io::json_string(content));
+  };
+  if (!example.messages.empty()) {
+    if (!lacks_system_prompt(example, options)) return example.messages_json;
+    return fmt::format("[{},{}", as_json("system", options.system_prompt),
+                       example.messages_json.substr(1));
+  }
+  std::vector<std::string> parts;
+  for (const Message& message : build_prompt(example.question, options))
+    parts.push_back(as_json(message.role, message.content));
+  return fmt::format("[{}]", fmt::join(parts, ","));
 }
 
 std::size_t truncate_prompt(std::vector<std::int32_t>& ids, std::size_t max_prompt_length) {

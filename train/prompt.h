@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tokenizer/chat_template.h"
+#include "train/dataset.h"
 
 namespace qgrpo::train {
 
@@ -22,12 +23,21 @@ std::string format_completion(std::string_view reasoning, std::string_view answe
 struct PromptOptions {
   std::string system_prompt =
       std::string(kDefaultSystemPrompt);  // empty: none, the template's default
+  // The system prompt is the user's own choice: conversations that have none get it too.
+  bool system_prompt_given = false;
   // One solved question before the real one (the notebook's, with its spelling).
   bool one_shot = false;
 };
 
 // system, [user and assistant of the example,] user.
 std::vector<Message> build_prompt(std::string_view question, const PromptOptions& options);
+
+// An example's prompt: its conversation as it is (but for a system prompt that was given and is not
+// there), or build_prompt() of its question.
+std::vector<Message> example_prompt(const Example& example, const PromptOptions& options);
+// The same as JSON, for rewards: [{"role": .., "content": ..}, ..]; a conversation as its file has
+// it.
+std::string prompt_json(const Example& example, const PromptOptions& options);
 
 // Keeps the last `max_prompt_length` ids, as TRL did (prompt_ids[:, -max_prompt_length:]); 0 means
 // no limit. Returns how many ids were cut off.

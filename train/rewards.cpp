@@ -4,9 +4,12 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include "model/ops/error.h"
 #include "train/python_text.h"
+#include "train/rewards_numeric.h"
 
 namespace qgrpo::train {
 namespace {
@@ -29,7 +32,8 @@ bool consume_line(std::string_view& text) {
   return true;
 }
 
-constexpr std::array<Reward (*)(), 5> kMakers = {
+constexpr std::size_t kNotebookRewards = 5;  // the first of kMakers
+constexpr std::array<Reward (*)(), 6> kMakers = {
     [] {
       return Reward{"xmlcount", 1.0, [](auto c, auto) { return xmlcount_reward(c); }};
     },
@@ -45,7 +49,93 @@ constexpr std::array<Reward (*)(), 5> kMakers = {
     [] {
       return Reward{"correctness", 1.0, correctness_reward};
     },
+    [] {
+      return Reward{"numeric", 1.0, numeric_reward};
+    },
 };
+
+constexpr std::string_view kCommandPrefix = "cmd:";
+
+// A finite number and nothing else.
+std::optional<double> parse_weight(std::string_view text) {
+  double weight = 0.0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, status] = std::from_chars(text.data(), end, weight);
+  if (status != std::errc() || stop != end || !std::isfinite(weight)) return std::nullopt;
+  return weight;
+}
+
+// Where the name of a Python file ends in FILE.py:FUNCTION.
+std::size_t python_file_end(std::string_view text) {
+  const std::size_t at = text.find(".py:");
+  if (at != npos) return at + 3;
+  return text.ends_with(".py") ? text.size() : npos;
+}
+
+std::string_view last_path_part(std::string_view path) {
+  return path.substr(path.rfind('/') == npos ? 0 : path.rfind('/') + 1);
+}
+
+Reward parse_python(std::string_view text, std::size_t file_end) {
+  Reward reward;
+  reward.kind = RewardKind::python;
+  reward.target = text.substr(0, file_end);
+  std::string_view rest = text.substr(std::min(file_end + 1, text.size()));
+  const std::size_t colon = rest.find(':');
+  if (colon != npos) {
+    const std::optional<double> weight = parse_weight(rest.substr(colon + 1));
+    require(
+        weight.has_value(),
+        "reward '{}': '{}' is not a weight, expected a finite number as in 'FILE.py:FUNCTION:0.5'",
+        text, rest.substr(colon + 1));
+    reward.weight = *weight;
+    rest = rest.substr(0, colon);
+  }
+  require(!rest.empty(), "reward '{}': names no function, expected '{}:FUNCTION'", text,
+          reward.target);
+  reward.attribute = rest;
+  reward.name = rest;
+  return reward;
+}
+
+Reward parse_command(std::string_view text) {
+  Reward reward;
+  reward.kind = RewardKind::command;
+  std::string_view command = text.substr(kCommandPrefix.size());
+  const std::size_t colon = command.rfind(':');
+  const std::size_t space = command.rfind(' ');
+  const std::string_view last_word = command.substr(space == npos ? 0 : space + 1);
+  if (colon != npos && last_word.find("://") == npos) {
+    if (const std::optional<double> weight = parse_weight(command.substr(colon + 1))) {
+      reward.weight = *weight;
+      command = command.substr(0, colon);
+    }
+  }
+  command = python_strip(command);
+  require(!command.empty(), "reward '{}': names no program, expected 'cmd:PROGRAM ARGUMENTS'",
+          text);
+  reward.target = command;
+  reward.name = last_path_part(command.substr(0, command.find(' ')));
+  return reward;
+}
+
+// The name before parse_rewards() has made it unique.
+std::string_view base_name(const Reward& reward) {
+  if (reward.kind == RewardKind::python) return reward.attribute;
+  if (reward.kind == RewardKind::built_in) return reward.name;
+  return last_path_part(std::string_view(reward.target).substr(0, reward.target.find(' ')));
+}
+
+// The parts between commas; the arguments of a program may have commas of their own.
+std::vector<std::string_view> split_list(std::string_view text) {
+  std::vector<std::string_view> parts;
+  while (!text.starts_with(kCommandPrefix) && text.find(',') != npos) {
+    parts.push_back(text.substr(0, text.find(',')));
+    text.remove_prefix(text.find(',') + 1);
+  }
+  parts.push_back(text);
+  return parts;
+}
 
 // Neumaier's sum: the rounding error of every addition is kept and added at the end.
 class CompensatedSum {
@@ -134,6 +224,13 @@ double correctness_reward(std::string_view completion, std::string_view answer) 
   return extract_xml_answer(completion) == answer ? 2.0 : 0.0;
 }
 
+double numeric_reward(std::string_view completion, std::string_view answer) {
+  const std::optional<Number> wanted = last_number(answer_part(answer));
+  if (!wanted) return 0.0;
+  const std::optional<Number> found = last_number(answer_part(completion));
+  return found && same_value(*found, *wanted) ? 1.0 : 0.0;
+}
+
 std::vector<std::string> reward_names() {
   std::vector<std::string> names;
   for (const auto make : kMakers) names.push_back(make().name);
@@ -141,20 +238,24 @@ std::vector<std::string> reward_names() {
 }
 
 Reward parse_reward(std::string_view text) {
+  if (text.starts_with(kCommandPrefix)) return parse_command(text);
+  const std::size_t file_end = python_file_end(text);
+  if (file_end != npos) return parse_python(text, file_end);
   const std::size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
   const auto* const maker =
       std::find_if(kMakers.begin(), kMakers.end(), [&](auto make) { return make().name == name; });
-  require(maker != kMakers.end(), "reward '{}': unknown name '{}', expected one of {}", text, name,
-          fmt::join(reward_names(), ", "));
+  require(maker != kMakers.end(),
+          "reward '{}': unknown name '{}', expected one of {}, FILE.py:FUNCTION or cmd:PROGRAM",
+          text, name, fmt::join(reward_names(), ", "));
   Reward reward = (*maker)();
   if (colon != npos) {
-    const std::string_view number = text.substr(colon + 1);
-    const char* const end = number.data() + number.size();
-    const auto [stop, status] = std::from_chars(number.data(), end, reward.weight);
-    require(status == std::errc() && stop == end && std::isfinite(reward.weight),
+    const std::string_view digits = text.substr(colon + 1);
+    const std::optional<double> weight = parse_weight(digits);
+    require(weight.has_value(),
             "reward '{}': '{}' is not a weight, expected a finite number as in '{}:0.5'", text,
-            number, name);
+            digits, name);
+    reward.weight = *weight;
   }
   return reward;
 }
@@ -162,31 +263,51 @@ Reward parse_reward(std::string_view text) {
 std::vector<Reward> parse_rewards(std::span<const std::string> texts) {
   std::vector<Reward> rewards;
   if (texts.empty()) {
-    for (const auto make : kMakers) rewards.push_back(make());
+    for (std::size_t i = 0; i < kNotebookRewards; ++i) rewards.push_back(kMakers[i]());
     return rewards;
   }
   for (const std::string& text : texts) {
-    Reward reward = parse_reward(text);
-    for (const Reward& other : rewards) {
-      require(other.name != reward.name, "reward '{}' is given twice, expected each name once",
-              reward.name);
+    for (const std::string_view one : split_list(text)) {
+      Reward reward = parse_reward(one);
+      std::size_t same_name = 0;
+      for (const Reward& other : rewards) {
+        require(other.kind != reward.kind || other.target != reward.target ||
+                    other.attribute != reward.attribute || other.function != reward.function,
+                "reward '{}' is given twice, expected each once", reward.name);
+        same_name += base_name(other) == base_name(reward) ? 1 : 0;
+      }
+      if (same_name > 0) reward.name = fmt::format("{}_{}", reward.name, same_name + 1);
+      rewards.push_back(std::move(reward));
     }
-    rewards.push_back(std::move(reward));
   }
   return rewards;
+}
+
+bool needs_answer(const Reward& reward) {
+  return reward.function == correctness_reward || reward.function == numeric_reward;
+}
+
+double weighted_total(std::span<const Reward> rewards, std::span<const double> values) {
+  CompensatedSum total;
+  bool any = false;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(values[i])) continue;
+    total.add(rewards[i].weight * values[i]);
+    any = true;
+  }
+  return any ? total.value() : std::numeric_limits<double>::quiet_NaN();
 }
 
 RewardScores score(std::span<const Reward> rewards, std::string_view completion,
                    std::string_view answer) {
   RewardScores scores;
   scores.values.reserve(rewards.size());
-  CompensatedSum total;
   for (const Reward& reward : rewards) {
-    const double value = reward.function(completion, answer);
-    scores.values.push_back(value);
-    total.add(reward.weight * value);
+    require(reward.function != nullptr, "reward '{}' is not built in, so it cannot be used here",
+            reward.name);
+    scores.values.push_back(reward.function(completion, answer));
   }
-  scores.total = total.value();
+  scores.total = weighted_total(rewards, scores.values);
   return scores;
 }
 

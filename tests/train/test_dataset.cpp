@@ -64,7 +64,9 @@ TEST_CASE("dataset: GSM8K lines") {
 
 TEST_CASE("dataset: errors name the file and the line") {
   CHECK(message_of("").find(": the file is empty") == 0);
-  CHECK(message_of(kGood + "\n" + kGood).find(" line 2: empty line") == 0);
+  CHECK(message_of("\n \r\n").find(": the file is empty") == 0);
+  CHECK(message_of(kGood + "\n" + kGood) == "no error");  // blank lines are skipped, but counted
+  CHECK(message_of(kGood + " \t\r\n{\"question\": \"a\"").find(" line 3: not valid JSON") == 0);
   CHECK(message_of(kGood + "{\"question\": \"a\"").find(" line 2: not valid JSON") == 0);
   CHECK(message_of(kGood + R"({"question": "a"})").find(" line 2: the key \"answer\"") == 0);
   CHECK(message_of(R"({"answer": "#### 1"})").find(" line 1: the key \"question\"") == 0);
@@ -74,6 +76,179 @@ TEST_CASE("dataset: errors name the file and the line") {
             .find(" line 1: \"question\" is empty") == 0);
   CHECK(message_of("[1]\n").find(" line 1: ") == 0);
   CHECK_THROWS_AS(read_gsm8k("/nonexistent/train.jsonl"), Error);
+}
+
+namespace {
+
+std::vector<Example> read(const std::string& content, const DatasetOptions& options = {}) {
+  const TemporaryFile file(content);
+  return read_dataset(std::vector<std::string>{file.path()}, options);
+}
+
+std::string message_of_dataset(const std::string& content, const DatasetOptions& options = {}) {
+  try {
+    read(content, options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+DatasetOptions columns(const std::string& prompt, const std::string& answer,
+                       const std::string& format = "auto") {
+  DatasetOptions options;
+  options.prompt_column = prompt;
+  options.answer_column = answer;
+  options.answer_format = format;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("dataset: columns") {
+  // GSM8K by default; every key is a column, the answer as the rewards are to see it.
+  const auto gsm8k = read(kGood);
+  CHECK(gsm8k[0].columns == std::vector<Column>{{"question", "\"1+1?\""}, {"answer", "\"2\""}});
+  CHECK(message_of_dataset(R"({"question": "a", "answer": "1"})").find("--answer-format plain") !=
+        std::string::npos);
+  CHECK(read(R"({"question": "a", "answer": "1"})", columns("", "", "plain"))[0].answer == "1");
+  // Keys of the user's: with a mark or without one, texts and numbers.
+  const auto own = read(
+      "\xef\xbb\xbf"
+      R"({"q": "a", "gold": 42, "answer": "long"})"
+      "\r\n"
+      R"({"q": "b", "gold": "x #### 7"})"
+      "\n"
+      R"({"q": "c", "gold": true})",
+      columns("q", "gold"));
+  REQUIRE(own.size() == 3);
+  CHECK(own[0].answer == "42");
+  CHECK(own[0].columns ==
+        std::vector<Column>{{"q", "\"a\""}, {"gold", "42"}, {"answer", "\"long\""}});
+  CHECK(own[1].answer == "7");
+  CHECK(own[1].columns ==
+        std::vector<Column>{{"q", "\"b\""}, {"gold", "\"7\""}, {"answer", "\"7\""}});
+  CHECK(own[2].answer == "true");
+  CHECK(read(R"({"q": "b", "gold": "x #### 7"})", columns("q", "gold", "plain"))[0].answer ==
+        "x #### 7");
+  // An answer need not be there, unless it was asked for.
+  CHECK(read(R"({"prompt": "a"})")[0].answer.empty());
+  DatasetOptions needed;
+  needed.answer_required = true;
+  CHECK(message_of_dataset(R"({"prompt": "a"})", needed).find("line 1: the key \"answer\"") !=
+        std::string::npos);
+  CHECK(message_of_dataset(R"({"q": "a"})", columns("q", "gold")).find("the key \"gold\"") !=
+        std::string::npos);
+  CHECK(message_of_dataset(R"({"q": "a", "gold": [1]})", columns("q", "gold"))
+            .find("\"gold\" is neither a string nor a number") != std::string::npos);
+  CHECK(message_of_dataset(R"({"text": "a", "n": 1})")
+            .find("found \"text\", \"n\"; name the prompt's key with --prompt-column") !=
+        std::string::npos);
+  CHECK(message_of_dataset(R"({"prompt": 3})").find("\"prompt\" is neither a string nor a list") !=
+        std::string::npos);
+  CHECK(message_of_dataset("[{}]").find("a file of one array is not JSON lines") !=
+        std::string::npos);
+  CHECK(
+      message_of_dataset(kGood, columns("", "", "hash")).find("--answer-format: found \"hash\"") ==
+      0);
+}
+
+TEST_CASE("dataset: conversations are used as they are") {
+  const std::string line =
+      R"({"prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "U", "x": 1}],)"
+      R"( "answer": "5", "question": "other"})";
+  const Example example = read(line).front();
+  REQUIRE(example.messages.size() == 2);
+  CHECK(example.messages[1].content == "U");
+  CHECK(example.question == "U");
+  CHECK(example.answer == "5");
+  CHECK(example.messages_json ==
+        R"([{"role":"system","content":"S"},{"role":"user","content":"U","x":1}])");
+  PromptOptions options;
+  CHECK(example_prompt(example, options).size() == 2);
+  CHECK(prompt_json(example, options) == example.messages_json);
+  options.system_prompt = "T";
+  options.system_prompt_given = true;
+  CHECK(example_prompt(example, options)[0].content == "S");
+  const Example bare = read(R"({"prompt": [{"role": "user", "content": "U"}]})").front();
+  REQUIRE(example_prompt(bare, options).size() == 2);
+  CHECK(example_prompt(bare, options)[0].content == "T");
+  CHECK(prompt_json(bare, options) ==
+        R"([{"role":"system","content":"T"},{"role":"user","content":"U"}])");
+  options.system_prompt_given = false;
+  CHECK(example_prompt(bare, options).size() == 1);
+  // A question's prompt is built.
+  CHECK(prompt_json(read_gsm8k(TemporaryFile(kGood).path()).front(), options) ==
+        R"([{"role":"system","content":"T"},{"role":"user","content":"1+1?"}])");
+
+  // What supervised training would learn is the answer to reach.
+  const Example chat =
+      read(R"({"messages": [{"role": "user", "content": "U"}, {"role": "assistant", "content":)"
+           R"( "so #### 9"}]})")
+          .front();
+  CHECK(chat.messages.size() == 1);
+  CHECK(chat.messages_json == R"([{"role":"user","content":"U"}])");
+  CHECK(chat.answer == "9");
+  CHECK(chat.columns.back() == Column{"answer", "\"9\""});
+  const std::string assistant = R"([{"role": "assistant", "content": "A"}]})";
+  CHECK(message_of_dataset("{\"messages\": " + assistant).find("no message for the assistant") !=
+        std::string::npos);
+  CHECK(message_of_dataset("{\"prompt\": " + assistant).find("is the assistant's") !=
+        std::string::npos);
+  CHECK(message_of_dataset(R"({"prompt": []})").find("line 1") != std::string::npos);
+}
+
+TEST_CASE("dataset: several files, and a part held out") {
+  const TemporaryFile one(kGood);
+  const std::string path = one.path() + ".more";
+  {
+    std::ofstream file(path);
+    for (int i = 0; i < 9; ++i)
+      file << fmt::format("{{\"prompt\": \"p{}\", \"answer\": \"{}\"}}\n\n", i, i);
+  }
+  const std::vector<std::string> both = {one.path(), path};
+  DatasetOptions options;
+  options.keep_lines = true;
+  const auto examples = read_dataset(both, options);
+  REQUIRE(examples.size() == 10);
+  CHECK(examples[0].question == "1+1?");
+  CHECK(examples[9].question == "p8");
+  CHECK(examples[9].line == R"({"prompt": "p8", "answer": "8"})");
+
+  const DatasetSplit split = split_dataset(examples, 0.7, 1);
+  CHECK(split.train.size() == 7);
+  REQUIRE(split.held_out.size() == 3);
+  std::vector<std::string> all;
+  for (const auto* part : {&split.train, &split.held_out}) {
+    for (const Example& e : *part) all.push_back(e.line);
+    CHECK(
+        std::is_sorted(part->begin() + (part == &split.train ? 1 : 0), part->end(),
+                       [](const Example& a, const Example& b) { return a.question < b.question; }));
+  }
+  std::sort(all.begin(), all.end());
+  CHECK(std::unique(all.begin(), all.end()) == all.end());
+  CHECK(all.size() == 10);
+  const auto questions = [](const DatasetSplit& s) {
+    std::string out;
+    for (const Example& e : s.held_out) out += e.question + " ";
+    return out;
+  };
+  CHECK(questions(split_dataset(examples, 7, 1)) == questions(split));
+  CHECK(questions(split_dataset(examples, 0.7, 2)) != questions(split));
+  CHECK(split_dataset(examples, 1, 1).train.size() == 10);
+  CHECK_THROWS_WITH_AS(split_dataset(examples, 10, 1), doctest::Contains("--train-split 10"),
+                       Error);
+  CHECK_THROWS_WITH_AS(split_dataset(examples, 0.01, 1), doctest::Contains("at least one"), Error);
+  CHECK_THROWS_WITH_AS(split_dataset(examples, 2.5, 1), doctest::Contains("2.5"), Error);
+
+  // All files count, and their order.
+  const std::vector<std::string> swapped = {path, one.path()};
+  CHECK(dataset_fingerprint(both) != dataset_fingerprint(swapped));
+  CHECK(dataset_fingerprint(both) != dataset_fingerprint(std::span(both).first(1)));
+  const std::uint64_t before = dataset_fingerprint(both);
+  std::ofstream(path, std::ios::app) << "\n";
+  CHECK(dataset_fingerprint(both) != before);
+  std::filesystem::remove(path);
 }
 
 TEST_CASE("dataset: all of GSM8K") {

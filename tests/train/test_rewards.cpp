@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <string>
 
 #include "model/io/json.h"
@@ -106,8 +108,9 @@ TEST_CASE("rewards: a megabyte of hostile text takes linear time") {
 }
 
 TEST_CASE("rewards: names and weights") {
-  CHECK(reward_names() ==
-        std::vector<std::string>{"xmlcount", "soft_format", "strict_format", "int", "correctness"});
+  CHECK(reward_names() == std::vector<std::string>{"xmlcount", "soft_format", "strict_format",
+                                                   "int", "correctness", "numeric"});
+  CHECK(parse_rewards({}).size() == 5);  // the notebook's
   const std::vector<std::string> texts = {"correctness:1.5", "int", "xmlcount:-2e-1"};
   const std::vector<Reward> rewards = parse_rewards(texts);
   REQUIRE(rewards.size() == 3);
@@ -124,6 +127,54 @@ TEST_CASE("rewards: names and weights") {
   CHECK_THROWS_AS(parse_reward("int:inf"), Error);
   const std::vector<std::string> twice = {"int", "int:2"};
   CHECK_THROWS_AS(parse_rewards(twice), Error);
+  const std::vector<std::string> list = {"correctness:2,int", "numeric"};
+  REQUIRE(parse_rewards(list).size() == 3);
+  CHECK(parse_rewards(list)[0].weight == 2.0);
+}
+
+TEST_CASE("rewards: functions and programs of the user's") {
+  const Reward python = parse_reward("some dir/my.py:Judge.score:-0.5");
+  CHECK(python.kind == RewardKind::python);
+  CHECK(python.target == "some dir/my.py");
+  CHECK(python.attribute == "Judge.score");
+  CHECK(python.name == "Judge.score");
+  CHECK(python.weight == -0.5);
+  CHECK(parse_reward("a.py:f").weight == 1.0);
+  CHECK_THROWS_WITH_AS(parse_reward("a.py"), doctest::Contains("names no function"), Error);
+  CHECK_THROWS_WITH_AS(parse_reward("a.py:"), doctest::Contains("names no function"), Error);
+  CHECK_THROWS_WITH_AS(parse_reward("a.py:f:x"), doctest::Contains("'x' is not a weight"), Error);
+  CHECK_THROWS_WITH_AS(parse_reward("a.py:f:nan"), doctest::Contains("not a weight"), Error);
+
+  const Reward command = parse_reward("cmd:/opt/judge --strict a,b:2");
+  CHECK(command.kind == RewardKind::command);
+  CHECK(command.target == "/opt/judge --strict a,b");
+  CHECK(command.name == "judge");
+  CHECK(command.weight == 2.0);
+  CHECK(parse_reward("cmd:ask http://host:80").target == "ask http://host:80");
+  CHECK(parse_reward("cmd:ask http://host:80 :0.5").weight == 0.5);
+  CHECK(parse_reward("cmd:run x:y").target == "run x:y");
+  CHECK_THROWS_WITH_AS(parse_reward("cmd: "), doctest::Contains("names no program"), Error);
+
+  const std::vector<std::string> texts = {"a.py:f,b.py:f:3", "cmd:f a, b", "int"};
+  const std::vector<Reward> rewards = parse_rewards(texts);
+  REQUIRE(rewards.size() == 4);
+  CHECK(rewards[0].name == "f");
+  CHECK(rewards[1].name == "f_2");
+  CHECK(rewards[2].name == "f_3");
+  CHECK(rewards[2].target == "f a, b");
+  const std::vector<std::string> twice = {"a.py:f", "a.py:f:2"};
+  CHECK_THROWS_WITH_AS(parse_rewards(twice), doctest::Contains("given twice"), Error);
+  // They have no function here: a caller that knows the built-in ones alone must say so.
+  CHECK_THROWS_WITH_AS(score(rewards, "4", "4"), doctest::Contains("'f'"), Error);
+}
+
+TEST_CASE("rewards: those that skip are no part of the sum") {
+  const std::vector<std::string> texts = {"int:2", "correctness:3"};
+  const std::vector<Reward> rewards = parse_rewards(texts);
+  const double skip = std::numeric_limits<double>::quiet_NaN();
+  CHECK(weighted_total(rewards, std::vector<double>{0.5, 1.0}) == 4.0);
+  CHECK(weighted_total(rewards, std::vector<double>{skip, 1.0}) == 3.0);
+  CHECK(std::isnan(weighted_total(rewards, std::vector<double>{skip, skip})));
 }
 
 }  // namespace qgrpo::train
