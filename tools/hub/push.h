@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tools/hub/http.h"
+#include "tools/hub/pull.h"
+
+// Sending a folder to a repository.
+namespace qgrpo::hub {
+
+struct PushOptions {
+  std::vector<std::string> include;  // as in PullOptions
+  std::vector<std::string> exclude;
+  std::string message;        // of the commit; empty: one that names the folder
+  bool private_repo = false;  // where the repository is made now
+  std::function<void(const PullProgress&)> progress;
+};
+
+struct PushResult {
+  std::string url;  // of the commit; empty: nothing had changed
+  std::string commit;
+  std::size_t files = 0;    // of the folder
+  std::size_t changed = 0;  // that the commit holds
+  std::uint64_t sent = 0;   // bytes of large files that were sent; the Hub had the rest
+};
+
+// Makes the repository where it does not exist, sends the large files (LFS) that the Hub does not
+// have, then makes one commit of all files that differ: it appears whole or not at all. Nothing
+// that the repository has and the folder has not is deleted. Hidden files and folders, and *.tmp
+// and *.incomplete, stay at home. Throws Error.
+PushResult push(Http& http, const Repo& repo, const std::string& folder,
+                const PushOptions& options);
+
+}  // namespace qgrpo::hub
