@@ -13,7 +13,9 @@
 #ifdef QGRPO_HAS_CUDA
 #include "cuda/backend.h"
 #endif
+#include "model/io/gguf.h"
 #include "model/io/json.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include "train/plan.h"
 
 namespace qgrpo::tools {
@@ -43,9 +45,8 @@ namespace {
 
 // The CUDA backend, or null where `auto` is to compute on the CPU.
 std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
-  if (workload != Workload::scoring) {
-    require(automatic,
-            "--device cuda: the CUDA backend has only what `score` takes yet; use --device cpu");
+  if (workload == Workload::host) {
+    require(automatic, "--device cuda: this command computes on the CPU; use --device cpu");
     return nullptr;
   }
   const cuda::Availability found = cuda::availability();
@@ -85,7 +86,9 @@ void add_adapter_option(CLI::App& app, ModelOptions& options) {
 
 void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model) {
   auto* model =
-      app.add_option("--model", options.model, "Hugging Face folder of a Qwen2/Qwen2.5 model")
+      app.add_option(
+             "--model", options.model,
+             "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2/Qwen2.5 model")
           ->type_name("DIR");
   if (!optional_model) model->required();
   add_adapter_option(app, options);
@@ -93,9 +96,14 @@ void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model
                  "Weights of the blocks: nf4 (4 bits) or none (as in the folder)")
       ->capture_default_str()
       ->type_name("NAME");
-  app.add_option("--chat-template", options.chat_template,
-                 "chatml: for folders whose own template is missing or unknown")
-      ->type_name("NAME");
+  app.add_option(
+         "--chat-template", options.chat_template,
+         "chatml (for folders whose own template is missing), or a file with a Jinja template")
+      ->type_name("NAME|FILE");
+  app.add_option(
+         "--chat-template-kwargs", options.chat_template_kwargs,
+         "JSON object of more variables for the chat template, e.g. {\"enable_thinking\": false}")
+      ->type_name("JSON");
 }
 
 LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> backend) {
@@ -122,6 +130,7 @@ LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> bac
 }
 
 bool LazyTokenizer::available() const {
+  if (io::is_model_file(folder_)) return has_gguf_tokenizer(io::GgufFile(folder_));
   for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
     if (std::filesystem::exists(std::filesystem::path(folder_) / name)) return true;
   }
@@ -134,7 +143,7 @@ const Tokenizer& LazyTokenizer::get() {
 }
 
 const ChatTemplate& LazyTokenizer::chat() {
-  if (!chat_) chat_ = load_chat_template(folder_, get(), template_name_);
+  if (!chat_) chat_ = load_chat_template(folder_, get(), template_name_, template_variables_);
   return *chat_;
 }
 
@@ -162,14 +171,11 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
   } else {
     std::string rendered;
     if (messages) {
-      const auto tools = line.find("tools");
-      require(!tools || tools->is_null(), "{}: \"tools\" is not supported", where);
-      const auto prompt = line.find("add_generation_prompt");
-      const bool add = prompt && !prompt->is_null() ? prompt->as_bool() : add_generation_prompt;
+      const RenderOptions options = read_render_options(line, add_generation_prompt);
       const std::vector<Message> conversation = read_messages(*messages);
       const ChatTemplate& chat = tokenizer.chat();
       try {
-        rendered = chat.render(conversation, add);
+        rendered = chat.render(conversation, options).text;
       } catch (const Error& error) {
         fail("{}: {}", where, error.what());
       }
@@ -251,18 +257,63 @@ std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size) {
          dtype_size(model.backend().activation_dtype());
 }
 
+std::size_t available_memory(const Backend& backend) {
+  const auto device = backend.free_bytes();
+  return device ? *device : train::available_host_memory();
+}
+
+GeneratorCapacity generator_capacity(const model::Model& model, std::int32_t max_sequences) {
+  GeneratorCapacity capacity;
+  capacity.block_size = kGeneratorBlockSize;
+  capacity.max_sequences = max_sequences;
+  // A device of its own reads, and dequantizes, all weights for each chunk of a prompt.
+  const bool device = model.backend().free_bytes().has_value();
+  capacity.max_tokens = std::max(device ? 1024 : 256, max_sequences);
+  return capacity;
+}
+
+std::size_t generator_scratch_bytes(const model::Model& model, const GeneratorCapacity& capacity) {
+  if (!model.backend().free_bytes()) return 0;  // the host's is small, and taken as it comes
+  const model::Config& c = model.config();
+  WorkspaceShape shape;
+  shape.tokens = capacity.max_tokens;
+  shape.head_rows = capacity.max_sequences;
+  shape.hidden = c.hidden_size;
+  shape.ffn = c.intermediate_size;
+  shape.vocab = c.vocab_size;
+  shape.attention = c.attention();
+  for (std::int64_t l = 0; l < c.num_layers; ++l) {
+    for (int p = 0; p < model::kProjections; ++p) {
+      for (const LoraFactors& f : model.linear(l, static_cast<model::Projection>(p)).adapters) {
+        if (!f.a) continue;
+        shape.lora_rank = std::max(shape.lora_rank, f.a.shape[0]);
+        shape.lora_padded |= f.a.shape[0] % 8 != 0;
+      }
+    }
+  }
+  shape.decode_rows = capacity.max_sequences;
+  shape.decode_window = capacity.window;
+  shape.max_context =
+      std::min(c.max_position_embeddings, std::int64_t{capacity.num_blocks} * capacity.block_size);
+  shape.block_size = capacity.block_size;
+  shape.linears = model.layer(0).weights[0]->format();
+  return model.backend().workspace_bytes(shape);
+}
+
 OwnedGenerator::OwnedGenerator(const model::Model& model, const GeneratorCapacity& capacity)
     : capacity_(capacity) {
   model::Arena count;
   GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(), capacity);
-  const std::size_t available = train::available_host_memory();
-  require(count.used() <= available,
-          "generation needs {} ({} of it KV cache for {} tokens), but only {} are free: lower "
+  const std::size_t needed = count.used() + generator_scratch_bytes(model, capacity);
+  const std::size_t available = available_memory(model.backend());
+  require(needed <= available,
+          "generation needs {} ({} of it KV cache for {} tokens), but only {} are free{}: lower "
           "--max-tokens, the number of completions or --batch-size",
-          train::format_bytes(count.used()),
+          train::format_bytes(needed),
           train::format_bytes(kv_block_bytes(model, capacity.block_size) *
                               static_cast<std::size_t>(capacity.num_blocks)),
-          std::int64_t{capacity.num_blocks} * capacity.block_size, train::format_bytes(available));
+          std::int64_t{capacity.num_blocks} * capacity.block_size, train::format_bytes(available),
+          model.backend().free_bytes() ? " on the device" : "");
   buffer_ = model.backend().allocate(count.used());
   arena_ = model::Arena(buffer_->data(), buffer_->bytes());
   generator_ = std::make_unique<Generator>(model, arena_, capacity);

@@ -29,14 +29,14 @@ struct DeviceOptions {
 };
 
 void add_device_options(CLI::App& app, DeviceOptions& options);
-// What a command computes: the CUDA backend has the operators of scoring only.
-enum class Workload { scoring, all };
-// auto: CUDA where a device is there and the backend has the workload's operators, or else the CPU,
+// What a command computes: `host` has parts that know the CPU alone.
+enum class Workload { inference, training, host };
+// auto: CUDA where a device is there that can serve the workload, or else the CPU,
 // with a note on standard error where the device cannot be used (and, on a terminal, where there is
 // none). Throws Error for an unknown device, one that this build, machine or backend cannot serve,
 // or a thread count out of range.
 std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
-                                      Workload workload = Workload::all);
+                                      Workload workload = Workload::training);
 // The number of threads that the backend gets: `threads`, or all cores the process may use.
 int thread_count(std::int64_t threads);
 
@@ -46,7 +46,8 @@ struct ModelOptions {
   std::string model;    // a Hugging Face folder
   std::string adapter;  // a peft folder, or empty
   std::string quantize = "nf4";
-  std::string chat_template;  // empty: the folder's own
+  std::string chat_template;         // empty: the folder's own; "chatml"; a file
+  std::string chat_template_kwargs;  // a JSON object: more variables for the template
 };
 
 void add_adapter_option(CLI::App& app, ModelOptions& options);
@@ -70,8 +71,12 @@ LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> bac
 // neither.
 class LazyTokenizer {
  public:
-  LazyTokenizer(std::string folder, std::string chat_template)
-      : folder_(std::move(folder)), template_name_(std::move(chat_template)) {}
+  explicit LazyTokenizer(const ModelOptions& options)
+      : folder_(options.model),
+        template_name_(options.chat_template),
+        template_variables_(options.chat_template_kwargs) {
+    check_chat_template_options(template_name_, template_variables_);
+  }
 
   // Whether the folder has tokenizer files at all.
   bool available() const;
@@ -84,6 +89,7 @@ class LazyTokenizer {
  private:
   std::string folder_;
   std::string template_name_;
+  std::string template_variables_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_;
 };
@@ -111,8 +117,19 @@ struct SamplingOptions {
 
 void add_sampling_options(CLI::App& app, SamplingOptions& options, const std::string& defaults);
 
-// A Generator together with its memory. Throws Error with the figures where this machine has not
-// enough.
+// Bytes that the backend can still allocate: the device's, or this machine's.
+std::size_t available_memory(const Backend& backend);
+
+inline constexpr std::int32_t kGeneratorBlockSize = 16;  // tokens a KV block
+
+// The sizes of a Generator but for its blocks.
+GeneratorCapacity generator_capacity(const model::Model& model, std::int32_t max_sequences);
+
+// Bytes of a device's scratch for such a Generator's steps; 0 on the CPU.
+std::size_t generator_scratch_bytes(const model::Model& model, const GeneratorCapacity& capacity);
+
+// A Generator together with its memory. Throws Error with the figures where the machine, or the
+// device, has not enough.
 class OwnedGenerator {
  public:
   OwnedGenerator(const model::Model& model, const GeneratorCapacity& capacity);

@@ -19,7 +19,6 @@
 namespace qgrpo::tools {
 namespace {
 
-constexpr std::int32_t kBlockSize = 16;
 // An answer has at least this much room; older turns are left out for it.
 constexpr std::int64_t kLeastAnswer = 16;
 
@@ -60,11 +59,11 @@ class Chat {
         params_(options.sampling.resolve(
             model::load_generation_defaults(options.model.model).sampling)),
         system_(options.system_prompt),
-        tokenizer_(options.model.model, options.model.chat_template) {
+        tokenizer_(options.model) {
     require(options.max_tokens >= 1 && options.max_tokens <= (1 << 24),
             "--max-tokens: found {}, expected 1 to {}", options.max_tokens, 1 << 24);
     tokenizer_.chat();  // says at once what is missing
-    loaded_ = load_model(options.model, make_backend(options.device));
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
     seed_ = options.seed ? *options.seed : std::random_device{}();
   }
 
@@ -207,11 +206,11 @@ class Chat {
     request.seed = seed_;
     request.step = answers_++;
 
-    GeneratorCapacity capacity;
-    capacity.block_size = kBlockSize;
-    capacity.max_sequences = 1;
-    capacity.num_blocks =
-        static_cast<std::int32_t>(blocks_of_group(length, request.max_new_tokens, 1, kBlockSize));
+    GeneratorCapacity capacity = generator_capacity(*loaded_.model, 1);
+    capacity.num_blocks = static_cast<std::int32_t>(
+        blocks_of_group(length, request.max_new_tokens, 1, kGeneratorBlockSize));
+    // Someone who reads along sees each token at once.
+    if (isatty(STDOUT_FILENO) == 1) capacity.window = 1;
     OwnedGenerator generator(*loaded_.model, capacity);
     generator->add(request);
     StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);

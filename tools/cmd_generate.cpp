@@ -14,12 +14,10 @@
 #include "model/io/json.h"
 #include "tools/commands.h"
 #include "tools/line_reader.h"
-#include "train/plan.h"
+#include "train/prompt.h"
 
 namespace qgrpo::tools {
 namespace {
-
-constexpr std::int32_t kBlockSize = 16;
 
 // The text of one completion while it grows.
 struct Sample {
@@ -34,7 +32,8 @@ struct Line {
   GroupRequest request;
   std::vector<Sample> samples;
   std::size_t unfinished = 0;
-  GroupId group = 0;  // 0: not handed to the generator yet
+  GroupId group = 0;   // 0: not handed to the generator yet
+  std::string copied;  // the input's members, without its braces; empty: not asked for
 };
 
 class GenerateRun {
@@ -43,8 +42,8 @@ class GenerateRun {
       : options_(options),
         params_(options.sampling.resolve()),
         out_(out),
-        reader_(options.input),
-        tokenizer_(options.model.model, options.model.chat_template) {
+        reader_(options.dataset.empty() ? options.input : "/dev/null"),
+        tokenizer_(options.model) {
     const auto count = [](std::int64_t value, const char* name, std::int64_t most) {
       require(value >= 1 && value <= most, "{}: found {}, expected 1 to {}", name, value, most);
     };
@@ -54,7 +53,8 @@ class GenerateRun {
     for (const auto& stop : options.stop) {
       require(!stop.empty(), "--stop: found an empty string, expected at least one character");
     }
-    loaded_ = load_model(options.model, make_backend(options.device));
+    read_questions();
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
     with_text_ = tokenizer_.available();
     require(with_text_ || options.stop.empty(),
             "--stop: {} has no tokenizer files, so there is no text to look for stop strings in",
@@ -98,6 +98,13 @@ class GenerateRun {
     std::string text;
     while (!input_ended_ && lines_.size() < ahead) {
       try {
+        if (next_question_ < questions_.size()) {
+          const std::size_t number = next_question_++;
+          lines_.push_back(
+              parse(document_.parse(questions_[number], fmt::format("question {}", number + 1)),
+                    questions_[number]));
+          continue;
+        }
         const auto status = reader_.next(text, /*wait=*/lines_.empty());
         if (status == LineReader::Status::not_ready) return;
         if (status == LineReader::Status::interrupted) continue;
@@ -106,7 +113,7 @@ class GenerateRun {
           return;
         }
         if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-        lines_.push_back(parse(document_.parse(text, reader_.where())));
+        lines_.push_back(parse(document_.parse(text, reader_.where()), text));
       } catch (const Error&) {
         error_ = std::current_exception();
         input_ended_ = true;
@@ -114,9 +121,37 @@ class GenerateRun {
     }
   }
 
-  std::unique_ptr<Line> parse(const io::JsonValue& json) {
+  // The data sets' questions as input lines.
+  void read_questions() {
+    if (options_.dataset.empty()) return;
+    require(options_.input.empty(), "--input and --dataset: found both, expected one");
+    require(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more", options_.limit);
+    train::check_dataset_options(options_.columns);
+    train::PromptOptions prompt;
+    if (options_.system_prompt) prompt.system_prompt = *options_.system_prompt;
+    prompt.system_prompt_given = options_.system_prompt.has_value();
+    for (const train::Example& example : train::read_dataset(options_.dataset, options_.columns)) {
+      io::JsonWriter w;
+      w.begin_object();
+      w.key("messages");
+      w.raw(train::prompt_json(example, prompt));
+      w.member("answer", example.answer);
+      w.end_object();
+      questions_.push_back(w.str());
+      if (questions_.size() == static_cast<std::size_t>(options_.limit)) break;
+    }
+  }
+
+  std::unique_ptr<Line> parse(const io::JsonValue& json, const std::string& text) {
     const model::Config& config = loaded_.config();
     auto line = std::make_unique<Line>();
+    if (options_.copy_input || !options_.dataset.empty()) {
+      require(json.is_object() && !json.find("completions"),
+              "{}: expected an object without \"completions\", which --copy-input adds",
+              json.where());
+      const std::size_t begin = text.find('{') + 1;
+      line->copied = text.substr(begin, text.rfind('}') - begin);
+    }
     GroupRequest& request = line->request;
     request.prompt = read_prompt(json, "prompt", true, config.vocab_size, tokenizer_);
     const auto length = static_cast<std::int64_t>(request.prompt.size());
@@ -143,7 +178,7 @@ class GenerateRun {
 
   std::int64_t blocks_needed(const GroupRequest& request) const {
     return blocks_of_group(static_cast<std::int64_t>(request.prompt.size()), request.max_new_tokens,
-                           request.samples, kBlockSize);
+                           request.samples, kGeneratorBlockSize);
   }
 
   // Hands lines to the generator, which starts them as they fit. Where one is larger than any
@@ -169,19 +204,18 @@ class GenerateRun {
       if (line->group == 0) largest = std::max(largest, blocks_needed(line->request));
     }
     generator_.reset();
+    GeneratorCapacity capacity = generator_capacity(
+        *loaded_.model, static_cast<std::int32_t>(std::max(options_.n, options_.batch_size)));
     const std::int64_t groups = std::max<std::int64_t>(1, options_.batch_size / options_.n);
-    const auto affordable = static_cast<std::int64_t>(train::available_host_memory() / 2 /
-                                                      kv_block_bytes(*loaded_.model, kBlockSize));
+    const auto affordable =
+        static_cast<std::int64_t>(available_memory(*loaded_.backend) / 2 /
+                                  kv_block_bytes(*loaded_.model, kGeneratorBlockSize));
     const std::int64_t blocks = std::max(largest, std::min(groups * largest, affordable));
-    require(blocks <= std::numeric_limits<std::int32_t>::max() / kBlockSize,
+    require(blocks <= std::numeric_limits<std::int32_t>::max() / kGeneratorBlockSize,
             "{} completions of up to {} tokens: more than the cache can number; lower -n or "
             "--max-tokens",
             options_.n, options_.max_tokens);
-    GeneratorCapacity capacity;
-    capacity.block_size = kBlockSize;
     capacity.num_blocks = static_cast<std::int32_t>(blocks);
-    capacity.max_sequences = static_cast<std::int32_t>(std::max(options_.n, options_.batch_size));
-    capacity.max_tokens = std::max(256, capacity.max_sequences);
     generator_ = std::make_unique<OwnedGenerator>(*loaded_.model, capacity);
   }
 
@@ -239,7 +273,9 @@ class GenerateRun {
       }
       json.end_array();
       json.end_object();
-      out_ << json.str() << '\n' << std::flush;
+      std::string text = json.str();
+      if (!line.copied.empty()) text = "{" + line.copied + "," + text.substr(1);
+      out_ << text << '\n' << std::flush;
       require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
       running_.erase(line.group);
       lines_.pop_front();
@@ -263,6 +299,8 @@ class GenerateRun {
   std::vector<std::int32_t> stop_ids_;
   std::unique_ptr<OwnedGenerator> generator_;
   io::JsonDocument document_;
+  std::vector<std::string> questions_;  // of the data sets, as input lines
+  std::size_t next_question_ = 0;
   std::deque<std::unique_ptr<Line>> lines_;  // not written yet, in order
   std::map<GroupId, Line*> running_;
   std::uint32_t next_key_ = 0;
@@ -291,10 +329,40 @@ void add_generate_command(CLI::App& app, Command& chosen) {
   add_model_options(*command, options->model);
   command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
       ->type_name("FILE");
-  command->add_option("-n,--n", options->n, "Completions of each prompt")
+  command
+      ->add_option(
+          "--dataset", options->dataset,
+          "Instead: questions as qgrpo train reads them, JSON lines (may be repeated); the "
+          "output has \"messages\" and \"answer\" too")
+      ->type_name("FILE");
+  command->add_option("--limit", options->limit, "The first N questions of --dataset; 0 = all")
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--max-tokens", options->max_tokens, "Longest completion")
+  command
+      ->add_option("--prompt-column", options->columns.prompt_column,
+                   "Key of --dataset's question or conversation")
+      ->type_name("NAME");
+  command
+      ->add_option("--answer-column", options->columns.answer_column, "Key of --dataset's answer")
+      ->type_name("NAME");
+  command
+      ->add_option("--answer-format", options->columns.answer_format,
+                   "gsm8k: behind ####; plain: all of it; auto")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command
+      ->add_option_function<std::string>(
+          "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },
+          "Before each question of --dataset (default: the GSM8K notebook's)")
+      ->type_name("TEXT");
+  command->add_flag("--copy-input", options->copy_input,
+                    "Put each input line's own members before its completions");
+  command->add_option("-n,--n,--num-generations", options->n, "Completions of each prompt")
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option("--max-tokens,--max-completion-length", options->max_tokens,
+                   "Longest completion")
       ->capture_default_str()
       ->type_name("N");
   command

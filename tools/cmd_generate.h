@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "tools/cli_common.h"
+#include "train/dataset.h"
 
 namespace qgrpo::tools {
 
@@ -20,6 +22,13 @@ struct GenerateOptions {
   bool ignore_eos = false;
   std::uint64_t seed = 0;
   std::int64_t batch_size = 16;  // completions at once
+  bool copy_input = false;       // each line's own members stand before "completions"
+  // Instead of `input`: the questions of data sets (train/dataset.h), in their order; copy_input is
+  // then on, with "messages" and "answer".
+  std::vector<std::string> dataset;
+  train::DatasetOptions columns;
+  std::int64_t limit = 0;                    // the first so many questions; 0 = all
+  std::optional<std::string> system_prompt;  // before each question; absent: the notebook's
 };
 
 // JSON lines in, each with exactly one of "ids", "prompt", "messages"; for each, in order and as

@@ -1,6 +1,8 @@
 #include "tools/cmd_grade.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <istream>
@@ -8,26 +10,60 @@
 
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "train/rewards.h"
+#include "tools/grade_select.h"
+#include "train/rewards_batch.h"
 
 namespace qgrpo::tools {
 namespace {
 
-std::string grade_line(std::span<const train::Reward> rewards, const io::JsonValue& line) {
-  const train::RewardScores scores = train::score(rewards, line.at("completion").as_string_view(),
-                                                  line.at("answer").as_string_view());
+constexpr std::size_t kBatch = 64;  // lines that rewards of the user's get at once
+
+// One line as a group of one completion.
+train::Group read_line(const io::JsonValue& line, bool needs_answer) {
+  train::Group group;
+  train::GroupCompletion completion;
+  completion.text = line.at("completion").as_string();
+  const auto answer = line.find("answer");
+  if (needs_answer || (answer && answer->is_string())) group.answer = line.at("answer").as_string();
+  if (const auto prompt = line.find("prompt")) {
+    if (prompt->is_array()) group.prompt_json = simdjson::minify(prompt->element());
+    if (prompt->is_string()) group.question = prompt->as_string();
+  }
+  if (const auto ids = line.find("completion_ids")) completion.ids = ids->as_ids();
+  for (const auto& [key, value] : line.as_object())
+    group.columns.emplace_back(key, simdjson::minify(value.element()));
+  group.completions.push_back(std::move(completion));
+  return group;
+}
+
+std::string scores_line(const std::vector<std::string>& names, const train::Group& group) {
+  const train::GroupCompletion& completion = group.completions.front();
   io::JsonWriter json;
   json.begin_object();
-  for (std::size_t i = 0; i < rewards.size(); ++i) json.member(rewards[i].name, scores.values[i]);
-  json.member("total", scores.total);
+  for (std::size_t i = 0; i < names.size(); ++i) json.member(names[i], completion.reward_values[i]);
+  json.member("total", completion.reward);
   json.end_object();
   return json.str();
+}
+
+// Scores what has come together and writes it.
+void answer_batch(std::vector<train::Group>& batch, train::RewardScorer& scorer,
+                  std::ostream& output) {
+  if (batch.empty()) return;
+  scorer.score(batch, {});
+  const std::vector<std::string> names = scorer.names();
+  for (const train::Group& group : batch) output << scores_line(names, group) << '\n';
+  require(output.good(), "cannot write the scores: {}", std::strerror(errno));
+  batch.clear();
 }
 
 }  // namespace
 
 int run_grade(const GradeOptions& options, std::istream& standard_input, std::ostream& output) {
   const std::vector<train::Reward> rewards = train::parse_rewards(options.rewards);
+  const bool needs_answer = std::any_of(rewards.begin(), rewards.end(), train::needs_answer);
+  require(options.reward_timeout > 0 && std::isfinite(options.reward_timeout),
+          "--reward-timeout: found {}, expected a number of seconds > 0", options.reward_timeout);
   const bool from_file = !options.input.empty() && options.input != "-";
   const std::string name = from_file ? options.input : "standard input";
   std::ifstream file;
@@ -36,17 +72,45 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
     require(file.is_open(), "{}: {}, expected a file of JSON lines", name, std::strerror(errno));
   }
   std::istream& input = from_file ? static_cast<std::istream&>(file) : standard_input;
+  train::RewardHostSettings host;
+  host.python = options.python;
+  host.timeout = options.reward_timeout;
+  if (options.min_reward || options.keep_best) {
+    SelectOptions select;
+    select.source = name;
+    select.rewards = options.rewards;
+    select.host = host;
+    select.min_reward = options.min_reward;
+    select.keep_best = options.keep_best.value_or(0);
+    require(!options.keep_best || *options.keep_best > 0,
+            "--keep-best: found {}, expected 1 or more", *options.keep_best);
+    select.keep_truncated = options.keep_truncated;
+    select.keep_duplicates = options.keep_duplicates;
+    select.output = options.output;
+    return run_select(select, input, output);
+  }
+  require(options.output.empty() && !options.keep_truncated && !options.keep_duplicates,
+          "--output, --keep-truncated and --keep-duplicates: found no --min-reward or --keep-best, "
+          "which they belong to");
+  train::RewardScorer scorer(rewards, host);
+  const std::size_t batch_size = scorer.only_built_in() ? 1 : kBatch;
 
   io::JsonDocument document;
+  std::vector<train::Group> batch;
   std::string line;
   for (std::size_t number = 1; std::getline(input, line); ++number) {
-    const std::string where = fmt::format("{} line {}", name, number);
-    require(line.find_first_not_of(" \t\r") != std::string::npos,
-            "{}: empty line, expected {{\"completion\": .., \"answer\": ..}}", where);
-    output << grade_line(rewards, document.parse(line, where)) << '\n';
-    require(output.good(), "cannot write the scores: {}", std::strerror(errno));
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      const std::string where = fmt::format("{} line {}", name, number);
+      batch.push_back(read_line(document.parse(line, where), needs_answer));
+    } catch (const Error&) {
+      answer_batch(batch, scorer, output);
+      throw;
+    }
+    if (batch.size() == batch_size) answer_batch(batch, scorer, output);
   }
   require(!input.bad(), "{}: {} while reading", name, std::strerror(errno));
+  answer_batch(batch, scorer, output);
   output.flush();
   require(output.good(), "cannot write the scores: {}", std::strerror(errno));
   return 0;

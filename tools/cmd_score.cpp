@@ -21,13 +21,10 @@ using Ids = std::vector<std::int32_t>;
 class ScoreRun {
  public:
   ScoreRun(const ScoreOptions& options, std::ostream& out)
-      : options_(options),
-        out_(out),
-        reader_(options.input),
-        tokenizer_(options.model.model, options.model.chat_template) {
+      : options_(options), out_(out), reader_(options.input), tokenizer_(options.model) {
     require(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
             "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
-    loaded_ = load_model(options.model, make_backend(options.device, Workload::scoring));
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
   }
 
   // One batch at a time: what has arrived, up to batch_tokens.

@@ -25,7 +25,10 @@ auto named(const std::string& where, Function&& function) {
 class Lines {
  public:
   explicit Lines(const TokenizeOptions& options)
-      : options_(options), tokenizer_(load_tokenizer(options.model)) {}
+      : options_(options), tokenizer_(load_tokenizer(options.model)) {
+    require(!options.render || !options.decode, "--render and --decode: found both, expected one");
+    check_chat_template_options(options.chat_template, options.chat_template_kwargs);
+  }
 
   std::string answer(const std::string& line, const std::string& where) {
     const auto request = document_.parse(line, where);
@@ -39,7 +42,11 @@ class Lines {
                     }));
     } else {
       const std::string text = request.is_string() ? request.as_string() : render(request, where);
-      writer.member("ids", named(where, [&] { return tokenizer_->encode(text); }));
+      if (options_.render) {
+        writer.member("text", text);
+      } else {
+        writer.member("ids", named(where, [&] { return tokenizer_->encode(text); }));
+      }
     }
     writer.end_object();
     return writer.str();
@@ -50,16 +57,14 @@ class Lines {
     require(request.is_object() && request.find("messages").has_value(),
             "{}: expected a JSON string or {{\"messages\":[..]}}{}", where,
             request.is_object() && request.find("ids") ? " (ids need --decode)" : "");
-    const auto tools = request.find("tools");
-    require(!tools || tools->is_null(), "{}: \"tools\" is not supported", where);
     const auto messages = read_messages(request.at("messages"));
-    const auto prompt = request.find("add_generation_prompt");
-    const bool add_generation_prompt = prompt && !prompt->is_null() && prompt->as_bool();
+    const RenderOptions render_options = read_render_options(request, false);
     // Only now: raw text needs no template, and is served whatever the folder's template is.
     if (!chat_template_) {
-      chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template);
+      chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template,
+                                          options_.chat_template_kwargs);
     }
-    return named(where, [&] { return chat_template_->render(messages, add_generation_prompt); });
+    return named(where, [&] { return chat_template_->render(messages, render_options).text; });
   }
 
   const TokenizeOptions& options_;

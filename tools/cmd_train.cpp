@@ -1,6 +1,9 @@
 #include <algorithm>
 
 #include "tools/commands.h"
+#include "tools/hub/pull.h"
+#include "tools/option_table.h"
+#include "tools/stop_signals.h"
 #include "tools/toml_options.h"
 #include "train/options.h"
 #include "train/plan.h"
@@ -15,65 +18,31 @@ struct TrainCommand {
   std::string config;
 };
 
-// The options of TrainOptions on the command line.
-class TrainOptionTable {
- public:
-  explicit TrainOptionTable(CLI::App& app) : app_(app) {}
-
-  void group(const std::string& name) { group_ = name; }
-
-  template <typename T>
-  CLI::Option* value(const std::string& name, T& field, const std::string& type,
-                     const std::string& meaning) {
-    return app_.add_option(name, field, meaning)
-        ->capture_default_str()
-        ->type_name(type)
-        ->group(group_);
-  }
-
-  // --name, --name true|false, --no-name.
-  void flag(const std::string& name, bool& field, const std::string& meaning) {
-    app_.add_option_function<std::string>(
-            "--" + name, [&field, name](const std::string& text) { field = parse(name, text); },
-            fmt::format("{} (default: {})", meaning, field))
-        ->expected(0, 1)
-        ->type_name("true|false")
-        ->group(group_);
-    app_.add_flag_callback("--no-" + name, [&field] { field = false; })->group("");
-  }
-
-  CLI::Option* text(const std::string& name, const std::string& type, const std::string& meaning,
-                    const std::function<void(const std::string&)>& set) {
-    return app_.add_option_function<std::string>(name, set, meaning)
-        ->type_name(type)
-        ->group(group_);
-  }
-
- private:
-  static bool parse(const std::string& name, const std::string& text) {
-    // The bare flag is empty.
-    if (text.empty() || text == "true" || text == "1" || text == "yes" || text == "on") return true;
-    if (text == "false" || text == "0" || text == "no" || text == "off") return false;
-    throw CLI::ValidationError("--" + name,
-                               fmt::format("found \"{}\", expected true or false", text));
-  }
-
-  CLI::App& app_;
-  std::string group_;
-};
-
-void add_sources(TrainOptionTable& table, train::TrainOptions& o) {
+void add_sources(OptionTable& table, train::TrainOptions& o) {
   table.group("What is trained, and on what");
   table.value("--model", o.model, "DIR",
               "Hugging Face folder of a Qwen2/Qwen2.5 model; without it, the built-in demo runs");
-  table.value("--dataset", o.dataset, "FILE", "GSM8K's JSON lines: \"question\", \"answer\"");
+  table
+      .value("--dataset", o.dataset, "FILE",
+             "JSON lines: GSM8K's \"question\" and \"answer\", or \"prompt\" or \"messages\"; "
+             "repeatable")
+      ->default_str("");
+  table.value(
+      "--prompt-column", o.prompt_column, "NAME",
+      "Key of the question, or of the conversation (default: prompt, messages or question)");
+  table.value("--answer-column", o.answer_column, "NAME", "Key of the answer (default: answer)");
+  table.value("--answer-format", o.answer_format, "NAME",
+              "gsm8k: the answer stands behind ####; plain: it is all of it; auto");
+  table.value("--train-split", o.train_split, "X",
+              "Train on this part (or number) of the examples, chosen by --seed; the rest is held "
+              "out in OUTPUT_DIR/held_out.jsonl");
   table.value("--replay", o.replay, "FILE",
               "Train on recorded groups instead of sampling: JSON lines of \"prompt_ids\", "
               "\"completions\", \"rewards\"");
-  table.value("--adapter", o.adapter, "DIR",
-              "Starting adapter, a peft folder (the reference policy is the base model)");
-  table.value("--chat-template", o.chat_template, "NAME",
-              "chatml: for folders whose own template is missing or unknown");
+  table.value("--adapter", o.adapter, "DIR", "Starting adapter, a peft folder (see --reference)");
+  table.value(
+      "--chat-template", o.chat_template, "NAME",
+      "chatml (for folders whose own template is missing), or a file with a Jinja template");
   table.text("--quantize", "NAME", "Base weights: nf4 (4 bits, default) or none",
              [&o](const std::string& name) { o.quantize = model::parse_quantize(name); });
   table.value("--output-dir", o.output_dir, "DIR", "Checkpoints and logs");
@@ -93,7 +62,18 @@ void add_sources(TrainOptionTable& table, train::TrainOptions& o) {
   table.flag("shuffle-dataset", o.shuffle_dataset, "A new order in each epoch");
 }
 
-void add_sampling_and_objective(TrainOptionTable& table, train::TrainOptions& o) {
+// A number that may be absent.
+void optional(OptionTable& table, const std::string& name, std::optional<double>& field,
+              const std::string& meaning) {
+  table.text(name, "X", meaning, [&field, name](const std::string& text) {
+    double value = 0.0;
+    if (!CLI::detail::lexical_cast(text, value))
+      throw CLI::ValidationError(name, fmt::format("found \"{}\", expected a number", text));
+    field = value;
+  });
+}
+
+void add_sampling_and_objective(OptionTable& table, train::TrainOptions& o) {
   table.group("Sampling");
   table.value("--num-generations", o.num_generations, "G", "Completions of each prompt");
   table.value("--max-completion-length", o.max_completion_length, "N", "Tokens of a completion");
@@ -103,16 +83,43 @@ void add_sampling_and_objective(TrainOptionTable& table, train::TrainOptions& o)
   table.value("--top-k", o.top_k, "K", "Keep the K most likely tokens; 0 = off");
   table.value("--min-p", o.min_p, "P", "Drop tokens below this fraction of the likeliest; 0 = off");
   table.value("--repetition-penalty", o.repetition_penalty, "X", "1 = off");
+
+  table.group("Rewards");
   table
-      .value("--rewards", o.rewards, "NAME[:WEIGHT]",
-             "xmlcount, soft_format, strict_format, int, correctness (default: all)")
-      ->default_str("")
-      ->delimiter(',');
+      .value("--reward,--rewards", o.rewards, "NAME[:WEIGHT]",
+             "xmlcount, soft_format, strict_format, int, correctness (default: these five), "
+             "numeric; FILE.py:FUNCTION[:WEIGHT] with TRL's signature; or cmd:'PROGRAM ARGS'"
+             "[:WEIGHT] over JSON lines (docs/rewards.md). Repeatable, or with commas between")
+      ->default_str("");
+  table.value("--reward-timeout", o.reward_timeout, "SECONDS",
+              "For one call of a Python function or program");
+  table.text("--python", "PROGRAM", "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)",
+             [&o](const std::string& program) { o.python = program; });
+  table.value("--preflight", o.preflight, "N",
+              "Before step 1, show what the rewards of at least N prompts are like; 0 = off");
 
   table.group("Objective");
   table.value("--beta", o.beta, "X", "Weight of the KL to the reference; 0 = no reference pass");
+  table.value("--reference", o.reference, "NAME",
+              "What the KL is taken to: base, or adapter: --adapter as it was, frozen");
   table.value("--epsilon", o.epsilon, "X", "Clipping range of the importance ratio");
-  table.value("--loss-type", o.loss_type, "NAME", "grpo, bnpo, dr_grpo or dapo");
+  optional(table, "--epsilon-high", o.epsilon_high,
+           "Its upper end (default: --epsilon); with cispo the bound of the ratio itself");
+  optional(table, "--delta", o.delta, "Bound of the unclipped ratio, at least 1 + epsilon_high");
+  table.value("--loss-type", o.loss_type, "NAME",
+              "grpo, bnpo, dr_grpo, dapo, luspo, cispo, sapo or vespo");
+  table.value("--importance-sampling-level", o.importance_sampling_level, "NAME",
+              "token, or sequence: one ratio a completion (GSPO)");
+  table.value("--num-iterations", o.num_iterations, "N",
+              "Optimizer steps on each round of sampling");
+  table.value("--top-entropy-quantile", o.top_entropy_quantile, "X",
+              "Learn from this part of the tokens, those of the highest entropy; 1 = all");
+  table.flag("mask-truncated-completions", o.mask_truncated_completions,
+             "Leave completions that hit the length limit out of the loss");
+  table.flag("dynamic-sampling", o.dynamic_sampling,
+             "Replace groups whose rewards are all equal by those of further prompts (DAPO)");
+  table.value("--max-resample-batches", o.max_resample_batches, "N",
+              "Rounds of sampling that --dynamic-sampling may add to a step");
   table.value("--loss-form", o.loss_form, "NAME",
               "now: log-probs at the sampling temperature; then: at temperature 1, plain KL");
   table.flag("use-bias-correction-kl", o.use_bias_correction_kl,
@@ -123,10 +130,12 @@ void add_sampling_and_objective(TrainOptionTable& table, train::TrainOptions& o)
               "Stop where sampling and training disagree by more (mean |log-prob|); 0 = off");
 }
 
-void add_optimization(TrainOptionTable& table, train::TrainOptions& o) {
+void add_optimization(OptionTable& table, train::TrainOptions& o) {
   table.group("Steps");
   table.value("--max-steps", o.max_steps, "N",
               "Optimizer steps; 0 = 2000, or as many as a replay has groups for");
+  table.value("--hours", o.hours, "X",
+              "Instead of --max-steps: as many as fit into this time; 0 = off");
   table.value("--prompts-per-step", o.prompts_per_step, "N", "Prompts computed together");
   table.value("--gradient-accumulation-steps", o.gradient_accumulation_steps, "N",
               "Times --prompts-per-step prompts an optimizer step");
@@ -157,12 +166,30 @@ void add_optimization(TrainOptionTable& table, train::TrainOptions& o) {
       ->delimiter(',');
 }
 
-void add_run(TrainOptionTable& table, TrainCommand& command) {
+void add_run(OptionTable& table, TrainCommand& command) {
   train::TrainOptions& o = command.options;
   table.group("The run");
   table.value("--seed", o.seed, "N", "Decides all random numbers")->check(not_negative());
   table.value("--save-steps", o.save_steps, "N", "Steps between checkpoints; 0 = only the last");
   table.value("--save-total-limit", o.save_total_limit, "N", "Keep the newest N; 0 = all");
+  table.value("--eval-every", o.eval_every, "N",
+              "Answer held-out questions every N steps and keep the best checkpoint; 0 = never");
+  table
+      .value("--eval-dataset", o.eval_dataset, "FILE",
+             "Questions of the evaluation (default: those that --train-split holds out)")
+      ->default_str("");
+  table.value("--eval-limit", o.eval_limit, "N", "The first N of them; 0 = all");
+  table.value("--eval-match", o.eval_match, "NAME",
+              "When an answer is right: exact or numeric (see qgrpo eval)");
+  table.value("--metric-for-best-model", o.metric_for_best_model, "NAME",
+              "accuracy, or reward: the sum of the built-in rewards");
+  table.flag("load-best-model-at-end", o.load_best_model_at_end,
+             "The run's result is the best checkpoint, not the last one");
+  table
+      .value("--report-to", o.report_to, "NAME",
+             "Besides metrics.jsonl: tensorboard (OUTPUT_DIR/runs), wandb, or none")
+      ->default_str("")
+      ->delimiter(',');
   table.value("--logging-steps", o.logging_steps, "N", "Steps between console lines");
   table.value("--sample-steps", o.sample_steps, "N", "Show a completion every N steps; 0 = never");
   table.value("--device", command.device.device, "NAME", "auto, cpu or cuda");
@@ -175,19 +202,6 @@ void add_run(TrainOptionTable& table, TrainCommand& command) {
               "The part of --device-memory that is used");
 }
 
-// The names, with underscores, of the options that have been set.
-std::vector<std::string> given_options(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    if (option->count() == 0 || option->get_lnames().empty()) continue;
-    std::string name = option->get_lnames().front();
-    if (option->get_group().empty() && name.starts_with("no-")) name = name.substr(3);
-    std::replace(name.begin(), name.end(), '-', '_');
-    if (name != "config") names.push_back(name);
-  }
-  return names;
-}
-
 }  // namespace
 
 void add_train_command(CLI::App& app, Command& chosen) {
@@ -198,7 +212,7 @@ void add_train_command(CLI::App& app, Command& chosen) {
       "Options are named as in TRL's GRPOConfig. A --config file has them as TOML keys\n"
       "(num_generations = 8); the command line wins over the file.");
   const auto command = std::make_shared<TrainCommand>();
-  TrainOptionTable table(*sub);
+  OptionTable table(*sub);
   add_sources(table, command->options);
   add_sampling_and_objective(table, command->options);
   add_optimization(table, command->options);
@@ -216,9 +230,15 @@ void add_train_command(CLI::App& app, Command& chosen) {
             "setting)",
             command->config);
     train::validate(options);
-    chosen = [command] {
+    chosen = [command, sub] {
+      if (!command->options.model.empty()) {
+        const std::string repo = hub::snapshot_name(command->options.model);
+        command->options.model_id = repo.substr(0, repo.find('@'));
+        command->options.config_toml = toml_of(*sub, repo);
+      }
       command->device.threads = command->options.threads;
       const auto backend = make_backend(command->device);
+      const StopSignals signals;
       return train::run_train(command->options, *backend);
     };
   });

@@ -11,7 +11,12 @@ void add_generate_command(CLI::App& app, Command& chosen);
 void add_score_command(CLI::App& app, Command& chosen);
 void add_tokenize_command(CLI::App& app, Command& chosen);
 void add_grade_command(CLI::App& app, Command& chosen);
+void add_export_command(CLI::App& app, Command& chosen);
+void add_sft_command(CLI::App& app, Command& chosen);
+void add_eval_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
 void add_bench_command(CLI::App& app, Command& chosen);
+void add_pull_command(CLI::App& app, Command& chosen);
+void add_push_command(CLI::App& app, Command& chosen);
 
 }  // namespace qgrpo::tools

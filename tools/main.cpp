@@ -10,6 +10,7 @@
 
 #include "model/ops/error.h"
 #include "tools/cli_common.h"
+#include "tools/cmd_pull.h"
 #include "tools/commands.h"
 
 namespace {
@@ -34,13 +35,18 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   qgrpo::tools::Command command;
   qgrpo::tools::add_train_command(app, command);
+  qgrpo::tools::add_sft_command(app, command);
+  qgrpo::tools::add_eval_command(app, command);
   qgrpo::tools::add_chat_command(app, command);
   qgrpo::tools::add_generate_command(app, command);
   qgrpo::tools::add_score_command(app, command);
   qgrpo::tools::add_tokenize_command(app, command);
   qgrpo::tools::add_grade_command(app, command);
+  qgrpo::tools::add_export_command(app, command);
   qgrpo::tools::add_bench_command(app, command);
   qgrpo::tools::add_plan_command(app, command);
+  qgrpo::tools::add_pull_command(app, command);
+  qgrpo::tools::add_push_command(app, command);
   try {
     app.parse(argc, argv);
     qgrpo::tools::check_numbers(app);
@@ -55,6 +61,7 @@ int run(int argc, char** argv) {
     std::cerr << app.help();
     return kUsage;
   }
+  qgrpo::tools::fetch_named_models(app);
   return command();
 }
 

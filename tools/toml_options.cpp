@@ -1,6 +1,7 @@
 #include "tools/toml_options.h"
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "tools/option_table.h"
 
 namespace qgrpo::tools {
 namespace {
@@ -25,7 +27,68 @@ std::string text_of(const toml::node& node, const std::string& where) {
        where);
 }
 
+// A value as TOML. Options whose type has one letter are numbers.
+std::string toml_value(const std::string& text, const std::string& type) {
+  if (type == "true|false" && (text == "true" || text == "false")) return text;
+  if (type.size() == 1) {
+    std::int64_t whole = 0;
+    if (CLI::detail::lexical_cast(text, whole) && std::to_string(whole) == text) return text;
+    double number = 0.0;
+    if (CLI::detail::lexical_cast(text, number) && std::isfinite(number)) {
+      const std::string shortest = fmt::format("{}", number);
+      return shortest.find_first_of(".e") == shortest.npos ? shortest + ".0" : shortest;
+    }
+  }
+  return io::json_string(text);
+}
+
+std::vector<std::string> default_values(const CLI::Option& option) {
+  std::string text = option.get_default_str();
+  if (text.empty()) return {};
+  if (!text.starts_with('[') || !text.ends_with(']')) return {text};
+  std::vector<std::string> values;  // CLI11's way to show a list
+  std::istringstream items(text.substr(1, text.size() - 2));
+  for (std::string item; std::getline(items, item, ',');) values.push_back(item);
+  return values;
+}
+
 }  // namespace
+
+std::string toml_of(const CLI::App& app, const std::string& model) {
+  std::string out =
+      fmt::format("# qgrpo {} --config FILE repeats this run; the command line wins over it.\n",
+                  app.get_name());
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_lnames().empty() || option->get_group().empty()) continue;
+    const std::string name = option->get_lnames().front();
+    if (name == "help" || name == "config" || name == "resume" || name == "overwrite-output-dir")
+      continue;
+    std::vector<std::string> values =
+        option->count() > 0 ? option->results() : default_values(*option);
+    std::string type = option->get_type_name();
+    type = type.substr(0, type.find(':'));  // without what validators say of themselves
+    if (type == "true|false") {
+      for (const bool value : {true, false}) {
+        if (values.empty() && option->get_description().ends_with(flag_default(value)))
+          values = {value ? "true" : "false"};
+      }
+      // The bare flag has no text; --no-NAME is an option of its own.
+      if (option->count() > 0 && (option->results().empty() || values.front().empty()))
+        values = {"true"};
+      const CLI::Option* negation = app.get_option_no_throw("--no-" + name);
+      if (negation != nullptr && negation->count() > 0) values = {"false"};
+    }
+    if (name == "model" && !model.empty()) values = {model};
+    if (values.empty()) continue;
+    std::string key = name;
+    std::replace(key.begin(), key.end(), '-', '_');
+    std::string text;
+    for (const std::string& value : values)
+      text += (text.empty() ? "" : ", ") + toml_value(value, type);
+    out += fmt::format("{} = {}\n", key, values.size() > 1 ? "[" + text + "]" : text);
+  }
+  return out;
+}
 
 void apply_toml(CLI::App& app, const std::string& path) {
   const std::string content = io::read_file(path);

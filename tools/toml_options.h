@@ -12,4 +12,9 @@ namespace qgrpo::tools {
 // malformed, an unknown key, a value that the option does not take.
 void apply_toml(CLI::App& app, const std::string& path);
 
+// The same file for the options as they stand now, given or by default, so that --config repeats
+// the command. Left out: --resume, --overwrite-output-dir and --config, which are about one start,
+// and options that have no value. `model`: what to write for --model instead, unless empty.
+std::string toml_of(const CLI::App& app, const std::string& model);
+
 }  // namespace qgrpo::tools

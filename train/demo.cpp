@@ -18,7 +18,7 @@ TrainOptions demo_options(const TrainOptions& user, const DemoModel& demo) {
     if (std::find(user.given.begin(), user.given.end(), name) == user.given.end()) field = value;
   };
   o.model = demo.folder;
-  if (o.dataset.empty()) o.dataset = demo.train_path();
+  if (o.dataset.empty()) o.dataset = {demo.train_path()};
   o.output_dir = user.output_dir + "/demo/grpo";
   o.overwrite_output_dir = true;
   set("quantize", o.quantize, model::Quantize::none);
@@ -102,9 +102,9 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   const auto evaluate_both = [&](const model::Model& model, std::int32_t adapter,
                                  Evaluation& greedy, Evaluation& sampled) {
     settings.adapter = adapter;
-    settings.temperature = 0.0f;
+    settings.sampling.temperature = 0.0f;
     greedy = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
-    settings.temperature = 1.0f;
+    settings.sampling.temperature = 1.0f;
     settings.seed = options.seed;
     sampled = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
   };
@@ -116,6 +116,9 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   console.line(
       "\n2. GRPO: groups of completions, scored by the five rewards (at most 3.5), train a LoRA.");
   Trainer trainer(run, backend);
+  // Within what the run has planned of the device's memory for its sampling.
+  settings.max_prompt_length = run.max_prompt_length;
+  settings.max_sequences = std::min(settings.max_sequences, trainer.plan().generator.max_sequences);
   evaluate_both(trainer.model(), -1, greedy_before, sampled_before);
   const std::string checkpoint = trainer.run();
   if (stop_requested.load()) return 0;

@@ -1,20 +1,33 @@
 #include "train/metrics.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "model/io/json.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::train {
 
-void describe_groups(StepMetrics& m, std::span<const Group> groups,
-                     std::span<const std::string> reward_names, const Advantages& advantages) {
+namespace {
+
+// The mean of what is scored; NaN, in JSON null, where every completion was skipped.
+double mean_of_scored(const std::vector<double>& values) {
+  const bool any =
+      std::any_of(values.begin(), values.end(), [](double v) { return !std::isnan(v); });
+  return any || values.empty() ? mean_of(values) : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+void describe_groups(StepMetrics& m, const Experience& experience,
+                     std::span<const std::string> reward_names, bool fresh) {
   std::vector<double> totals;
   std::vector<double> lengths;
   std::vector<double> terminated;
   std::vector<std::vector<double>> by_function(reward_names.size());
-  for (const Group& group : groups) {
+  for (const Group& group : experience.groups) {
     for (const auto& c : group.completions) {
       totals.push_back(c.reward);
       lengths.push_back(static_cast<double>(c.ids.size()));
@@ -22,16 +35,19 @@ void describe_groups(StepMetrics& m, std::span<const Group> groups,
       for (std::size_t f = 0; f < c.reward_values.size() && f < by_function.size(); ++f) {
         by_function[f].push_back(c.reward_values[f]);
       }
-      m.num_tokens += static_cast<std::int64_t>(group.prompt_ids.size() + c.ids.size());
-      m.completion_tokens += static_cast<std::int64_t>(c.ids.size());
+      if (fresh) m.num_tokens += static_cast<std::int64_t>(group.prompt_ids.size() + c.ids.size());
     }
   }
-  m.reward = mean_of(totals);
+  m.reward = mean_of_scored(totals);
   m.reward_std = unbiased_std(totals);
-  m.frac_reward_zero_std = advantages.frac_reward_zero_std;
+  m.frac_reward_zero_std = experience.frac_reward_zero_std;
+  if (fresh) {
+    m.completion_tokens = experience.completion_tokens;
+    m.discarded_groups = experience.discarded_groups;
+  }
   for (std::size_t f = 0; f < reward_names.size(); ++f) {
     m.rewards.emplace_back(reward_names[f],
-                           std::pair(mean_of(by_function[f]), unbiased_std(by_function[f])));
+                           std::pair(mean_of_scored(by_function[f]), unbiased_std(by_function[f])));
   }
   const auto bounds = [](const std::vector<double>& values, double& mean, double& low,
                          double& high) {
@@ -57,10 +73,13 @@ std::string metrics_json(const StepMetrics& m) {
   w.member("reward", m.reward);
   w.member("reward_std", m.reward_std);
   w.member("frac_reward_zero_std", m.frac_reward_zero_std);
+  w.member("discarded_groups", m.discarded_groups);
+  w.member("skipped_groups", m.update.skipped_groups);
   for (const auto& [name, value] : m.rewards) {
     w.member("rewards/" + name + "/mean", value.first);
     w.member("rewards/" + name + "/std", value.second);
   }
+  for (const auto& [name, value] : m.reward_metrics) w.member(name, value);
   if (m.has_kl) w.member("kl", m.update.kl);
   w.member("entropy", m.update.entropy);
   w.member("completions/mean_length", m.mean_length);
@@ -101,6 +120,10 @@ std::string completion_json(std::int64_t step, const Group& group, const GroupCo
   w.member("answer", group.answer);
   for (std::size_t f = 0; f < reward_names.size() && f < c.reward_values.size(); ++f) {
     w.member(reward_names[f], c.reward_values[f]);
+  }
+  for (const auto& [name, value] : c.extra) {
+    w.key(name);
+    w.raw(value);
   }
   w.member("reward", c.reward);
   w.member("advantage", c.advantage);

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <fstream>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "train/advantages.h"
+#include "train/experience.h"
 #include "train/group.h"
 #include "train/policy_update.h"
 
@@ -29,10 +31,12 @@ struct StepMetrics {
   double reward_std = 0.0;  // unbiased, over all completions of the step
   double frac_reward_zero_std = 0.0;
   std::vector<std::pair<std::string, std::pair<double, double>>> rewards;  // function -> mean, std
+  std::map<std::string, double> reward_metrics;  // what reward functions log of their own
   double mean_length = 0.0, min_length = 0.0, max_length = 0.0;
   double mean_terminated_length = 0.0, min_terminated_length = 0.0, max_terminated_length = 0.0;
   double clipped_ratio = 0.0;          // completions that hit the length limit
-  std::int64_t completion_tokens = 0;  // of this step
+  std::int64_t completion_tokens = 0;  // sampled in this step
+  std::int64_t discarded_groups = 0;   // sampled in this step and replaced: no signal
   UpdateStatistics update;
   bool has_kl = false;
   bool skipped = false;  // the gradient was not finite: no update
@@ -40,9 +44,10 @@ struct StepMetrics {
   std::int64_t prompts_truncated = 0;  // so far
 };
 
-// Fills everything that follows from the groups: rewards, lengths.
-void describe_groups(StepMetrics& metrics, std::span<const Group> groups,
-                     std::span<const std::string> reward_names, const Advantages& advantages);
+// Fills everything that follows from the groups: rewards, lengths. Only fresh groups add to the
+// tokens seen.
+void describe_groups(StepMetrics& metrics, const Experience& experience,
+                     std::span<const std::string> reward_names, bool fresh);
 
 // One line of metrics.jsonl.
 std::string metrics_json(const StepMetrics& metrics);

@@ -4,11 +4,16 @@
 #include <limits>
 
 #include "model/ops/error.h"
+#include "tokenizer/chat_template.h"
 #include "train/advantages.h"
+#include "train/dataset.h"
+#include "train/evaluate.h"
 #include "train/loss_weights.h"
 #include "train/lr_schedule.h"
+#include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/rewards.h"
+#include "train/trackers.h"
 
 namespace qgrpo::train {
 namespace {
@@ -44,8 +49,9 @@ void check_sources(const TrainOptions& o) {
   require(o.dataset.empty() || o.replay.empty(),
           "--dataset and --replay: found both, expected one: a replay brings its own prompts");
   if (o.model.empty()) {
+    const std::string data = o.dataset.empty() ? "" : o.dataset.front();
     for (const auto& [name, value] :
-         {std::pair{"--dataset", &o.dataset}, std::pair{"--replay", &o.replay},
+         {std::pair{"--dataset", &data}, std::pair{"--replay", &o.replay},
           std::pair{"--adapter", &o.adapter}}) {
       require(value->empty(),
               "{} {}: found no --model, expected the folder of the model to train (without either, "
@@ -57,9 +63,15 @@ void check_sources(const TrainOptions& o) {
             "--dataset: not given, expected a file of JSON lines with \"question\" and \"answer\" "
             "(GSM8K's format), or --replay with recorded groups");
   }
+  for (const std::string& path : o.dataset)
+    require(!path.empty(), "--dataset: found an empty name, expected a file of JSON lines");
+  DatasetOptions columns;
+  columns.answer_format = o.answer_format;
+  check_dataset_options(columns);
+  number("--train-split", o.train_split, 0, true, 1e9,
+         "a part such as 0.9, or the number of examples to train on (1 is all)");
   require(!o.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
-  require(o.chat_template.empty() || o.chat_template == "chatml",
-          "--chat-template: found \"{}\", expected chatml", o.chat_template);
+  check_chat_template_options(o.chat_template, "");
   require(o.resume.empty() || !o.overwrite_output_dir,
           "--resume and --overwrite-output-dir: found both, expected one");
 }
@@ -80,14 +92,41 @@ void check_sampling(const TrainOptions& o) {
   number("--min-p", o.min_p, 0, false, 1, "0 <= min_p <= 1 (0 is off)");
   number("--repetition-penalty", o.repetition_penalty, 0, true, 1e6, "a number > 0 (1 is off)");
   named("--rewards", [&] { parse_rewards(o.rewards); });
+  number("--reward-timeout", o.reward_timeout, 0, true, 1e6, "a number of seconds > 0");
+  whole("--preflight", o.preflight, 0, 1 << 16, "prompts to describe before step 1; 0 is off");
 }
 
 void check_objective(const TrainOptions& o) {
   number("--beta", o.beta, 0, false, 1e6, "a number >= 0 (0 is off)");
   number("--epsilon", o.epsilon, 0, false, 1e6, "a number >= 0");
+  if (o.epsilon_high) number("--epsilon-high", *o.epsilon_high, 0, true, 1e6, "a number > 0");
+  if (o.delta) {
+    number("--delta", *o.delta, 1.0 + o.epsilon_high.value_or(o.epsilon), false, 1e6,
+           "a bound of the ratio that is not below 1 + epsilon_high");
+  }
+  require(o.reference == "base" || o.reference == "adapter",
+          "--reference: found \"{}\", expected base or adapter", o.reference);
+  require(o.reference == "base" || !o.adapter.empty(),
+          "--reference adapter: found no --adapter, expected the starting adapter that is the "
+          "reference");
   named("--loss-type", [&] { parse_loss_type(o.loss_type); });
+  require(o.loss_type != "cispo" || o.epsilon_high,
+          "--loss-type cispo: found no --epsilon-high, expected the bound of the ratio itself (5.0 "
+          "is usual)");
+  named("--importance-sampling-level",
+        [&] { parse_importance_level(o.importance_sampling_level); });
+  whole("--num-iterations", o.num_iterations, 1, 1 << 16, "steps on each round of sampling");
+  number("--top-entropy-quantile", o.top_entropy_quantile, 0, true, 1,
+         "0 < quantile <= 1 (1 is all tokens)");
+  whole("--max-resample-batches", o.max_resample_batches, 1, 1 << 16, "rounds of sampling");
+  require(!o.dynamic_sampling || o.replay.empty(),
+          "--dynamic-sampling and --replay: found both; a replay samples nothing");
   require(o.loss_form == "now" || o.loss_form == "then",
           "--loss-form: found \"{}\", expected now or then", o.loss_form);
+  require(o.loss_form == "now" || (o.num_iterations == 1 && o.loss_type != "cispo" &&
+                                   o.loss_type != "sapo" && o.loss_type != "vespo"),
+          "--loss-form then: the loss of 2025 knows no --num-iterations above 1 and no cispo, sapo "
+          "or vespo; use --loss-form now");
   named("--scale-rewards", [&] { parse_scale_rewards(o.scale_rewards); });
   number("--logp-difference-limit", o.logp_difference_limit, 0, false, 1e6,
          "a number >= 0 (0 is off)");
@@ -117,10 +156,32 @@ void check_lora(const TrainOptions& o) {
 
 void check_run(const TrainOptions& o) {
   whole("--max-steps", o.max_steps, 0, 1 << 30, "0 = the default");
+  number("--hours", o.hours, 0, false, 1e5, "a number of hours (0 is off)");
+  require(o.hours == 0 || o.warmup_steps == 0,
+          "--hours and --warmup-steps: found both; with --hours the warm-up is a part of the run: "
+          "give --warmup-ratio");
+  named("--report-to", [&] { check_report_to(o.report_to); });
   whole("--prompts-per-step", o.prompts_per_step, 1, 1 << 16, "groups computed together");
   whole("--gradient-accumulation-steps", o.gradient_accumulation_steps, 1, 1 << 16,
         "times --prompts-per-step groups an optimizer step");
   whole("--micro-batch-tokens", o.micro_batch_tokens, 0, 1 << 24, "0 = chosen from the plan");
+  whole("--eval-every", o.eval_every, 0, 1 << 30, "0 = never");
+  whole("--eval-limit", o.eval_limit, 0, 1 << 30, "questions; 0 = all");
+  require(o.eval_every == 0 || o.replay.empty(),
+          "--eval-every and --replay: found both; a replay samples nothing, so it cannot evaluate");
+  require(o.eval_every == 0 || !o.eval_dataset.empty() || o.model.empty() ||
+              (o.train_split > 0 && o.train_split != 1),
+          "--eval-every {}: found no questions for it, expected --eval-dataset FILE, or a "
+          "--train-split that holds some out",
+          o.eval_every);
+  require(o.eval_every > 0 || o.eval_dataset.empty(),
+          "--eval-dataset: found no --eval-every, expected the steps between evaluations");
+  require(!o.load_best_model_at_end || o.eval_every > 0,
+          "--load-best-model-at-end: found no --eval-every, so no checkpoint is known to be best");
+  named("--eval-match", [&] { parse_answer_match(o.eval_match); });
+  require(o.metric_for_best_model == "accuracy" || o.metric_for_best_model == "reward",
+          "--metric-for-best-model: found \"{}\", expected accuracy or reward",
+          o.metric_for_best_model);
   whole("--save-steps", o.save_steps, 0, 1 << 30, "0 = only at the end");
   whole("--save-total-limit", o.save_total_limit, 0, 1 << 30, "0 = keep all");
   whole("--logging-steps", o.logging_steps, 1, 1 << 30, "steps between console lines");
@@ -139,6 +200,10 @@ void validate(const TrainOptions& options) {
   check_optimizer(options);
   check_lora(options);
   check_run(options);
+}
+
+bool uses_reference_adapter(const TrainOptions& options) {
+  return options.reference == "adapter" && options.beta != 0.0;
 }
 
 }  // namespace qgrpo::train

@@ -19,6 +19,14 @@ namespace qgrpo::train {
 struct SftExample {
   std::vector<std::int32_t> prompt;      // ids, at least one; read, not learned
   std::vector<std::int32_t> completion;  // ids, at least one, usually ending in the eos id
+  // Which of the completion's ids are learned (1) and which only read (0), as the user's turns
+  // between two of the assistant's; empty: all are learned.
+  std::vector<std::uint8_t> learned = {};
+
+  std::int64_t length() const {
+    return static_cast<std::int64_t>(prompt.size() + completion.size());
+  }
+  std::int64_t learned_tokens() const;
 };
 
 struct SftOptions {
@@ -42,35 +50,63 @@ double sft_learning_rate(const SftOptions& options, std::int64_t step);
 
 struct SftStep {
   std::int64_t step = 0;            // 1, 2, ...
-  double loss = 0.0;                // mean -log p over the completion tokens, nats
+  double loss = 0.0;                // mean -log p over the learned tokens, nats
+  double entropy = 0.0;             // mean entropy of the predictions of those tokens, nats
   double gradient_norm = 0.0;       // before clipping
   double learning_rate = 0.0;       // of this step
   std::int64_t tokens = 0;          // prompt and completion
-  std::int64_t learned_tokens = 0;  // completion
+  std::int64_t learned_tokens = 0;  // those that the loss is over
+};
+
+// Of a hold-out.
+struct SftEvaluation {
+  double loss = 0.0;     // mean -log p over the learned tokens, nats
+  double entropy = 0.0;  // their mean entropy, nats
+  std::int64_t learned_tokens = 0;
 };
 
 // Trains what `parameters` holds (all of a float32 model, or an adapter) on the loss
-//   mean over the completion tokens of a step of -log p(token | what stands before it).
-// Every example is a segment of its own in a packed batch, without padding. All memory is taken
-// when it is made.
+//   mean over the learned tokens of a step of -log p(token | what stands before it).
+// Every example is a segment of its own in a packed batch: several share a micro-batch without
+// padding, and without seeing each other. All memory is taken when it is made.
 class SftTrainer {
  public:
   // adapter: index of the model's LoRA adapter that is trained, -1 = none (full-parameter).
   SftTrainer(model::Model& model, model::TrainableParameters& parameters, std::int32_t adapter,
              const SftOptions& options);
 
-  // One optimizer step on these examples. Throws Error on no examples, an empty prompt or
-  // completion, an id outside the vocabulary, an example longer than micro_batch_tokens or the
-  // model's positions, and a loss that is not finite.
-  SftStep step(std::span<const SftExample> examples);
+  // One optimizer step on these examples, with sft_learning_rate() or the given rate. Throws Error
+  // on no examples, an empty prompt or completion, nothing to learn, an id outside the vocabulary,
+  // an example longer than micro_batch_tokens or the model's positions, and a loss that is not
+  // finite: nothing has changed then.
+  SftStep step(std::span<const SftExample> examples, std::optional<double> rate = std::nullopt);
+  // The loss of examples without learning from them. Throws Error as step() does.
+  SftEvaluation evaluate(std::span<const SftExample> examples);
 
-  const Optimizer& optimizer() const { return optimizer_; }
+  Optimizer& optimizer() { return optimizer_; }
+  // What a pass with these options takes, without making it.
+  static std::size_t pass_bytes(const model::Config& config, DType activations,
+                                const SftOptions& options);
 
  private:
+  // What a micro-batch predicts.
+  struct Predictions {
+    std::vector<std::int32_t> rows;  // of the batch, each predicting the next token
+    std::vector<HeadEntry> entries;
+  };
+  // Sums over tokens.
+  struct Sums {
+    double loss = 0.0;
+    double entropy = 0.0;
+  };
+  static model::PassCapacity capacity(const model::Config& config, const SftOptions& options);
   void check(std::span<const SftExample> examples) const;
-  // Forward and backward of one micro-batch; returns the sum of its tokens' losses. weight: of
-  // each token in the step's loss.
-  double run(std::span<const SftExample> examples, float weight);
+  // Calls run(micro-batch) for as many neighbours as fit together, until all have been.
+  template <typename Run>
+  void for_micro_batches(std::span<const SftExample> examples, Run&& run) const;
+  Predictions forward(std::span<const SftExample> examples, bool gradient);
+  // Forward and backward of one micro-batch. weight: of each token in the step's loss.
+  Sums learn(std::span<const SftExample> examples, float weight);
 
   model::Model* model_;
   model::TrainableParameters* parameters_;

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,11 +17,16 @@
 #include "train/checkpoint.h"
 #include "train/console.h"
 #include "train/dataset.h"
+#include "train/experience.h"
 #include "train/optimizer.h"
 #include "train/options.h"
 #include "train/plan.h"
+#include "train/policy_update.h"
+#include "train/preflight.h"
 #include "train/prompt.h"
-#include "train/rewards.h"
+#include "train/rewards_batch.h"
+#include "train/timed_schedule.h"
+#include "train/trackers.h"
 
 namespace qgrpo::train {
 
@@ -46,37 +53,62 @@ class Trainer {
 
   const std::vector<double>& rewards() const { return state_.rewards; }
   model::Model& model() { return *model_; }
+  const MemoryPlan& plan() const { return plan_; }
 
  private:
   void load_inputs();
+  void load_examples(const std::vector<Reward>& rewards);
   void make_memory();
+  void check_room() const;
+  void poison_pool();
   void make_trainable();
   void resume();
-  std::vector<Group> next_groups(std::int64_t step);
+  // Whether a step (0, 1, ...) begins with sampling, not with the groups at hand.
+  bool starts_experience(std::int64_t step) const;
+  std::vector<Group> next_groups(Experience& experience, std::int64_t count);
+  bool sample_and_score(std::int64_t step, std::span<Group> groups, std::int64_t first_prompt);
+  // Describes the first step's first groups, and further prompts' until there are enough, before
+  // anything is learned. False when it was interrupted.
+  bool preflight(std::span<const Group> groups);
+  bool collect(std::int64_t step);
+  void keep_old_logprobs(const TokenLogprobs& logprobs);
   // False when it was interrupted: nothing has changed then.
   bool run_step(std::int64_t step);
-  void log_step(StepMetrics& metrics, std::span<const Group> groups);
+  void log_step(StepMetrics& metrics, bool fresh);
   std::string save();
-  std::vector<std::int32_t> prompt_ids(const Example& example);
+  // The run's folder, its trackers, and what --hours has decided (train/trainer_start.cpp).
+  void start_run();
+  void count_time();
+  double learning_rate_of(std::int64_t step) const;
+  void load_evaluation();
+  bool evaluation_due() const;
+  std::optional<bool> evaluate_policy();
+  void drop_superseded_best();
+  void forget_best();
+  Group group_of(const Example& example, std::int64_t& truncated);
 
   TrainOptions options_;
   Backend* backend_;
   Console console_;
   TrainerState state_;
+  Experience experience_;
 
   // Inputs.
   std::unique_ptr<Tokenizer> tokenizer_;  // null in a replay
   std::optional<ChatTemplate> chat_template_;
   std::vector<Example> examples_;
   std::optional<DataCursor> cursor_;
-  std::vector<Group> recorded_;  // of a replay
-  std::vector<Reward> rewards_;
+  std::vector<Group> recorded_;                   // of a replay
+  std::vector<Example> held_out_;                 // by train_split; no part of the training
+  std::unique_ptr<RewardScorer> scorer_;          // null in a replay
+  std::map<std::string, double> reward_metrics_;  // of reward functions, in the latest round
   std::vector<std::string> reward_names_;
 
   // Model and memory.
   MemoryPlan plan_;
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<model::LoraAdapter> adapter_;
+  std::unique_ptr<model::LoraAdapter> reference_;  // --reference adapter: frozen, index 1
   std::unique_ptr<model::TrainableParameters> parameters_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Buffer> pool_;  // sampling and training in turn
@@ -86,7 +118,14 @@ class Trainer {
   std::unique_ptr<LogFile> metrics_log_;
   std::unique_ptr<LogFile> completions_log_;
   std::vector<double> step_times_;
+  std::unique_ptr<Trackers> trackers_;
+  std::optional<TimedSchedule> timed_;          // with --hours
+  std::chrono::steady_clock::time_point mark_;  // what timed_ has counted up to
   std::int64_t truncated_prompts_shown_ = 0;
+
+  // Evaluation (train/trainer_eval.cpp).
+  std::vector<Group> eval_groups_;    // prompts without completions
+  std::int64_t superseded_best_ = 0;  // step of the checkpoint that was the best before
 };
 
 }  // namespace qgrpo::train

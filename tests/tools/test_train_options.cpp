@@ -5,6 +5,7 @@
 
 #include "model/ops/error.h"
 #include "tools/cli_common.h"
+#include "tools/option_table.h"
 #include "tools/program.h"
 #include "tools/toml_options.h"
 #include "train/options.h"
@@ -46,6 +47,45 @@ struct TomlFixture {
 };
 
 }  // namespace
+
+TEST_CASE("TOML: the options as they stand, read back, are the same options") {
+  const auto make = [](CLI::App& app, bool& flag, bool& other, double& number,
+                       std::vector<std::string>& list, std::string& text) {
+    tools::OptionTable table(app);
+    table.group("Options");
+    table.flag("one-shot", flag, "A flag");
+    table.flag("shuffle", other, "Another");
+    table.value("--learning-rate", number, "X", "A number");
+    table.value("--rewards", list, "NAME", "A list")->default_str("")->delimiter(',');
+    table.value("--system-prompt", text, "TEXT", "A text");
+    table.value("--model", text, "DIR", "The model");
+  };
+  bool flag = false, other = true;
+  double number = 5e-6;
+  std::vector<std::string> list;
+  std::string text = "none";
+  CLI::App app{"", "train"};
+  make(app, flag, other, number, list, text);
+  app.parse(std::vector<std::string>{"x:1,\"y\"", "--rewards", "--no-shuffle", "--one-shot"});
+  CHECK(flag);  // the bare flag means true, whatever its default
+  const std::string toml = tools::toml_of(app, "org/name@c");
+  CHECK(toml.find("learning_rate = 5e-06\n") != std::string::npos);
+  CHECK(toml.find("model = \"org/name@c\"\n") != std::string::npos);
+  bool flag2 = false, other2 = true;
+  double number2 = 1.0;
+  std::vector<std::string> list2;
+  std::string text2;
+  CLI::App again{"", "train"};
+  make(again, flag2, other2, number2, list2, text2);
+  ScratchFolder folder;
+  folder.write("run.toml", toml);
+  tools::apply_toml(again, folder.path("run.toml"));
+  CHECK(flag2 == flag);
+  CHECK(other2 == other);
+  CHECK(number2 == number);
+  CHECK(list2 == list);
+  CHECK(list2 == std::vector<std::string>{"x:1", "\"y\""});
+}
 
 TEST_CASE("TOML: values of every kind, with underscores or dashes") {
   TomlFixture f;
@@ -137,7 +177,7 @@ TEST_CASE("validate: the defaults are possible, each impossible value is named")
       {"--logging-steps", [](TrainOptions& o) { o.logging_steps = 0; }},
       {"--threads", [](TrainOptions& o) { o.threads = -1; }},
       {"--gpu-memory-utilization", [](TrainOptions& o) { o.gpu_memory_utilization = 1.5; }},
-      {"--dataset", [](TrainOptions& o) { o.dataset = "train.jsonl"; }},
+      {"--dataset", [](TrainOptions& o) { o.dataset = {"train.jsonl"}; }},
       {"--dataset", [](TrainOptions& o) { o.model = "m"; }},
       {"--output-dir", [](TrainOptions& o) { o.output_dir = ""; }},
       {"--chat-template", [](TrainOptions& o) { o.chat_template = "alpaca"; }},
