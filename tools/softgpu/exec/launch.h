@@ -44,10 +44,10 @@ enum class FaultCode : int {
 // thread, address and what was wrong, in several lines, without a trailing newline.
 struct Fault {
   FaultCode code;
-  std::string
-      kind;  // a stable word for tests: "out-of-bounds", "misaligned", "use-after-free",
-             // "uninitialised", "shared-race", "divergent-barrier", "warp-sync",
-             // "async-copy", "resources", "budget", "unsupported", "trap", "assertion", "read-only"
+  // A stable word for tests: "out-of-bounds", "misaligned", "use-after-free", "uninitialised",
+  // "shared-race", "divergent-barrier", "warp-sync", "async-copy", "resources", "budget",
+  // "unsupported", "trap", "assertion", "read-only".
+  std::string kind;
   std::string message;
 };
 
