@@ -3,7 +3,7 @@
 #
 # The toolkit: CMAKE_CUDA_COMPILER or CUDACXX, CUDA_HOME, nvcc on the path, /usr/local/cuda, or what
 # tools/setup put into .cache/cuda; 12.4 or later. A compiled program links the shared runtime and embeds
-# uncompressed PTX of compute_80 beside the code for real devices: the software GPU (tools/softgpu) takes the
+# uncompressed PTX of compute_80 beside the code for real devices: the software GPU (softgpu) takes the
 # runtime's place by the library path and runs that PTX.
 
 set(QGRPO_HAS_CUDA OFF)

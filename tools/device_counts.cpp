@@ -72,7 +72,7 @@ bool software_gpu() {
 std::vector<KernelCounts> count_kernels(const std::function<void()>& call) {
   require(software_gpu(),
           "counters: they are the software GPU's, and the CUDA runtime of this process "
-          "is another one; use tools/softgpu/run");
+          "is another one; use softgpu/run");
   require(find_begin()() == 0, "counters: the software GPU's context is lost");
   call();
   const char* text = find_end()();

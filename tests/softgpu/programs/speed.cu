@@ -1,5 +1,5 @@
 // How fast the software GPU is, in warp instructions a second:
-//   SOFTGPU_COUNTERS=1 tools/softgpu/run build/tests/softgpu/programs/softgpu_speed
+//   SOFTGPU_COUNTERS=1 softgpu/run build/tests/softgpu/programs/softgpu_speed
 // prints each kernel's time; the counters on standard error say how many instructions it took.
 
 #include <cuda_bf16.h>

@@ -161,7 +161,7 @@ TEST_CASE("matmul: transpositions, batches, bias, alpha and beta") {
 
 // Last: the context is lost. Hardware reads what lies behind an allocation and says nothing.
 TEST_CASE("an operand that is too small is an error") {
-  if (std::getenv("SOFTGPU_SMS") == nullptr) return;  // not run by tools/softgpu/run
+  if (std::getenv("SOFTGPU_SMS") == nullptr) return;  // not run by softgpu/run
   cublasStatus_t status;
   Problem({33, 17, 40, false, false, 1, false}).run(1.0F, 0.0F, 30, status);
   CHECK((status != CUBLAS_STATUS_SUCCESS || cudaDeviceSynchronize() != cudaSuccess));
