@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <iostream>
 
+#include "hub/pull.h"
+#include "hub/push.h"
 #include "model/ops/error.h"
 #include "tools/commands.h"
-#include "tools/hub/pull.h"
-#include "tools/hub/push.h"
 #include "tools/stop_signals.h"
 #include "train/plan.h"
 #include "train/trainer.h"

@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "hub/pull.h"
 #include "tools/commands.h"
-#include "tools/hub/pull.h"
 #include "tools/option_table.h"
 #include "tools/stop_signals.h"
 #include "tools/toml_options.h"

@@ -7,10 +7,10 @@
 
 #include <cstdlib>
 
+#include "hub/digest.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "support/vectors.h"
-#include "tools/hub/digest.h"
 
 namespace qgrpo::test {
 

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "tools/hub/http.h"
+#include "hub/http.h"
 
 namespace qgrpo::test {
 

@@ -5,10 +5,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "hub/digest.h"
+#include "hub/pull.h"
+#include "hub/push.h"
 #include "model/ops/error.h"
-#include "tools/hub/digest.h"
-#include "tools/hub/pull.h"
-#include "tools/hub/push.h"
 #include "tools/hub_server.h"
 #include "tools/program.h"
 

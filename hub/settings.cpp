@@ -1,4 +1,4 @@
-#include "tools/hub/settings.h"
+#include "hub/settings.h"
 
 #include <algorithm>
 #include <cctype>

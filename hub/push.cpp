@@ -1,4 +1,4 @@
-#include "tools/hub/push.h"
+#include "hub/push.h"
 
 #include <fnmatch.h>
 
@@ -7,10 +7,10 @@
 #include <map>
 #include <span>
 
+#include "hub/digest.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "tools/hub/digest.h"
 
 namespace qgrpo::hub {
 namespace {

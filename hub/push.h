@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "tools/hub/http.h"
-#include "tools/hub/pull.h"
+#include "hub/http.h"
+#include "hub/pull.h"
 
 // Sending a folder to a repository.
 namespace qgrpo::hub {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "tools/hub/cache.h"
-#include "tools/hub/http.h"
+#include "hub/cache.h"
+#include "hub/http.h"
 
 // Fetching a repository, or parts of it, into the cache.
 namespace qgrpo::hub {

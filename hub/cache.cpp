@@ -1,4 +1,4 @@
-#include "tools/hub/cache.h"
+#include "hub/cache.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -12,10 +12,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "hub/digest.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "tools/hub/digest.h"
 
 namespace qgrpo::hub {
 namespace {

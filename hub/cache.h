@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/hub/settings.h"
+#include "hub/settings.h"
 
 // The cache's folders, shared with Python's huggingface_hub:
 //   models--OWNER--NAME/blobs/ETAG            a file's content, named by its checksum

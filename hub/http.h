@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tools/hub/settings.h"
+#include "hub/settings.h"
 
 // HTTP for the Hub, over libcurl: redirects, retries with growing pauses, one-line errors.
 namespace qgrpo::hub {

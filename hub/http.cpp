@@ -1,4 +1,4 @@
-#include "tools/hub/http.h"
+#include "hub/http.h"
 
 #include <curl/curl.h>
 

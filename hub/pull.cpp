@@ -1,4 +1,4 @@
-#include "tools/hub/pull.h"
+#include "hub/pull.h"
 
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -11,9 +11,9 @@
 #include <filesystem>
 #include <set>
 
+#include "hub/digest.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "tools/hub/digest.h"
 
 namespace qgrpo::hub {
 namespace {
