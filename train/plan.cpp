@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "model/io/bytes.h"
 #include "model/lora.h"
 #include "model/parameters.h"
 #include "train/optimizer.h"
@@ -244,7 +245,7 @@ void Planner::refuse(std::size_t need, std::size_t may) const {
   if (parse_optimizer(o_.optim) != OptimizerKind::adamw_8bit) help += ", use --optim adamw_8bit";
   if (!o_.gradient_checkpointing) help += ", use --gradient-checkpointing true";
   fail("the run needs at least {} of memory, but {} may be used: {}, or raise --device-memory",
-       format_bytes(need), format_bytes(may), help);
+       io::format_bytes(need), io::format_bytes(may), help);
 }
 
 MemoryPlan Planner::plan() const {
@@ -277,7 +278,7 @@ MemoryPlan Planner::plan() const {
       {"optimizer", optimizer_bytes_, o_.optim, Kind::allocated},
       {"pool", std::max(plan.sampling_bytes, plan.training_bytes),
        fmt::format("the larger of sampling ({}) and training ({})",
-                   format_bytes(plan.sampling_bytes), format_bytes(plan.training_bytes)),
+                   io::format_bytes(plan.sampling_bytes), io::format_bytes(plan.training_bytes)),
        Kind::allocated},
       {"workspace", backend_.workspace_bytes(plan.workspace),
        "logits in chunks, scratch of the operators", Kind::allocated},
@@ -291,7 +292,7 @@ MemoryPlan Planner::plan() const {
     std::string note = "the windows of sampling";
     if (pass_.offloaded_layers > 0) {
       note = fmt::format("the inputs of {} blocks ({}), and {}", pass_.offloaded_layers,
-                         format_bytes(offloaded_bytes()), note);
+                         io::format_bytes(offloaded_bytes()), note);
     }
     plan.regions.push_back({"pinned host", windows + offloaded_bytes(), note, Kind::host});
   }
@@ -307,17 +308,6 @@ MemoryPlan Planner::plan() const {
 }
 
 }  // namespace
-
-std::size_t available_host_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  std::size_t kilobytes = 0;
-  std::string unit;
-  while (file >> key >> kilobytes >> unit) {
-    if (key == "MemAvailable:") return kilobytes * 1024;
-  }
-  fail("/proc/meminfo does not say how much memory is available; give --device-memory");
-}
 
 MemoryBudget memory_budget(const TrainOptions& options, std::optional<std::size_t> device_free,
                            std::size_t host_available) {
@@ -344,7 +334,7 @@ MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
 std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verbose) {
   std::string out;
   const auto line = [&](const std::string& name, std::size_t bytes, const std::string& note) {
-    out += fmt::format("  {:<14}{:>10}  {}\n", name, format_bytes(bytes), note);
+    out += fmt::format("  {:<14}{:>10}  {}\n", name, io::format_bytes(bytes), note);
   };
   for (const auto& region : plan.regions) {
     if (region.kind == PlanRegion::Kind::host) continue;
@@ -355,7 +345,7 @@ std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verb
     }
   }
   line("total", plan.total_bytes,
-       fmt::format("of {} that may be used", format_bytes(plan.budget_bytes)));
+       fmt::format("of {} that may be used", io::format_bytes(plan.budget_bytes)));
   for (const auto& region : plan.regions) {
     if (region.kind == PlanRegion::Kind::host) line(region.name, region.bytes, region.note);
   }
@@ -379,38 +369,6 @@ std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verb
                        plan.pass.offloaded_layers);
   }
   return out;
-}
-
-std::size_t parse_bytes(const std::string& text) {
-  std::size_t used = 0;
-  double number = 0;
-  try {
-    number = std::stod(text, &used);
-  } catch (const std::exception&) {
-    fail("\"{}\" is not a size; expected for example 24GB", text);
-  }
-  std::string unit;
-  for (const char c : text.substr(used)) {
-    if (!std::isspace(static_cast<unsigned char>(c)))
-      unit += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  }
-  double factor = 0;
-  if (unit.empty() || unit == "g" || unit == "gb") factor = 1e9;
-  if (unit == "m" || unit == "mb") factor = 1e6;
-  if (unit == "k" || unit == "kb") factor = 1e3;
-  if (unit == "b") factor = 1;
-  if (unit == "gib") factor = 1024.0 * 1024.0 * 1024.0;
-  if (unit == "mib") factor = 1024.0 * 1024.0;
-  require(factor > 0 && std::isfinite(number) && number > 0 && number * factor < 1e18,
-          "\"{}\" is not a size; expected for example 24GB or 512MB", text);
-  return static_cast<std::size_t>(number * factor);
-}
-
-std::string format_bytes(std::size_t bytes) {
-  const auto b = static_cast<double>(bytes);
-  if (b >= 1e9) return fmt::format("{:.2f} GB", b / 1e9);
-  if (b >= 1e6) return fmt::format("{:.1f} MB", b / 1e6);
-  return fmt::format("{:.1f} KB", b / 1e3);
 }
 
 }  // namespace qgrpo::train

@@ -7,6 +7,7 @@
 
 #include "engine/generator.h"
 #include "model/config.h"
+#include "model/io/bytes.h"
 #include "model/training_pass.h"
 #include "train/options.h"
 
@@ -59,9 +60,6 @@ struct MemoryBudget {
 MemoryBudget memory_budget(const TrainOptions& options, std::optional<std::size_t> device_free,
                            std::size_t host_available);
 
-// Bytes of memory available on this machine now (MemAvailable).
-std::size_t available_host_memory();
-
 // Chooses how many groups are sampled at once, the micro-batch, and where the blocks' activations
 // stay: all of them on the device > inputs on the device, the rest recomputed > inputs in the
 // host's memory, as far as needed. `linears`, `embedding`: how the weights will be kept; `lora`: of
@@ -74,11 +72,5 @@ MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
 // The table as text, a line a region, and what the plan means for the run. `verbose`: the parts of
 // the workspace too.
 std::string format_plan(const MemoryPlan& plan, const TrainOptions& options, bool verbose = false);
-
-// "24GB", "24 GiB", "512MB", "1.5g" (decimal units for GB, binary for GiB; a bare number is GB) ->
-// bytes. Throws Error.
-std::size_t parse_bytes(const std::string& text);
-// "1.43 GB".
-std::string format_bytes(std::size_t bytes);
 
 }  // namespace qgrpo::train

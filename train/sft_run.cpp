@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "model/hash.h"
+#include "model/io/bytes.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
@@ -226,7 +227,7 @@ void SftRun::plan(const model::LoraConfig& lora) {
   memory.device_memory_gb = options_.device_memory_gb;
   memory.gpu_memory_utilization = options_.gpu_memory_utilization;
   const MemoryBudget budget =
-      memory_budget(memory, backend_->free_bytes(), available_host_memory());
+      memory_budget(memory, backend_->free_bytes(), io::available_host_memory());
   SftOptions sizes_of = step_options();
   const auto total = [&](bool keep) {
     sizes_of.gradient_checkpointing = !keep;
@@ -238,8 +239,8 @@ void SftRun::plan(const model::LoraConfig& lora) {
   require(need <= may,
           "the run needs {} of memory, but {} may be used: lower --max-length ({}) or "
           "--micro-batch-tokens ({}){}{}, or raise --device-memory",
-          format_bytes(need), format_bytes(may), options_.max_length, options_.micro_batch_tokens,
-          options_.full ? ", train an adapter instead of --full" : "",
+          io::format_bytes(need), io::format_bytes(may), options_.max_length,
+          options_.micro_batch_tokens, options_.full ? ", train an adapter instead of --full" : "",
           options_.gradient_checkpointing ? "" : ", use --gradient-checkpointing true");
   console_.line(fmt::format("qgrpo sft: {} on {}", options_.model, backend_->description()));
   std::int64_t learned = 0;
@@ -262,8 +263,8 @@ void SftRun::plan(const model::LoraConfig& lora) {
         data_.truncated, options_.max_length, data_.dropped));
   }
   console_.line(fmt::format("  {}, {} of memory, micro-batches of up to {} tokens{}",
-                            options_.full ? "all parameters" : "a LoRA adapter", format_bytes(need),
-                            options_.micro_batch_tokens,
+                            options_.full ? "all parameters" : "a LoRA adapter",
+                            io::format_bytes(need), options_.micro_batch_tokens,
                             keep_activations_ ? "" : ", blocks are computed anew backwards"));
   backend_->reserve(weights.matrices, shape);
 }
@@ -314,12 +315,13 @@ void SftRun::load_model() {
     fail("{}: the output folder cannot be made ({})", options_.output_dir, error.message());
 
   const bool whole_from_checkpoint = options_.full && !resume_folder_.empty();
-  model_ = std::make_unique<model::Model>(model::Model::load(
-      *backend_, whole_from_checkpoint ? resume_folder_ : options_.model,
-      options_.full ? model::Quantize::f32 : options_.quantize,
-      [&](std::size_t done, std::size_t total) {
-        console_.live(fmt::format("loading {} of {}", format_bytes(done), format_bytes(total)));
-      }));
+  model_ = std::make_unique<model::Model>(
+      model::Model::load(*backend_, whole_from_checkpoint ? resume_folder_ : options_.model,
+                         options_.full ? model::Quantize::f32 : options_.quantize,
+                         [&](std::size_t done, std::size_t total) {
+                           console_.live(fmt::format("loading {} of {}", io::format_bytes(done),
+                                                     io::format_bytes(total)));
+                         }));
   state_.base_fingerprint = model_->fingerprint();
   if (options_.full) {
     parameters_ =

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "model/io/bytes.h"
 #include "model/io/file.h"
 #include "train/advantages.h"
 #include "train/demo.h"
@@ -138,7 +139,7 @@ void Trainer::make_memory() {
     lora = adapter_->config();
   }
   plan_ = make_plan(options_, config, lora, *backend_, formats.linears, formats.embedding,
-                    memory_budget(options_, backend_->free_bytes(), available_host_memory()));
+                    memory_budget(options_, backend_->free_bytes(), io::available_host_memory()));
   console_.line(fmt::format("qgrpo train: {} on {}", options_.model, backend_->description()));
   console_.line(format_plan(plan_, options_));
   check_room();
@@ -161,7 +162,8 @@ void Trainer::make_memory() {
   backend_->reserve(plan_.matrix_bytes, plan_.workspace);
   model_ = std::make_unique<model::Model>(model::Model::load(
       *backend_, options_.model, options_.quantize, [&](std::size_t done, std::size_t total) {
-        console_.live(fmt::format("loading {} of {}", format_bytes(done), format_bytes(total)));
+        console_.live(
+            fmt::format("loading {} of {}", io::format_bytes(done), io::format_bytes(total)));
       }));
   if (!adapter_) {
     adapter_ = std::make_unique<model::LoraAdapter>(
@@ -191,12 +193,12 @@ void Trainer::check_room() const {
       !device || plan_.allocated_bytes <= *device,
       "the plan takes {} of device memory, but only {} are free: end what else uses the device, "
       "or give --device-memory",
-      format_bytes(plan_.allocated_bytes), format_bytes(device.value_or(0)));
-  const std::size_t host = available_host_memory();
+      io::format_bytes(plan_.allocated_bytes), io::format_bytes(device.value_or(0)));
+  const std::size_t host = io::available_host_memory();
   require(plan_.host_bytes <= host / 10 * 9,
           "the plan takes {} of the host's memory for activations, but only {} are free: lower "
           "--max-completion-length or --num-generations, or raise --device-memory",
-          format_bytes(plan_.host_bytes), format_bytes(host));
+          io::format_bytes(plan_.host_bytes), io::format_bytes(host));
 }
 
 // Gradients and optimizer state of adapter_, which the model then uses.

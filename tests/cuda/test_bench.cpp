@@ -4,7 +4,7 @@
 #include <sstream>
 
 #include "device_support.h"
-#include "tools/program.h"
+#include "support/program.h"
 
 // `qgrpo bench ops --device cuda`: the figures of an operator whose bytes can be written down.
 

@@ -8,9 +8,9 @@
 #include "cuda/device_support.h"
 #include "engine/generator.h"
 #include "model/io/json.h"
+#include "support/program.h"
 #include "support/vectors.h"
 #include "tokenizer/tokenizer.h"
-#include "tools/program.h"
 #include "train/demo_data.h"
 #include "train/demo_model.h"
 

@@ -1,7 +1,7 @@
 #include "cuda/device_support.h"
 #include "model/io/json.h"
+#include "support/program.h"
 #include "support/vectors.h"
-#include "tools/program.h"
 
 // `qgrpo score --device cuda` against --device cpu, through the command line.
 namespace qgrpo::test {

@@ -1,6 +1,6 @@
 #include "model/golden.h"
 #include "model/parameters.h"
-#include "tools/program.h"
+#include "support/program.h"
 #include "train/trl_scenarios.h"
 #include "train_support.h"
 

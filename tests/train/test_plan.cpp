@@ -4,6 +4,7 @@
 
 #include "cpu/backend.h"
 #include "cuda/sizes.h"
+#include "model/io/bytes.h"
 #include "train/plan.h"
 
 using namespace qgrpo;
@@ -114,7 +115,7 @@ TEST_CASE("plan: what does not fit keeps less on the device, then is refused wit
   CHECK(offloaded);
   CHECK(cut);
   CHECK(message.find("--max-completion-length") != std::string::npos);
-  CHECK(message.find(format_bytes(static_cast<std::size_t>(0.9e9 * gigabytes))) !=
+  CHECK(message.find(io::format_bytes(static_cast<std::size_t>(0.9e9 * gigabytes))) !=
         std::string::npos);
   // What is refused is really more than the last that fitted was allowed.
   CHECK(last_total <= static_cast<std::size_t>(0.9e9 * (gigabytes + 0.125)));

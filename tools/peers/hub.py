@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 def main(qgrpo):
     work = Path(tempfile.mkdtemp(prefix="qgrpo-peer-hub-"))
-    server = subprocess.Popen([sys.executable, str(HERE.parent.parent / "tests/tools/hub_server.py")],
+    server = subprocess.Popen([sys.executable, str(HERE.parent.parent / "tests/hub/hub_server.py")],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     endpoint = f"http://127.0.0.1:{server.stdout.readline().strip()}"
     environment = {"HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_XET": "1",

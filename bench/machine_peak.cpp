@@ -1,0 +1,161 @@
+#include "bench/machine_peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace qgrpo::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Each runs `rounds` rounds of independent chains of fused multiply-adds, long enough to hide their
+// latency, and returns a sum so that nothing can be left out.
+constexpr int kChains = 12;
+using FmaLoop = float (*)(std::int64_t rounds);
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) float fma_avx512(std::int64_t rounds) {
+  __m512 chains[kChains];
+  for (int i = 0; i < kChains; ++i) chains[i] = _mm512_set1_ps(static_cast<float>(i));
+  const __m512 factor = _mm512_set1_ps(0.999f);
+  const __m512 addend = _mm512_set1_ps(0.001f);
+  for (std::int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) chains[i] = _mm512_fmadd_ps(chains[i], factor, addend);
+  }
+  float values[16];
+  float sum = 0.0f;
+  for (const __m512& chain : chains) {
+    _mm512_storeu_ps(values, chain);
+    sum += values[0];
+  }
+  return sum;
+}
+
+__attribute__((target("avx2,fma"))) float fma_avx2(std::int64_t rounds) {
+  __m256 chains[kChains];
+  for (int i = 0; i < kChains; ++i) chains[i] = _mm256_set1_ps(static_cast<float>(i));
+  const __m256 factor = _mm256_set1_ps(0.999f);
+  const __m256 addend = _mm256_set1_ps(0.001f);
+  for (std::int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) chains[i] = _mm256_fmadd_ps(chains[i], factor, addend);
+  }
+  float values[8];
+  float sum = 0.0f;
+  for (const __m256& chain : chains) {
+    _mm256_storeu_ps(values, chain);
+    sum += values[0];
+  }
+  return sum;
+}
+
+__attribute__((target("avx2"))) std::uint64_t read_all(const std::uint64_t* data,
+                                                       std::size_t words) {
+  __m256i sums[4] = {};
+  for (std::size_t i = 0; i + 16 <= words; i += 16) {
+    for (std::size_t j = 0; j < 4; ++j) {
+      sums[j] = _mm256_xor_si256(
+          sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + i + 4 * j)));
+    }
+  }
+  const __m256i all =
+      _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
+  return static_cast<std::uint64_t>(_mm256_extract_epi64(all, 0));
+}
+#else
+float fma_scalar(std::int64_t rounds) {
+  float chains[kChains] = {};
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    for (float& chain : chains) chain = __builtin_fmaf(chain, 0.999f, 0.001f);
+  }
+  float sum = 0.0f;
+  for (const float chain : chains) sum += chain;
+  return sum;
+}
+
+std::uint64_t read_all(const std::uint64_t* data, std::size_t words) {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < words; ++i) sum ^= data[i];
+  return sum;
+}
+#endif
+
+// Seconds for all threads to do their part.
+double together(int threads, const std::function<void(int)>& part) {
+  const auto start = Clock::now();
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back([&part, t] { part(t); });
+  part(0);
+  for (auto& other : others) other.join();
+  return seconds_since(start);
+}
+
+}  // namespace
+
+MachinePeak measure_machine(int threads) {
+  MachinePeak peak;
+#if defined(__x86_64__)
+  const bool wide = __builtin_cpu_supports("avx512f") != 0;
+  const FmaLoop loop = wide ? fma_avx512 : fma_avx2;
+  const int lanes = wide ? 16 : 8;
+  peak.instructions = wide ? "AVX-512" : "AVX2";
+#else
+  const FmaLoop loop = fma_scalar;
+  const int lanes = 1;
+  peak.instructions = "scalar";
+#endif
+  // Short and often: what others do on the machine then spoils few of them.
+  constexpr std::int64_t kRounds = 1'000'000;
+  std::vector<float> sink(static_cast<std::size_t>(threads));
+  for (int repeat = 0; repeat < 100; ++repeat) {
+    const double seconds =
+        together(threads, [&](int t) { sink[static_cast<std::size_t>(t)] = loop(kRounds); });
+    peak.gflops = std::max(peak.gflops, 2.0 * lanes * kChains * kRounds * threads / seconds / 1e9);
+  }
+
+  constexpr std::size_t kWords = std::size_t{256} << 17;  // 256 MiB
+  std::vector<std::uint64_t> buffer(kWords, 1);
+  std::vector<std::uint64_t> sums(static_cast<std::size_t>(threads));
+  const std::size_t share = kWords / static_cast<std::size_t>(threads);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const double seconds = together(threads, [&](int t) {
+      const auto index = static_cast<std::size_t>(t);
+      sums[index] = read_all(buffer.data() + index * share, share);
+    });
+    const auto bytes = static_cast<double>(share) * 8.0 * threads;
+    peak.gb_per_s = std::max(peak.gb_per_s, bytes / seconds / 1e9);
+  }
+  // Keeps the sums, and so the loops, alive.
+  volatile double used = sink[0] + static_cast<double>(sums[0]);
+  static_cast<void>(used);
+  return peak;
+}
+
+double fastest_call(const std::function<void()>& call, double budget) {
+  double best = 1e30;
+  const auto start = Clock::now();
+  for (int i = 0; i < 3 || seconds_since(start) < budget; ++i) {
+    const auto begin = Clock::now();
+    call();
+    best = std::min(best, seconds_since(begin));
+  }
+  return best;
+}
+
+double least_seconds(const MachinePeak& peak, double flops, double bytes) {
+  return std::max(flops / (peak.gflops * 1e9), bytes / (peak.gb_per_s * 1e9));
+}
+
+}  // namespace qgrpo::bench

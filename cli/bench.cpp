@@ -1,0 +1,95 @@
+#include "cli/bench.h"
+
+#include <iostream>
+
+#include "bench/bench.h"
+#include "cli/commands.h"
+
+namespace qgrpo::cli {
+
+int run_bench(const BenchOptions& options, std::ostream& out) {
+  const bool all = options.what == "all";
+  const bool ops = all || options.what == "ops";
+  const bool generate = all || options.what == "generate";
+  const bool train = all || options.what == "train";
+  require(ops || generate || train, "bench: found \"{}\", expected ops, generate, train or all",
+          options.what);
+  const bool random = options.model.model.empty();
+  require(random || options.shape == "bench",
+          "bench: found both --model and --shape, expected one");
+  const model::Config config =
+      random ? bench::bench_shape(options.shape) : model::load_config(options.model.model);
+
+  // One operator after the other takes no more of a backend than it has.
+  const bool only_device_ops = options.device.device == "cuda" && options.what == "ops";
+  const bench::DeviceBenchOptions defaults;
+  require(only_device_ops || (options.ops.op.empty() && options.ops.rows == defaults.rows),
+          "bench: --op and --rows are for \"bench ops --device cuda\"");
+  require(options.ops.rows >= 1 && options.ops.rows <= 64, "--rows: found {}, expected 1 to 64",
+          options.ops.rows);
+
+  LoadedModel loaded;
+  loaded.backend =
+      make_backend(options.device, only_device_ops ? Workload::inference : Workload::host);
+  if (only_device_ops) {
+    out << fmt::format("shape: {}\n", random ? options.shape : options.model.model);
+    bench::bench_device_ops(*loaded.backend, config, options.ops, out);
+    out.flush();
+    require(out.good(), "cannot write to standard output");
+    return 0;
+  }
+  const bench::MachinePeak peak = bench::measure_machine(thread_count(options.device.threads));
+  out << fmt::format(
+             "{}\nthis machine: {:.0f} GFLOP/s ({}, measured), {:.1f} GB/s read (measured)\n",
+             loaded.backend->description(), peak.gflops, peak.instructions, peak.gb_per_s)
+      << fmt::format("model: {}, hidden {}, {} blocks, feed-forward {}, vocabulary {}\n",
+                     random ? options.shape + " with random weights" : options.model.model,
+                     config.hidden_size, config.num_layers, config.intermediate_size,
+                     config.vocab_size)
+      << std::flush;
+  if (ops) bench::bench_ops(*loaded.backend, config, peak, out);
+  if (generate || train) {
+    if (random) {
+      const bool nf4 = model::parse_quantize(options.model.quantize) == model::Quantize::nf4;
+      loaded.model = std::make_unique<model::Model>(model::Model::random(
+          *loaded.backend, config, nf4 ? WeightFormat::nf4 : WeightFormat::bf16, WeightFormat::bf16,
+          1));
+    } else {
+      loaded = load_model(options.model, std::move(loaded.backend));
+    }
+  }
+  if (generate) bench::bench_generate(*loaded.model, loaded.adapter_index(), peak, out);
+  if (train) bench::bench_train(*loaded.model, peak, out);
+  out.flush();
+  require(out.good(), "cannot write to standard output");
+  return 0;
+}
+
+void add_bench_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand(
+      "bench", "Speed of operators, sampling and training beside this machine's limits");
+  const auto options = std::make_shared<BenchOptions>();
+  command->add_option("what", options->what, "ops, generate, train or all")
+      ->capture_default_str()
+      ->type_name("NAME");
+  add_model_options(*command, options->model, /*optional_model=*/true);
+  command
+      ->add_option("--shape", options->shape,
+                   "Random weights of this shape: bench, demo, qwen2.5-0.5b, qwen2.5-1.5b, "
+                   "qwen2.5-3b, qwen2.5-7b")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command
+      ->add_option("--op", options->ops.op,
+                   "ops --device cuda: only operators whose name contains this")
+      ->type_name("NAME");
+  command
+      ->add_option("--rows", options->ops.rows, "ops --device cuda: completions of a decode step")
+      ->capture_default_str()
+      ->type_name("N");
+  add_device_options(*command, options->device);
+  command->callback(
+      [options, &chosen] { chosen = [options] { return run_bench(*options, std::cout); }; });
+}
+
+}  // namespace qgrpo::cli

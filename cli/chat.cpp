@@ -1,0 +1,302 @@
+#include "cli/chat.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <random>
+
+#include "cli/commands.h"
+#include "cli/line_reader.h"
+#include "engine/owned_generator.h"
+#include "model/io/file.h"
+#include "model/io/json.h"
+
+namespace qgrpo::cli {
+namespace {
+
+// An answer has at least this much room; older turns are left out for it.
+constexpr std::int64_t kLeastAnswer = 16;
+
+std::atomic<bool> interrupted{false};
+void on_interrupt(int) {
+  interrupted = true;
+}
+
+// Ctrl-C sets `interrupted` while this lives; a blocked read returns.
+class InterruptGuard {
+ public:
+  InterruptGuard() {
+    struct sigaction action = {};
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, &before_);
+  }
+  ~InterruptGuard() { sigaction(SIGINT, &before_, nullptr); }
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+ private:
+  struct sigaction before_ = {};
+};
+
+constexpr const char* kHelp =
+    "/reset          forget the conversation\n"
+    "/system [TEXT]  show the system prompt, or set it and begin anew\n"
+    "/save FILE      write the conversation as JSON\n"
+    "/help           this list\n"
+    "/exit           leave (or Ctrl-D)\n"
+    "Ctrl-C stops an answer.\n";
+
+class Chat {
+ public:
+  Chat(const ChatOptions& options, std::ostream& out)
+      : options_(options),
+        out_(out),
+        params_(options.sampling.resolve(
+            model::load_generation_defaults(options.model.model).sampling)),
+        system_(options.system_prompt),
+        tokenizer_(options.model) {
+    require(options.max_tokens >= 1 && options.max_tokens <= (1 << 24),
+            "--max-tokens: found {}, expected 1 to {}", options.max_tokens, 1 << 24);
+    tokenizer_.chat();  // says at once what is missing
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+    seed_ = options.seed ? *options.seed : std::random_device{}();
+  }
+
+  int run() {
+    const InterruptGuard guard;
+    if (options_.prompt) {
+      turns_.push_back({"user", *options_.prompt});
+      answer();
+      return 0;
+    }
+    LineReader reader("");
+    const bool terminal = isatty(STDIN_FILENO) == 1;
+    if (terminal) {
+      out_ << options_.model.model
+           << (options_.model.adapter.empty() ? "" : " + " + options_.model.adapter)
+           << "  (/help lists the commands)\n";
+    }
+    std::string line;
+    while (true) {
+      if (terminal) out_ << "\n> " << std::flush;
+      const auto status = reader.next(line, /*wait=*/true);
+      if (status == LineReader::Status::interrupted) {
+        if (terminal) out_ << "\n(/exit or Ctrl-D leaves)";
+        interrupted = false;
+        if (!terminal) return 130;
+        continue;
+      }
+      if (status == LineReader::Status::end) break;
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (line.find_first_not_of(" \t") == std::string::npos) continue;
+      try {
+        if (line.front() == '/') {
+          if (!command(line)) break;
+        } else {
+          turns_.push_back({"user", line});
+          answer();
+        }
+      } catch (const Error& error) {
+        // A line that cannot be served does not end the conversation.
+        if (!turns_.empty() && turns_.back().role == "user") turns_.pop_back();
+        out_.flush();
+        fmt::print(stderr, "{}\n", error.what());
+      }
+      require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
+    }
+    if (terminal) out_ << '\n' << std::flush;
+    return 0;
+  }
+
+ private:
+  // False: leave.
+  bool command(const std::string& line) {
+    const std::size_t space = line.find(' ');
+    const std::string name = line.substr(0, space);
+    std::string argument = space == std::string::npos ? "" : line.substr(space + 1);
+    argument.erase(0, argument.find_first_not_of(' '));
+    if (name == "/exit" || name == "/quit") return false;
+    if (name == "/help") {
+      out_ << kHelp;
+    } else if (name == "/reset") {
+      turns_.clear();
+      out_ << "(the conversation begins anew)\n";
+    } else if (name == "/system") {
+      if (argument.empty()) {
+        const auto& standard = tokenizer_.chat().default_system();
+        out_ << "system prompt: " << (system_ ? *system_ : standard.value_or("(none)")) << '\n';
+      } else {
+        system_ = argument;
+        turns_.clear();
+        out_ << "(the conversation begins anew)\n";
+      }
+    } else if (name == "/save") {
+      require(!argument.empty(), "/save: expected the name of a file");
+      save(argument);
+      out_ << "saved to " << argument << '\n';
+    } else {
+      fail("{}: no such command; /help lists them", name);
+    }
+    out_.flush();
+    return true;
+  }
+
+  void save(const std::string& path) const {
+    io::JsonWriter json;
+    json.begin_object();
+    json.key("messages");
+    json.begin_array();
+    for (const Message& message : messages(0)) {
+      json.begin_object();
+      json.member("role", message.role);
+      json.member("content", message.content);
+      json.end_object();
+    }
+    json.end_array();
+    json.end_object();
+    io::write_file_atomically(path, json.str() + "\n");
+  }
+
+  // The system prompt and the turns from `first` on.
+  std::vector<Message> messages(std::size_t first) const {
+    std::vector<Message> all;
+    if (system_) all.push_back({"system", *system_});
+    all.insert(all.end(), turns_.begin() + static_cast<std::ptrdiff_t>(first), turns_.end());
+    return all;
+  }
+
+  // The prompt's ids, without the oldest turns where they leave no room for an answer.
+  std::vector<std::int32_t> prompt_ids() {
+    const std::int64_t positions = loaded_.config().max_position_embeddings;
+    for (std::size_t first = 0;; first += 2) {
+      auto ids = tokenizer_.get().encode(tokenizer_.chat().render(messages(first), true));
+      if (static_cast<std::int64_t>(ids.size()) + kLeastAnswer <= positions) {
+        if (first > 0) {
+          out_.flush();
+          fmt::print(stderr, "(the {} oldest messages no longer fit)\n", first);
+        }
+        return ids;
+      }
+      require(first + 2 < turns_.size(),
+              "the message has {} tokens with its system prompt, the model has {} positions: "
+              "shorten it",
+              ids.size(), positions);
+    }
+  }
+
+  // Answers the last turn and appends the answer to the conversation.
+  void answer() {
+    GroupRequest request;
+    request.prompt = prompt_ids();
+    const auto length = static_cast<std::int64_t>(request.prompt.size());
+    request.max_new_tokens = static_cast<std::int32_t>(
+        std::min(options_.max_tokens, loaded_.config().max_position_embeddings - length));
+    request.sampling = params_;
+    request.eos_ids = loaded_.config().eos_token_ids;
+    // The turn ends with the template's own token, also where the folder's files do not say so.
+    if (const auto end = tokenizer_.get().token_to_id("<|im_end|>")) {
+      request.eos_ids.push_back(*end);
+    }
+    request.adapter = loaded_.adapter_index();
+    request.seed = seed_;
+    request.step = answers_++;
+
+    GeneratorCapacity capacity = generator_capacity(*loaded_.model, 1);
+    capacity.num_blocks = static_cast<std::int32_t>(
+        blocks_of_group(length, request.max_new_tokens, 1, kGeneratorBlockSize));
+    // Someone who reads along sees each token at once.
+    if (isatty(STDOUT_FILENO) == 1) capacity.window = 1;
+    OwnedGenerator generator(*loaded_.model, capacity);
+    generator->add(request);
+    StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);
+    std::string text;
+    const auto show = [&](const std::string& piece) {
+      text += piece;
+      out_ << piece << std::flush;
+    };
+    interrupted = false;
+    while (generator->has_work() && !interrupted) {
+      for (const TokenEvent& event : generator->step()) {
+        const std::int32_t id = event.sampled.token;
+        if (event.finish != FinishReason::stop && tokenizer_.has_token(id)) show(decoder.push(id));
+      }
+    }
+    show(decoder.flush());
+    out_ << (interrupted ? " [stopped]\n" : "\n") << std::flush;
+    require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
+    interrupted = false;
+    turns_.push_back({"assistant", text});
+  }
+
+  const ChatOptions& options_;
+  std::ostream& out_;
+  SamplingParams params_;
+  std::optional<std::string> system_;
+  LazyTokenizer tokenizer_;
+  LoadedModel loaded_;
+  std::vector<Message> turns_;  // user, assistant, user, ...
+  std::uint64_t seed_ = 0;
+  std::uint32_t answers_ = 0;
+};
+
+}  // namespace
+
+int run_chat(const ChatOptions& given, std::ostream& out) {
+  ChatOptions options = given;
+  if (options.model.model.empty()) {
+    const auto demo = std::filesystem::path(options.output_dir) / "demo";
+    require(std::filesystem::exists(demo / "model"),
+            "{}: the demo's model is not there; run `qgrpo train` first, or name a model with "
+            "--model",
+            (demo / "model").string());
+    options.model.model = (demo / "model").string();
+    if (options.model.adapter.empty() && std::filesystem::exists(demo / "adapter")) {
+      options.model.adapter = (demo / "adapter").string();
+    }
+  }
+  return Chat(options, out).run();
+}
+
+void add_chat_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand("chat", "Talk to a model (without --model: the trained demo)");
+  command->footer("In the conversation: /reset, /system [TEXT], /save FILE, /help, /exit.");
+  const auto options = std::make_shared<ChatOptions>();
+  add_model_options(*command, options->model, /*optional_model=*/true);
+  command
+      ->add_option("--output-dir", options->output_dir,
+                   "Where `qgrpo train` has left the demo (without --model)")
+      ->capture_default_str()
+      ->type_name("DIR");
+  command
+      ->add_option_function<std::string>(
+          "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },
+          "Instead of the chat template's")
+      ->type_name("TEXT");
+  command
+      ->add_option_function<std::string>(
+          "--prompt", [options](const std::string& text) { options->prompt = text; },
+          "Answer this and leave")
+      ->type_name("TEXT");
+  command->add_option("--max-tokens", options->max_tokens, "Longest answer")
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--seed", options->seed, "Of the random draws (default: a new one each time)")
+      ->check(not_negative())
+      ->type_name("N");
+  add_sampling_options(*command, options->sampling, "the model's generation_config.json");
+  add_device_options(*command, options->device);
+  auto* quantize = command->get_option("--quantize");
+  command->callback([options, quantize, &chosen] {
+    // The demo's model is trained in float32, and small.
+    if (options->model.model.empty() && quantize->count() == 0) options->model.quantize = "none";
+    chosen = [options] { return run_chat(*options, std::cout); };
+  });
+}
+
+}  // namespace qgrpo::cli

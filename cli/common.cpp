@@ -1,0 +1,288 @@
+#include "cli/common.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+
+#include "cpu/backend.h"
+#include "model/io/bytes.h"
+#ifdef QGRPO_HAS_CUDA
+#include "cuda/backend.h"
+#endif
+#include "model/io/gguf.h"
+#include "model/io/json.h"
+#include "tokenizer/gguf_tokenizer.h"
+#include "train/plan.h"
+
+namespace qgrpo::cli {
+
+// ---------------------------------------------------------------- device
+
+void add_device_options(CLI::App& app, DeviceOptions& options) {
+  app.add_option("--device", options.device, "Where to compute: auto, cpu or cuda")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--threads", options.threads, "CPU threads; 0 = all cores")
+      ->capture_default_str()
+      ->type_name("N");
+}
+
+int thread_count(std::int64_t threads) {
+  require(threads >= 0 && threads <= 1024,
+          "--threads: found {}, expected 1 to 1024 (or 0 for all cores)", threads);
+  if (threads > 0) return static_cast<int>(threads);
+  cpu_set_t set;  // what the process may use, not what the machine has
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return 1;
+}
+
+#ifdef QGRPO_HAS_CUDA
+namespace {
+
+// The CUDA backend, or null where `auto` is to compute on the CPU.
+std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
+  if (workload == Workload::host) {
+    require(automatic, "--device cuda: this command computes on the CPU; use --device cpu");
+    return nullptr;
+  }
+  const cuda::Availability found = cuda::availability();
+  if (found.problem.empty()) return cuda::make_cuda_backend();
+  require(automatic, "--device cuda: {}; use --device cpu", found.problem);
+  if (found.device || progress_wanted()) {
+    fmt::print(stderr, "qgrpo: note: computing on the CPU: {}\n", found.problem);
+  }
+  return nullptr;
+}
+
+}  // namespace
+#endif
+
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
+                                      [[maybe_unused]] Workload workload) {
+  const bool automatic = options.device == "auto";
+  require(automatic || options.device == "cpu" || options.device == "cuda",
+          "--device: found \"{}\", expected auto, cpu or cuda", options.device);
+  const int threads = thread_count(options.threads);
+#ifdef QGRPO_HAS_CUDA
+  if (options.device != "cpu") {
+    if (auto backend = try_cuda(automatic, workload)) return backend;
+  }
+#else
+  require(options.device != "cuda",
+          "--device cuda: this build has no CUDA backend; use --device cpu");
+#endif
+  return cpu::make_cpu_backend(threads);
+}
+
+// ---------------------------------------------------------------- model
+
+void add_adapter_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--adapter", options.adapter, "LoRA adapter: a peft folder")->type_name("DIR");
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model) {
+  auto* model =
+      app.add_option(
+             "--model", options.model,
+             "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2/Qwen2.5 model")
+          ->type_name("DIR");
+  if (!optional_model) model->required();
+  add_adapter_option(app, options);
+  app.add_option("--quantize", options.quantize,
+                 "Weights of the blocks: nf4 (4 bits) or none (as in the folder)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option(
+         "--chat-template", options.chat_template,
+         "chatml (for folders whose own template is missing), or a file with a Jinja template")
+      ->type_name("NAME|FILE");
+  app.add_option(
+         "--chat-template-kwargs", options.chat_template_kwargs,
+         "JSON object of more variables for the chat template, e.g. {\"enable_thinking\": false}")
+      ->type_name("JSON");
+}
+
+LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> backend) {
+  LoadedModel loaded;
+  loaded.backend = std::move(backend);
+  const model::Quantize quantize = model::parse_quantize(options.quantize);
+  // The adapter is small and its mistakes are common: it is read first.
+  if (!options.adapter.empty()) {
+    loaded.adapter = std::make_unique<model::LoraAdapter>(model::LoraAdapter::load(
+        *loaded.backend, model::load_config(options.model), options.adapter));
+  }
+  const bool show = progress_wanted();
+  const auto progress = [&](std::size_t done, std::size_t total) {
+    if (show) {
+      show_progress(fmt::format("loading {}: {} of {}", options.model, io::format_bytes(done),
+                                io::format_bytes(total)));
+    }
+  };
+  loaded.model = std::make_unique<model::Model>(
+      model::Model::load(*loaded.backend, options.model, quantize, progress));
+  if (show) show_progress("");
+  if (loaded.adapter) loaded.model->set_adapters({loaded.adapter.get()});
+  return loaded;
+}
+
+bool LazyTokenizer::available() const {
+  if (io::is_model_file(folder_)) return has_gguf_tokenizer(io::GgufFile(folder_));
+  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
+    if (std::filesystem::exists(std::filesystem::path(folder_) / name)) return true;
+  }
+  return false;
+}
+
+const Tokenizer& LazyTokenizer::get() {
+  if (!tokenizer_) tokenizer_ = load_tokenizer(folder_);
+  return *tokenizer_;
+}
+
+const ChatTemplate& LazyTokenizer::chat() {
+  if (!chat_) chat_ = load_chat_template(folder_, get(), template_name_, template_variables_);
+  return *chat_;
+}
+
+bool LazyTokenizer::has_token(std::int32_t id) {
+  return get().id_to_token(id).has_value();
+}
+
+std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* text_key,
+                                      bool add_generation_prompt, std::int64_t vocab_size,
+                                      LazyTokenizer& tokenizer) {
+  const std::string& where = line.where();
+  const auto expected =
+      fmt::format("{{\"ids\":[..]}}, {{\"{}\":\"..\"}} or {{\"messages\":[..]}}", text_key);
+  require(line.is_object(), "{}: expected an object: {}", where, expected);
+  const auto ids = line.find("ids");
+  const auto text = line.find(text_key);
+  const auto messages = line.find("messages");
+  const int given = (ids ? 1 : 0) + (text ? 1 : 0) + (messages ? 1 : 0);
+  require(given == 1, "{}: found {}, expected exactly one of {}", where,
+          given == 0 ? "none of the keys" : "several of the keys", expected);
+
+  std::vector<std::int32_t> out;
+  if (ids) {
+    out = ids->as_ids();
+  } else {
+    std::string rendered;
+    if (messages) {
+      const RenderOptions options = read_render_options(line, add_generation_prompt);
+      const std::vector<Message> conversation = read_messages(*messages);
+      const ChatTemplate& chat = tokenizer.chat();
+      try {
+        rendered = chat.render(conversation, options).text;
+      } catch (const Error& error) {
+        fail("{}: {}", where, error.what());
+      }
+    } else {
+      rendered = text->as_string();
+    }
+    const Tokenizer& encoder = tokenizer.get();
+    try {
+      out = encoder.encode(rendered);
+    } catch (const Error& error) {
+      fail("{}: {}", where, error.what());
+    }
+  }
+  require(!out.empty(), "{}: no token ids, expected at least one", where);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    require(out[i] < vocab_size, "{}: token id {} (at {}) is outside the model's vocabulary of {}",
+            where, out[i], i, vocab_size);
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- sampling
+
+SamplingParams SamplingOptions::resolve(SamplingParams params) const {
+  // Comparisons are written so that NaN fails them.
+  if (temperature) {
+    require(*temperature >= 0.0 && *temperature <= 1e6,
+            "--temperature: found {}, expected a number >= 0 (0 is greedy)", *temperature);
+    params.temperature = static_cast<float>(*temperature);
+  }
+  if (top_p) {
+    require(*top_p > 0.0 && *top_p <= 1.0, "--top-p: found {}, expected 0 < top_p <= 1 (1 is off)",
+            *top_p);
+    params.top_p = static_cast<float>(*top_p);
+  }
+  if (top_k) {
+    require(*top_k >= 0 && *top_k <= std::numeric_limits<std::int32_t>::max(),
+            "--top-k: found {}, expected a whole number >= 0 (0 is off)", *top_k);
+    params.top_k = static_cast<std::int32_t>(*top_k);
+  }
+  if (min_p) {
+    require(*min_p >= 0.0 && *min_p <= 1.0,
+            "--min-p: found {}, expected 0 <= min_p <= 1 (0 is off)", *min_p);
+    params.min_p = static_cast<float>(*min_p);
+  }
+  if (repetition_penalty) {
+    require(*repetition_penalty > 0.0 && *repetition_penalty <= 1e6,
+            "--repetition-penalty: found {}, expected a number > 0 (1 is off)",
+            *repetition_penalty);
+    params.repetition_penalty = static_cast<float>(*repetition_penalty);
+  }
+  validate(params);  // what a generation_config.json said
+  return params;
+}
+
+void add_sampling_options(CLI::App& app, SamplingOptions& options, const std::string& defaults) {
+  const std::string group = "Sampling (defaults: " + defaults + ")";
+  app.add_option("--temperature", options.temperature, "0 = greedy")->type_name("X")->group(group);
+  app.add_option("--top-p", options.top_p,
+                 "Keep the most likely tokens that together have this probability; 1 = off")
+      ->type_name("P")
+      ->group(group);
+  app.add_option("--top-k", options.top_k, "Keep the K most likely tokens; 0 = off")
+      ->type_name("K")
+      ->group(group);
+  app.add_option("--min-p", options.min_p,
+                 "Drop tokens below this fraction of the most likely one; 0 = off")
+      ->type_name("P")
+      ->group(group);
+  app.add_option("--repetition-penalty", options.repetition_penalty,
+                 "Lower the logits of tokens already there; 1 = off")
+      ->type_name("X")
+      ->group(group);
+}
+
+// ---------------------------------------------------------------- small things
+
+CLI::Validator not_negative() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return text.starts_with('-') ? "found " + text + ", expected a number >= 0" : std::string();
+      },
+      "");
+}
+
+void check_numbers(const CLI::App& app) {
+  for (const CLI::App* command : app.get_subcommands()) {
+    for (const CLI::Option* option : command->get_options()) {
+      if (option->get_type_name().size() != 1) continue;  // N, X, P: the names of numbers
+      for (const auto& value : option->results()) {
+        if (value.empty()) {
+          throw CLI::ValidationError(option->get_name(), "found nothing, expected a number");
+        }
+      }
+    }
+  }
+}
+
+bool progress_wanted() {
+  static const bool terminal = isatty(STDERR_FILENO) == 1;
+  return terminal;
+}
+
+void show_progress(const std::string& text) {
+  fmt::print(stderr, "\r\x1b[2K{}", text);
+  std::fflush(stderr);
+}
+
+}  // namespace qgrpo::cli

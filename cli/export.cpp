@@ -1,0 +1,104 @@
+#include "cli/export.h"
+
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cpu/backend.h"
+#include "export/output.h"
+#include "model/io/bytes.h"
+#include "train/plan.h"
+
+namespace qgrpo::cli {
+namespace {
+
+exporting::Target parse_target(const std::string& name) {
+  if (name == "merged") return exporting::Target::merged;
+  if (name == "bnb-4bit") return exporting::Target::bnb4bit;
+  if (name == "gguf") return exporting::Target::gguf;
+  fail("--to: found \"{}\", expected merged, bnb-4bit or gguf", name);
+}
+
+io::GgmlType parse_gguf_type(std::string name) {
+  for (char& c : name) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+  if (name == "F16") return io::GgmlType::f16;
+  if (name == "Q8_0") return io::GgmlType::q8_0;
+  if (name == "Q4_0") return io::GgmlType::q4_0;
+  fail("--gguf-type: found \"{}\", expected F16, Q8_0 or Q4_0", name);
+}
+
+}  // namespace
+
+int run_export(ExportCommandOptions command, std::ostream& out) {
+  exporting::ExportOptions& options = command.options;
+  options.target = parse_target(command.to);
+  options.gguf_type = parse_gguf_type(command.gguf_type);
+  options.merge_into = exporting::parse_merge_into(command.merge_into);
+  options.max_shard_bytes = exporting::parse_size("--max-shard-size", command.max_shard_size);
+  options.threads = thread_count(command.threads);
+  const auto backend = cpu::make_cpu_backend(options.threads);
+  const bool show = progress_wanted();
+  const exporting::ExportReport report =
+      exporting::export_model(*backend, options, [&](const std::string& phase, double done) {
+        if (show) show_progress(fmt::format("{}: {:.0f} %", phase, 100.0 * done));
+      });
+  if (show) show_progress("");
+  if (!report.has_tokenizer) {
+    out << fmt::format("note: {} has no tokenizer, so neither has the export\n", options.model);
+  }
+  out << fmt::format(
+      "read back: {} tensors as written, the largest relative error {:.2g}{}\n", report.tensors,
+      report.largest_error,
+      report.largest_error_tensor.empty() ? "" : fmt::format(" ({})", report.largest_error_tensor));
+  const exporting::Comparison& c = report.comparison;
+  out << fmt::format(
+      "compared with {}{} on {} tokens: mean KL {:.3g} (at most {:.3g}), greedy agreement {:.1f} "
+      "%\n",
+      options.model, options.adapter.empty() ? "" : " + " + options.adapter, c.tokens, c.mean_kl,
+      c.max_kl, 100.0 * c.greedy_agreement);
+  out << fmt::format("saved {} ({})\n", options.output, io::format_bytes(report.bytes));
+  out.flush();
+  return 0;
+}
+
+void add_export_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand(
+      "export", "Write a model, with its adapter merged, for other programs: Hugging Face, GGUF");
+  command->footer(
+      "merged: a Hugging Face folder. bnb-4bit: the same with bitsandbytes' NF4 weights. gguf: one "
+      "file for llama.cpp.\nThe output is read back and compared with its source before \"saved\" "
+      "is printed.");
+  const auto options = std::make_shared<ExportCommandOptions>();
+  command
+      ->add_option("--model", options->options.model,
+                   "Hugging Face folder (plain or bnb-4bit) or .gguf file")
+      ->type_name("DIR")
+      ->required();
+  command->add_option("--adapter", options->options.adapter, "LoRA adapter to merge: a peft folder")
+      ->type_name("DIR");
+  command->add_option("--to", options->to, "merged, bnb-4bit or gguf")
+      ->type_name("NAME")
+      ->required();
+  command->add_option("--gguf-type", options->gguf_type, "F16, Q8_0 or Q4_0")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command
+      ->add_option("--merge-into", options->merge_into,
+                   "What the adapter is added to: original (the model's weights) or nf4 (these "
+                   "quantized and back, as training with --quantize nf4 saw them)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--max-shard-size", options->max_shard_size, "Of a safetensors file")
+      ->capture_default_str()
+      ->type_name("SIZE");
+  command->add_option("--output", options->options.output, "The new folder, or the .gguf file")
+      ->type_name("PATH")
+      ->required();
+  command->add_flag("--overwrite", options->options.overwrite, "Replace an earlier --output");
+  command->add_option("--threads", options->threads, "CPU threads; 0 = all cores")
+      ->capture_default_str()
+      ->type_name("N");
+  command->callback(
+      [options, &chosen] { chosen = [options] { return run_export(*options, std::cout); }; });
+}
+
+}  // namespace qgrpo::cli

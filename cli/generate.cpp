@@ -1,0 +1,390 @@
+#include "cli/generate.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <iostream>
+#include <limits>
+#include <map>
+
+#include "cli/commands.h"
+#include "cli/line_reader.h"
+#include "engine/owned_generator.h"
+#include "engine/stop.h"
+#include "model/io/json.h"
+#include "train/prompt.h"
+
+namespace qgrpo::cli {
+namespace {
+
+// The text of one completion while it grows.
+struct Sample {
+  std::string text;
+  std::optional<StreamDecoder> decoder;
+  std::optional<StopMatcher> matcher;
+  FinishReason finish = FinishReason::none;
+};
+
+// One input line on its way.
+struct Line {
+  GroupRequest request;
+  std::vector<Sample> samples;
+  std::size_t unfinished = 0;
+  GroupId group = 0;   // 0: not handed to the generator yet
+  std::string copied;  // the input's members, without its braces; empty: not asked for
+};
+
+class GenerateRun {
+ public:
+  GenerateRun(const GenerateOptions& options, std::ostream& out)
+      : options_(options),
+        params_(options.sampling.resolve()),
+        out_(out),
+        reader_(options.dataset.empty() ? options.input : "/dev/null"),
+        tokenizer_(options.model) {
+    const auto count = [](std::int64_t value, const char* name, std::int64_t most) {
+      require(value >= 1 && value <= most, "{}: found {}, expected 1 to {}", name, value, most);
+    };
+    count(options.n, "-n", 1 << 16);
+    count(options.max_tokens, "--max-tokens", 1 << 30);
+    count(options.batch_size, "--batch-size", 1 << 16);
+    for (const auto& stop : options.stop) {
+      require(!stop.empty(), "--stop: found an empty string, expected at least one character");
+    }
+    read_questions();
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+    with_text_ = tokenizer_.available();
+    require(with_text_ || options.stop.empty(),
+            "--stop: {} has no tokenizer files, so there is no text to look for stop strings in",
+            options.model.model);
+    if (with_text_) prepare_stops();
+  }
+
+  int run() {
+    while (true) {
+      read_lines();
+      start_lines();
+      if (generator_ && (*generator_)->has_work()) {
+        step();
+        write_finished();
+      } else if (lines_.empty()) {
+        break;
+      }
+    }
+    if (progress_wanted()) show_progress("");
+    if (error_) std::rethrow_exception(error_);
+    return 0;
+  }
+
+ private:
+  // A stop string that is the spelling of a special token, which is no text, is found by its id.
+  void prepare_stops() {
+    for (const auto& stop : options_.stop) {
+      const auto id = tokenizer_.get().token_to_id(stop);
+      if (id && tokenizer_.get().is_special(*id)) {
+        stop_ids_.push_back(*id);
+      } else {
+        stop_strings_.push_back(stop);
+      }
+    }
+  }
+
+  // Reads what is there, up to a bounded number of lines ahead; waits only when nothing runs. The
+  // first error ends the input: the lines before it are still answered.
+  void read_lines() {
+    const auto ahead = static_cast<std::size_t>(2 * options_.batch_size);
+    std::string text;
+    while (!input_ended_ && lines_.size() < ahead) {
+      try {
+        if (next_question_ < questions_.size()) {
+          const std::size_t number = next_question_++;
+          lines_.push_back(
+              parse(document_.parse(questions_[number], fmt::format("question {}", number + 1)),
+                    questions_[number]));
+          continue;
+        }
+        const auto status = reader_.next(text, /*wait=*/lines_.empty());
+        if (status == LineReader::Status::not_ready) return;
+        if (status == LineReader::Status::interrupted) continue;
+        if (status == LineReader::Status::end) {
+          input_ended_ = true;
+          return;
+        }
+        if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+        lines_.push_back(parse(document_.parse(text, reader_.where()), text));
+      } catch (const Error&) {
+        error_ = std::current_exception();
+        input_ended_ = true;
+      }
+    }
+  }
+
+  // The data sets' questions as input lines.
+  void read_questions() {
+    if (options_.dataset.empty()) return;
+    require(options_.input.empty(), "--input and --dataset: found both, expected one");
+    require(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more", options_.limit);
+    train::check_dataset_options(options_.columns);
+    train::PromptOptions prompt;
+    if (options_.system_prompt) prompt.system_prompt = *options_.system_prompt;
+    prompt.system_prompt_given = options_.system_prompt.has_value();
+    for (const train::Example& example : train::read_dataset(options_.dataset, options_.columns)) {
+      io::JsonWriter w;
+      w.begin_object();
+      w.key("messages");
+      w.raw(train::prompt_json(example, prompt));
+      w.member("answer", example.answer);
+      w.end_object();
+      questions_.push_back(w.str());
+      if (questions_.size() == static_cast<std::size_t>(options_.limit)) break;
+    }
+  }
+
+  std::unique_ptr<Line> parse(const io::JsonValue& json, const std::string& text) {
+    const model::Config& config = loaded_.config();
+    auto line = std::make_unique<Line>();
+    if (options_.copy_input || !options_.dataset.empty()) {
+      require(json.is_object() && !json.find("completions"),
+              "{}: expected an object without \"completions\", which --copy-input adds",
+              json.where());
+      const std::size_t begin = text.find('{') + 1;
+      line->copied = text.substr(begin, text.rfind('}') - begin);
+    }
+    GroupRequest& request = line->request;
+    request.prompt = read_prompt(json, "prompt", true, config.vocab_size, tokenizer_);
+    const auto length = static_cast<std::int64_t>(request.prompt.size());
+    require(length < config.max_position_embeddings,
+            "{}: a prompt of {} tokens leaves no room for a completion, the model has {} positions",
+            json.where(), length, config.max_position_embeddings);
+    request.samples = static_cast<std::int32_t>(options_.n);
+    request.max_new_tokens = static_cast<std::int32_t>(
+        std::min(options_.max_tokens, config.max_position_embeddings - length));
+    request.sampling = params_;
+    request.eos_ids = config.eos_token_ids;
+    request.ignore_eos = options_.ignore_eos;
+    request.adapter = loaded_.adapter_index();
+    request.seed = options_.seed;
+    request.prompt_key = next_key_++;
+    line->unfinished = static_cast<std::size_t>(options_.n);
+    line->samples.resize(line->unfinished);
+    for (Sample& sample : line->samples) {
+      if (with_text_) sample.decoder.emplace(tokenizer_.get(), /*skip_special_tokens=*/true);
+      sample.matcher.emplace(stop_strings_);
+    }
+    return line;
+  }
+
+  std::int64_t blocks_needed(const GroupRequest& request) const {
+    return blocks_of_group(static_cast<std::int64_t>(request.prompt.size()), request.max_new_tokens,
+                           request.samples, kGeneratorBlockSize);
+  }
+
+  // Hands lines to the generator, which starts them as they fit. Where one is larger than any
+  // before, the cache is made anew, once nothing runs.
+  void start_lines() {
+    for (auto& line : lines_) {
+      if (line->group != 0) continue;
+      const std::int64_t needed = blocks_needed(line->request);
+      if (!generator_ || needed > generator_->capacity().num_blocks) {
+        if (generator_ && (*generator_)->has_work()) return;
+        make_generator();
+      }
+      line->group = (*generator_)->add(line->request);
+      running_[line->group] = line.get();
+    }
+  }
+
+  // Room for as many of the known lines at once as --batch-size says, each as large as the largest;
+  // for fewer where that would take more than half of the free memory.
+  void make_generator() {
+    std::int64_t largest = 1;
+    for (const auto& line : lines_) {
+      if (line->group == 0) largest = std::max(largest, blocks_needed(line->request));
+    }
+    generator_.reset();
+    GeneratorCapacity capacity = generator_capacity(
+        *loaded_.model, static_cast<std::int32_t>(std::max(options_.n, options_.batch_size)));
+    const std::int64_t groups = std::max<std::int64_t>(1, options_.batch_size / options_.n);
+    const auto affordable =
+        static_cast<std::int64_t>(available_memory(*loaded_.backend) / 2 /
+                                  kv_block_bytes(*loaded_.model, kGeneratorBlockSize));
+    const std::int64_t blocks = std::max(largest, std::min(groups * largest, affordable));
+    require(blocks <= std::numeric_limits<std::int32_t>::max() / kGeneratorBlockSize,
+            "{} completions of up to {} tokens: more than the cache can number; lower -n or "
+            "--max-tokens",
+            options_.n, options_.max_tokens);
+    capacity.num_blocks = static_cast<std::int32_t>(blocks);
+    generator_ = std::make_unique<OwnedGenerator>(*loaded_.model, capacity);
+  }
+
+  void step() {
+    for (const TokenEvent& event : (*generator_)->step()) {
+      ++tokens_;
+      Line& line = *running_.at(event.group);
+      Sample& sample = line.samples[static_cast<std::size_t>(event.sample)];
+      sample.finish = event.finish;
+      const bool stopped = with_text_ && add_text(sample, event);
+      if (stopped && event.finish == FinishReason::none) {
+        (*generator_)->finish(event.group, event.sample);
+      }
+      if (stopped) sample.finish = FinishReason::stop;
+      if (sample.finish != FinishReason::none) --line.unfinished;
+    }
+  }
+
+  // Whether a stop string is complete with this token.
+  bool add_text(Sample& sample, const TokenEvent& event) {
+    const std::int32_t id = event.sampled.token;
+    const bool last = event.finish != FinishReason::none;
+    if (std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end()) {
+      sample.text += sample.matcher->push(sample.decoder->flush());
+      sample.text += sample.matcher->finish();
+      return true;
+    }
+    // The eos token is no part of the text; ids that only the embedding has mean nothing.
+    if (event.finish != FinishReason::stop && tokenizer_.has_token(id)) {
+      sample.text += sample.matcher->push(sample.decoder->push(id));
+    }
+    if (last && !sample.matcher->stopped()) {
+      sample.text += sample.matcher->push(sample.decoder->flush());
+      sample.text += sample.matcher->finish();
+    }
+    return sample.matcher->stopped();
+  }
+
+  void write_finished() {
+    while (!lines_.empty() && lines_.front()->group != 0 && lines_.front()->unfinished == 0) {
+      const Line& line = *lines_.front();
+      const auto completions = (*generator_)->take(line.group);
+      io::JsonWriter json;
+      json.begin_object();
+      json.key("completions");
+      json.begin_array();
+      for (std::size_t i = 0; i < completions.size(); ++i) {
+        json.begin_object();
+        json.key("text");
+        with_text_ ? json.value(line.samples[i].text) : json.null();
+        json.member("ids", completions[i].ids);
+        json.member("logprobs", completions[i].logprobs);
+        json.member("finish_reason", std::string_view(name(line.samples[i].finish)));
+        json.end_object();
+      }
+      json.end_array();
+      json.end_object();
+      std::string text = json.str();
+      if (!line.copied.empty()) text = "{" + line.copied + "," + text.substr(1);
+      out_ << text << '\n' << std::flush;
+      require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
+      running_.erase(line.group);
+      lines_.pop_front();
+      ++written_;
+    }
+    if (progress_wanted()) {
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
+      show_progress(fmt::format("{} lines done, {} tokens, {:.1f} tokens/s", written_, tokens_,
+                                static_cast<double>(tokens_) / seconds.count()));
+    }
+  }
+
+  const GenerateOptions& options_;
+  SamplingParams params_;
+  std::ostream& out_;
+  LineReader reader_;
+  LazyTokenizer tokenizer_;
+  LoadedModel loaded_;
+  bool with_text_ = false;
+  std::vector<std::string> stop_strings_;
+  std::vector<std::int32_t> stop_ids_;
+  std::unique_ptr<OwnedGenerator> generator_;
+  io::JsonDocument document_;
+  std::vector<std::string> questions_;  // of the data sets, as input lines
+  std::size_t next_question_ = 0;
+  std::deque<std::unique_ptr<Line>> lines_;  // not written yet, in order
+  std::map<GroupId, Line*> running_;
+  std::uint32_t next_key_ = 0;
+  bool input_ended_ = false;
+  std::exception_ptr error_;
+  std::uint64_t written_ = 0;
+  std::uint64_t tokens_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+int run_generate(const GenerateOptions& options, std::ostream& out) {
+  return GenerateRun(options, out).run();
+}
+
+void add_generate_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand(
+      "generate", "Complete prompts: JSON lines in, completions with their log-probs out");
+  command->footer(
+      "Input, one object a line: {\"ids\":[..]}, {\"prompt\":\"..\"} or "
+      "{\"messages\":[{\"role\":..,"
+      "\"content\":..},..]}.\nOutput, one line each: {\"completions\":[{\"text\":..,\"ids\":[..],"
+      "\"logprobs\":[..],\"finish_reason\":\"stop\"|\"length\"}]}.");
+  const auto options = std::make_shared<GenerateOptions>();
+  add_model_options(*command, options->model);
+  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
+      ->type_name("FILE");
+  command
+      ->add_option(
+          "--dataset", options->dataset,
+          "Instead: questions as qgrpo train reads them, JSON lines (may be repeated); the "
+          "output has \"messages\" and \"answer\" too")
+      ->type_name("FILE");
+  command->add_option("--limit", options->limit, "The first N questions of --dataset; 0 = all")
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option("--prompt-column", options->columns.prompt_column,
+                   "Key of --dataset's question or conversation")
+      ->type_name("NAME");
+  command
+      ->add_option("--answer-column", options->columns.answer_column, "Key of --dataset's answer")
+      ->type_name("NAME");
+  command
+      ->add_option("--answer-format", options->columns.answer_format,
+                   "gsm8k: behind ####; plain: all of it; auto")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command
+      ->add_option_function<std::string>(
+          "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },
+          "Before each question of --dataset (default: the GSM8K notebook's)")
+      ->type_name("TEXT");
+  command->add_flag("--copy-input", options->copy_input,
+                    "Put each input line's own members before its completions");
+  command->add_option("-n,--n,--num-generations", options->n, "Completions of each prompt")
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option("--max-tokens,--max-completion-length", options->max_tokens,
+                   "Longest completion")
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option("--stop", options->stop,
+                   "End a completion before this text (may be given several times)")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_flag("--ignore-eos", options->ignore_eos,
+                    "Go on after the end-of-text token, up to --max-tokens");
+  command->add_option("--seed", options->seed, "Of the random draws")
+      ->capture_default_str()
+      ->check(not_negative())
+      ->type_name("N");
+  command->add_option("--batch-size", options->batch_size, "Completions computed at once")
+      ->capture_default_str()
+      ->type_name("N");
+  add_sampling_options(*command, options->sampling, "temperature 1, the rest off");
+  add_device_options(*command, options->device);
+  command->callback(
+      [options, &chosen] { chosen = [options] { return run_generate(*options, std::cout); }; });
+}
+
+}  // namespace qgrpo::cli

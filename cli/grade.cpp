@@ -1,0 +1,184 @@
+#include "cli/grade.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <istream>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "cli/grade_select.h"
+#include "model/io/json.h"
+#include "model/ops/error.h"
+#include "train/rewards_batch.h"
+
+namespace qgrpo::cli {
+namespace {
+
+constexpr std::size_t kBatch = 64;  // lines that rewards of the user's get at once
+
+// One line as a group of one completion.
+train::Group read_line(const io::JsonValue& line, bool needs_answer) {
+  train::Group group;
+  train::GroupCompletion completion;
+  completion.text = line.at("completion").as_string();
+  const auto answer = line.find("answer");
+  if (needs_answer || (answer && answer->is_string())) group.answer = line.at("answer").as_string();
+  if (const auto prompt = line.find("prompt")) {
+    if (prompt->is_array()) group.prompt_json = simdjson::minify(prompt->element());
+    if (prompt->is_string()) group.question = prompt->as_string();
+  }
+  if (const auto ids = line.find("completion_ids")) completion.ids = ids->as_ids();
+  for (const auto& [key, value] : line.as_object())
+    group.columns.emplace_back(key, simdjson::minify(value.element()));
+  group.completions.push_back(std::move(completion));
+  return group;
+}
+
+std::string scores_line(const std::vector<std::string>& names, const train::Group& group) {
+  const train::GroupCompletion& completion = group.completions.front();
+  io::JsonWriter json;
+  json.begin_object();
+  for (std::size_t i = 0; i < names.size(); ++i) json.member(names[i], completion.reward_values[i]);
+  json.member("total", completion.reward);
+  json.end_object();
+  return json.str();
+}
+
+// Scores what has come together and writes it.
+void answer_batch(std::vector<train::Group>& batch, train::RewardScorer& scorer,
+                  std::ostream& output) {
+  if (batch.empty()) return;
+  scorer.score(batch, {});
+  const std::vector<std::string> names = scorer.names();
+  for (const train::Group& group : batch) output << scores_line(names, group) << '\n';
+  require(output.good(), "cannot write the scores: {}", std::strerror(errno));
+  batch.clear();
+}
+
+}  // namespace
+
+int run_grade(const GradeOptions& options, std::istream& standard_input, std::ostream& output) {
+  const std::vector<train::Reward> rewards = train::parse_rewards(options.rewards);
+  const bool needs_answer = std::any_of(rewards.begin(), rewards.end(), train::needs_answer);
+  require(options.reward_timeout > 0 && std::isfinite(options.reward_timeout),
+          "--reward-timeout: found {}, expected a number of seconds > 0", options.reward_timeout);
+  const bool from_file = !options.input.empty() && options.input != "-";
+  const std::string name = from_file ? options.input : "standard input";
+  std::ifstream file;
+  if (from_file) {
+    file.open(options.input, std::ios::binary);
+    require(file.is_open(), "{}: {}, expected a file of JSON lines", name, std::strerror(errno));
+  }
+  std::istream& input = from_file ? static_cast<std::istream&>(file) : standard_input;
+  train::RewardHostSettings host;
+  host.python = options.python;
+  host.timeout = options.reward_timeout;
+  if (options.min_reward || options.keep_best) {
+    SelectOptions select;
+    select.source = name;
+    select.rewards = options.rewards;
+    select.host = host;
+    select.min_reward = options.min_reward;
+    select.keep_best = options.keep_best.value_or(0);
+    require(!options.keep_best || *options.keep_best > 0,
+            "--keep-best: found {}, expected 1 or more", *options.keep_best);
+    select.keep_truncated = options.keep_truncated;
+    select.keep_duplicates = options.keep_duplicates;
+    select.output = options.output;
+    return run_select(select, input, output);
+  }
+  require(options.output.empty() && !options.keep_truncated && !options.keep_duplicates,
+          "--output, --keep-truncated and --keep-duplicates: found no --min-reward or --keep-best, "
+          "which they belong to");
+  train::RewardScorer scorer(rewards, host);
+  const std::size_t batch_size = scorer.only_built_in() ? 1 : kBatch;
+
+  io::JsonDocument document;
+  std::vector<train::Group> batch;
+  std::string line;
+  for (std::size_t number = 1; std::getline(input, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      const std::string where = fmt::format("{} line {}", name, number);
+      batch.push_back(read_line(document.parse(line, where), needs_answer));
+    } catch (const Error&) {
+      answer_batch(batch, scorer, output);
+      throw;
+    }
+    if (batch.size() == batch_size) answer_batch(batch, scorer, output);
+  }
+  require(!input.bad(), "{}: {} while reading", name, std::strerror(errno));
+  answer_batch(batch, scorer, output);
+  output.flush();
+  require(output.good(), "cannot write the scores: {}", std::strerror(errno));
+  return 0;
+}
+
+void add_grade_command(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand("grade", "Score completions with the reward functions");
+  command->footer(
+      "Input, one object a line: {\"completion\":\"..\",\"answer\":\"..\"}.\n"
+      "Output, one line each: {\"xmlcount\":..,\"soft_format\":..,\"strict_format\":..,\"int\":..,"
+      "\"correctness\":..,\"total\":..}.\n"
+      "With --min-reward or --keep-best, input: what qgrpo generate --copy-input wrote; output: "
+      "{\"messages\":[..],\"answer\":..,\"reward\":..}.");
+  const auto options = std::make_shared<GradeOptions>();
+  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
+      ->type_name("FILE");
+  command
+      ->add_option("--reward,--rewards", options->rewards,
+                   "Which, with weights, e.g. correctness:2,int (default: the notebook's five, "
+                   "weight 1); also numeric, FILE.py:FUNCTION and cmd:PROGRAM")
+      ->type_name("NAME[:WEIGHT]");
+  command
+      ->add_option("--reward-timeout", options->reward_timeout,
+                   "Seconds for one call of a Python function or program")
+      ->capture_default_str();
+  command
+      ->add_option("--python", options->python,
+                   "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)")
+      ->type_name("PROGRAM");
+  const std::string group =
+      "Rejection sampling: the good completions as conversations for qgrpo sft";
+  command
+      ->add_option_function<double>(
+          "--min-reward", [options](double value) { options->min_reward = value; },
+          "Keep completions with at least this total")
+      ->type_name("X")
+      ->group(group);
+  command
+      ->add_option_function<std::string>(
+          "--keep-best",
+          [options](const std::string& text) {
+            std::int64_t value = 1;
+            if (!text.empty() && !CLI::detail::lexical_cast(text, value)) {
+              throw CLI::ValidationError(
+                  "--keep-best", fmt::format("found \"{}\", expected a whole number", text));
+            }
+            options->keep_best = value;
+          },
+          "Keep the N best of each prompt (without a number: the best)")
+      ->expected(0, 1)
+      ->type_name("[N]")
+      ->group(group);
+  command
+      ->add_flag("--keep-truncated", options->keep_truncated,
+                 "Also those that were cut by the length limit")
+      ->group(group);
+  command
+      ->add_flag("--keep-duplicates", options->keep_duplicates,
+                 "Also repetitions of a prompt's earlier completion")
+      ->group(group);
+  command->add_option("--output", options->output, "Where they go (default: standard output)")
+      ->type_name("FILE")
+      ->group(group);
+  command->callback([options, &chosen] {
+    chosen = [options] { return run_grade(*options, std::cin, std::cout); };
+  });
+}
+
+}  // namespace qgrpo::cli

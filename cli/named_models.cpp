@@ -1,0 +1,58 @@
+#include "cli/named_models.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/stop_signals.h"
+#include "cli/transfer_progress.h"
+#include "hub/pull.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The folder of what `value` names: itself where it is a path, else a snapshot.
+std::string local_folder(const std::string& value, bool weights) {
+  std::error_code ignored;
+  if (!hub::names_repo(value) || fs::exists(value, ignored)) return value;
+  // "runs/model" with a typing error is more likely a path where its first folder exists.
+  if (fs::exists(value.substr(0, value.find('/')), ignored)) return value;
+  hub::Http http(hub::settings_from_environment());
+  const StopSignals signals;
+  http.stopped = [] { return train::stop_requested.load(); };
+  TransferProgress progress("fetching");
+  hub::PullOptions options;
+  options.choose = weights ? hub::model_files : hub::description_files;
+  options.progress = [&](const hub::PullProgress& p) { progress(p); };
+  try {
+    return hub::pull(http, hub::parse_repo(value), options).folder;
+  } catch (const Error& error) {
+    fail("{} (there is no such folder here, so it was looked for on the Hub)", error.what());
+  }
+}
+
+}  // namespace
+
+void fetch_named_models(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands()) {
+    const std::string name = command->get_name();
+    if (name == "pull" || name == "push") return;
+    const bool weights = name != "plan" && name != "tokenize";
+    for (const char* option_name : {"--model", "--adapter"}) {
+      CLI::Option* option = command->get_option_no_throw(option_name);
+      if (option == nullptr || option->count() != 1 || option->results().front().empty()) continue;
+      const std::string value = option->results().front();
+      const std::string folder = local_folder(value, weights);
+      if (folder == value) continue;
+      option->clear();
+      option->add_result(folder);
+      option->run_callback();
+    }
+  }
+}
+
+}  // namespace qgrpo::cli

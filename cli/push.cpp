@@ -1,0 +1,62 @@
+#include <fmt/format.h>
+
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/stop_signals.h"
+#include "cli/transfer_progress.h"
+#include "hub/push.h"
+#include "model/io/bytes.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::cli {
+namespace {
+
+struct PushCommand {
+  std::string folder, repo;
+  hub::PushOptions options;
+};
+
+int run_push(const PushCommand& command) {
+  hub::Http http(hub::settings_from_environment());
+  const StopSignals signals;
+  http.stopped = [] { return train::stop_requested.load(); };
+  TransferProgress progress("sending");
+  hub::PushOptions options = command.options;
+  options.progress = [&](const hub::PullProgress& p) { progress(p); };
+  const hub::PushResult result =
+      hub::push(http, hub::parse_repo(command.repo), command.folder, options);
+  if (result.url.empty()) {
+    fmt::print(stderr, "qgrpo: nothing to send: {} has all {} files as they are\n", command.repo,
+               result.files);
+  } else {
+    fmt::print(stderr, "qgrpo: {} of {} files in the commit, {} sent as large files\n",
+               result.changed, result.files, io::format_bytes(result.sent));
+    std::cout << result.url << '\n' << std::flush;
+    require(std::cout.good(), "cannot write to standard output");
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_push_command(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand("push", "Send a folder to the Hugging Face Hub, as one commit");
+  sub->footer(
+      "Example: qgrpo push outputs/checkpoint-250 me/my-adapter --exclude 'optimizer*' --private\n"
+      "Makes the repository where there is none. Takes a token that may write (HF_TOKEN).");
+  const auto command = std::make_shared<PushCommand>();
+  sub->add_option("DIR", command->folder, "The folder")->required();
+  sub->add_option("REPO", command->repo, "OWNER/NAME, with @BRANCH behind it if not main")
+      ->required();
+  sub->add_option("--include", command->options.include, "Only files that match (shell patterns)")
+      ->type_name("PATTERN");
+  sub->add_option("--exclude", command->options.exclude, "No files that match")
+      ->type_name("PATTERN");
+  sub->add_option("--message", command->options.message, "Of the commit")->type_name("TEXT");
+  sub->add_flag("--private", command->options.private_repo,
+                "A repository that is made now is private");
+  sub->callback([command, &chosen] { chosen = [command] { return run_push(*command); }; });
+}
+
+}  // namespace qgrpo::cli

@@ -1,0 +1,190 @@
+#include "cli/score.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/line_reader.h"
+#include "model/io/bytes.h"
+#include "model/io/json.h"
+#include "model/training_pass.h"
+#include "train/plan.h"
+
+namespace qgrpo::cli {
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+
+class ScoreRun {
+ public:
+  ScoreRun(const ScoreOptions& options, std::ostream& out)
+      : options_(options), out_(out), reader_(options.input), tokenizer_(options.model) {
+    require(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
+            "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
+    loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+  }
+
+  // One batch at a time: what has arrived, up to batch_tokens.
+  int run() {
+    std::vector<Ids> batch;
+    std::int64_t tokens = 0;
+    const auto flush = [&] {
+      answer(batch);
+      batch.clear();
+      tokens = 0;
+    };
+    std::exception_ptr error;
+    for (bool ended = false; !ended;) {
+      Ids ids;
+      auto status = LineReader::Status::end;
+      try {
+        status = next(ids, /*wait=*/batch.empty());
+      } catch (const Error&) {
+        error = std::current_exception();  // the lines before the bad one are answered all the same
+      }
+      if (status == LineReader::Status::line) {
+        const auto length = static_cast<std::int64_t>(ids.size());
+        if (tokens + length > options_.batch_tokens) flush();
+        tokens += length;
+        batch.push_back(std::move(ids));
+        continue;
+      }
+      ended = status == LineReader::Status::end;
+      flush();
+    }
+    if (progress_wanted()) show_progress("");
+    if (error) std::rethrow_exception(error);
+    return 0;
+  }
+
+ private:
+  // The next line that is not blank.
+  LineReader::Status next(Ids& ids, bool wait) {
+    std::string text;
+    while (true) {
+      const auto status = reader_.next(text, wait);
+      if (status == LineReader::Status::interrupted) continue;
+      if (status != LineReader::Status::line) return status;
+      if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+      ids = parse(document_.parse(text, reader_.where()));
+      return status;
+    }
+  }
+
+  Ids parse(const io::JsonValue& json) {
+    const model::Config& config = loaded_.config();
+    Ids ids = read_prompt(json, "text", false, config.vocab_size, tokenizer_);
+    require(static_cast<std::int64_t>(ids.size()) <= config.max_position_embeddings,
+            "{}: {} tokens, the model has {} positions: shorten the text", json.where(), ids.size(),
+            config.max_position_embeddings);
+    return ids;
+  }
+
+  void answer(const std::vector<Ids>& batch) {
+    if (batch.empty()) return;
+    Batch packed;
+    std::vector<std::int32_t> rows;  // packed rows that predict a token
+    std::vector<HeadEntry> entries;  // one each
+    for (const Ids& ids : batch) {
+      const auto begin = static_cast<std::int32_t>(packed.tokens.size());
+      packed.add(ids, loaded_.adapter_index());
+      for (std::size_t t = 1; t < ids.size(); ++t) {
+        entries.push_back({static_cast<std::int32_t>(rows.size()), ids[t]});
+        rows.push_back(begin + static_cast<std::int32_t>(t) - 1);
+      }
+    }
+    std::vector<HeadResult> results(entries.size());
+    if (!entries.empty()) {
+      reserve(packed.size());
+      pass_->forward(packed, /*gradient=*/false);
+      loaded_.backend->train().head_logprob(results, pass_->hidden(rows),
+                                            loaded_.model->head_linear(), entries, 1.0f);
+    }
+    std::size_t next = 0;
+    for (const Ids& ids : batch) {
+      io::JsonWriter json;
+      json.begin_object();
+      json.member("ids", ids);
+      json.key("logprobs");
+      json.begin_array();
+      json.null();
+      for (std::size_t t = 1; t < ids.size(); ++t) {
+        const float logprob = results[next++].logprob;
+        require(std::isfinite(logprob),
+                "the log-prob of token {} of a text is {}: the model's weights or its adapter have "
+                "diverged",
+                t, logprob);
+        json.value(logprob);
+      }
+      json.end_array();
+      json.end_object();
+      out_ << json.str() << '\n';
+      ++written_;
+    }
+    out_.flush();
+    require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
+    if (progress_wanted()) show_progress(fmt::format("{} lines done", written_));
+  }
+
+  // Makes the pass anew where a batch is larger than all before.
+  void reserve(std::int64_t tokens) {
+    if (pass_ && tokens <= pass_->capacity().tokens) return;
+    pass_.reset();
+    buffer_.reset();
+    const model::PassCapacity capacity{tokens, tokens, 0};
+    model::Arena count;
+    model::PassBuffers::place(count, loaded_.config(), loaded_.backend->activation_dtype(),
+                              capacity);
+    const std::size_t available =
+        loaded_.backend->free_bytes().value_or(io::available_host_memory());
+    require(count.used() <= available,
+            "scoring {} tokens at once needs {}, but only {} are free: shorten the text or lower "
+            "--batch-tokens",
+            tokens, io::format_bytes(count.used()), io::format_bytes(available));
+    buffer_ = loaded_.backend->allocate(count.used());
+    arena_ = model::Arena(buffer_->data(), buffer_->bytes());
+    pass_.emplace(*loaded_.model, arena_, capacity);
+  }
+
+  const ScoreOptions& options_;
+  std::ostream& out_;
+  LineReader reader_;
+  LazyTokenizer tokenizer_;
+  LoadedModel loaded_;
+  io::JsonDocument document_;
+  std::unique_ptr<Buffer> buffer_;
+  model::Arena arena_;
+  std::optional<model::TrainingPass> pass_;
+  std::uint64_t written_ = 0;
+};
+
+}  // namespace
+
+int run_score(const ScoreOptions& options, std::ostream& out) {
+  return ScoreRun(options, out).run();
+}
+
+void add_score_command(CLI::App& app, Command& chosen) {
+  auto* command =
+      app.add_subcommand("score", "The log-prob of every token: JSON lines in, JSON lines out");
+  command->footer(
+      "Input, one object a line: {\"ids\":[..]}, {\"text\":\"..\"} or {\"messages\":[..]}.\n"
+      "Output, one line each: {\"ids\":[..],\"logprobs\":[null,..]}, logprobs[t] = log p(ids[t] | "
+      "ids before t).");
+  const auto options = std::make_shared<ScoreOptions>();
+  add_model_options(*command, options->model);
+  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
+      ->type_name("FILE");
+  command->add_option("--batch-tokens", options->batch_tokens, "Tokens computed at once")
+      ->capture_default_str()
+      ->type_name("N");
+  add_device_options(*command, options->device);
+  command->callback(
+      [options, &chosen] { chosen = [options] { return run_score(*options, std::cout); }; });
+}
+
+}  // namespace qgrpo::cli

@@ -1,0 +1,138 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "cpu/backend.h"
+#include "model/io/json.h"
+#include "model/model.h"
+#include "support/program.h"
+#include "tokenizer/chat_template.h"
+#include "train/demo_model.h"
+
+// The commands on a folder with a tokenizer: the demo's, untrained.
+namespace qgrpo::test {
+namespace {
+
+struct TextModel {
+  ScratchFolder folder;
+  std::unique_ptr<Tokenizer> tokenizer;
+
+  TextModel() {
+    train::write_demo_tokenizer(folder.path(), 1);
+    tokenizer = load_tokenizer(folder.path());
+    const auto backend = cpu::make_cpu_backend(1);
+    model::Model::random(*backend, train::demo_config(*tokenizer), WeightFormat::f32,
+                         WeightFormat::f32, 5)
+        .save(folder.path());
+  }
+
+  ProgramResult generate(const std::string& input, std::vector<std::string> extra) const {
+    std::vector<std::string> arguments = {"generate", "--model", folder.path(), "--quantize",
+                                          "none"};
+    arguments.insert(arguments.end(), extra.begin(), extra.end());
+    return run_qgrpo(arguments, input);
+  }
+};
+
+struct Answer {
+  std::string text;
+  std::vector<std::int32_t> ids;
+  std::string finish;
+};
+
+Answer answer(const ProgramResult& result) {
+  INFO("standard error: ", result.err);
+  REQUIRE(result.exit_code == 0);
+  io::JsonDocument document;
+  const auto first = document.parse(result.out, "output").at("completions").as_array().front();
+  return {first.at("text").as_string(), first.at("ids").as_ids(),
+          first.at("finish_reason").as_string()};
+}
+
+}  // namespace
+
+TEST_CASE("text in, text out") {
+  const TextModel model;
+  const std::string question = "How many apples are there?";
+
+  // A prompt is its ids.
+  const auto ids = model.tokenizer->encode(question);
+  io::JsonWriter as_ids;
+  as_ids.begin_object();
+  as_ids.member("ids", ids);
+  as_ids.end_object();
+  const std::string as_prompt = "{\"prompt\":" + io::json_string(question) + "}\n";
+  const std::vector<std::string> options = {"--ignore-eos", "--max-tokens", "40", "--seed", "2"};
+  const Answer plain = answer(model.generate(as_prompt, options));
+  CHECK(plain.ids.size() == 40);
+  CHECK(plain.finish == "length");
+  CHECK(plain.text == model.tokenizer->decode(plain.ids, /*skip_special_tokens=*/true));
+  CHECK(answer(model.generate(as_ids.str() + "\n", options)).ids == plain.ids);
+
+  // Messages are the rendered template's ids, with the generation prompt.
+  const ChatTemplate chat = load_chat_template(model.folder.path(), *model.tokenizer);
+  const std::vector<Message> messages = {{"user", question}};
+  const std::string rendered = chat.render(messages, true);
+  const std::string as_messages =
+      "{\"messages\":[{\"role\":\"user\",\"content\":" + io::json_string(question) + "}]}\n";
+  CHECK(answer(model.generate(as_messages, options)).ids ==
+        answer(model.generate("{\"prompt\":" + io::json_string(rendered) + "}\n", options)).ids);
+  const auto scored = run_qgrpo({"score", "--model", model.folder.path()}, as_messages);
+  REQUIRE(scored.exit_code == 0);
+  io::JsonDocument document;
+  CHECK(document.parse(scored.out, "output").at("ids").as_ids() ==
+        model.tokenizer->encode(chat.render(messages, false)));
+
+  // A stop string: the text ends before it, the ids with the token that completes it.
+  REQUIRE(plain.text.size() > 8);
+  std::size_t begin = plain.text.size() / 2;
+  while ((static_cast<unsigned char>(plain.text[begin]) & 0xc0u) == 0x80u) ++begin;
+  std::size_t end = begin + 1;
+  while (end < plain.text.size() && (static_cast<unsigned char>(plain.text[end]) & 0xc0u) == 0x80u)
+    ++end;
+  const std::string stop = plain.text.substr(begin, end - begin);
+  std::vector<std::string> with_stop = options;
+  with_stop.insert(with_stop.end(), {"--stop", stop, "--stop", "never to be found"});
+  const Answer stopped = answer(model.generate(as_prompt, with_stop));
+  CHECK(stopped.finish == "stop");
+  CHECK(stopped.text == plain.text.substr(0, plain.text.find(stop)));
+  REQUIRE(stopped.ids.size() <= plain.ids.size());
+  CHECK(std::vector<std::int32_t>(
+            plain.ids.begin(),
+            plain.ids.begin() + static_cast<std::ptrdiff_t>(stopped.ids.size())) == stopped.ids);
+  CHECK(model.tokenizer->decode(stopped.ids, true).find(stop) != std::string::npos);
+}
+
+TEST_CASE("chat: one shot, and a conversation in a pipe") {
+  const TextModel model;
+  const std::vector<std::string> common = {"chat",       "--model",      model.folder.path(),
+                                           "--quantize", "none",         "--seed",
+                                           "4",          "--max-tokens", "12"};
+  const auto run = [&](std::vector<std::string> extra, const std::string& input) {
+    extra.insert(extra.begin(), common.begin(), common.end());
+    return run_qgrpo(extra, input);
+  };
+  const auto once = run({"--prompt", "How many?"}, "");
+  CHECK(once.exit_code == 0);
+  CHECK(once.err.empty());
+  CHECK(once.out.size() > 1);
+  CHECK(run({}, "How many?\n").out == once.out);
+
+  const std::string saved = model.folder.path("saved.json");
+  const auto talk = run({}, "/system Be brief.\nHow many?\nAnd now?\n/save " + saved +
+                                "\n/nonsense\n/reset\n/help\n/exit\nunread\n");
+  CHECK(talk.exit_code == 0);
+  CHECK(talk.err.find("/nonsense") != std::string::npos);
+  CHECK(talk.out.find("/save FILE") != std::string::npos);
+  io::JsonDocument document;
+  const auto messages = document.parse_file(saved).at("messages").as_array();
+  REQUIRE(messages.size() == 5);
+  const std::vector<std::string> roles = {"system", "user", "assistant", "user", "assistant"};
+  for (std::size_t i = 0; i < roles.size(); ++i) {
+    CHECK(messages[i].at("role").as_string() == roles[i]);
+  }
+  CHECK(messages[0].at("content").as_string() == "Be brief.");
+  CHECK(messages[3].at("content").as_string() == "And now?");
+}
+
+}  // namespace qgrpo::test

@@ -1,0 +1,208 @@
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <limits>
+
+#include "cli/common.h"
+#include "cli/option_table.h"
+#include "cli/toml_options.h"
+#include "model/ops/error.h"
+#include "support/program.h"
+#include "train/options.h"
+
+namespace qgrpo::test {
+namespace {
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// An app with one option of each kind, and what a TOML file makes of it.
+struct TomlFixture {
+  CLI::App app{"", "train"};
+  std::int64_t num_generations = 8;
+  double learning_rate = 1e-6;
+  std::string optim = "a";
+  std::vector<std::string> rewards;
+  std::string one_shot;
+  ScratchFolder folder;
+
+  TomlFixture() {
+    app.add_option("--num-generations", num_generations);
+    app.add_option("--learning-rate", learning_rate);
+    app.add_option("--optim", optim);
+    app.add_option("--rewards", rewards)->delimiter(',');
+    app.add_option("--one-shot", one_shot)->expected(0, 1)->default_str("true");
+    app.add_flag("--no-one-shot")->group("");
+  }
+  std::string apply(const std::string& toml) {
+    folder.write("run.toml", toml);
+    return message_of([&] { cli::apply_toml(app, folder.path("run.toml")); });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("TOML: the options as they stand, read back, are the same options") {
+  const auto make = [](CLI::App& app, bool& flag, bool& other, double& number,
+                       std::vector<std::string>& list, std::string& text) {
+    cli::OptionTable table(app);
+    table.group("Options");
+    table.flag("one-shot", flag, "A flag");
+    table.flag("shuffle", other, "Another");
+    table.value("--learning-rate", number, "X", "A number");
+    table.value("--rewards", list, "NAME", "A list")->default_str("")->delimiter(',');
+    table.value("--system-prompt", text, "TEXT", "A text");
+    table.value("--model", text, "DIR", "The model");
+  };
+  bool flag = false, other = true;
+  double number = 5e-6;
+  std::vector<std::string> list;
+  std::string text = "none";
+  CLI::App app{"", "train"};
+  make(app, flag, other, number, list, text);
+  app.parse(std::vector<std::string>{"x:1,\"y\"", "--rewards", "--no-shuffle", "--one-shot"});
+  CHECK(flag);  // the bare flag means true, whatever its default
+  const std::string toml = cli::toml_of(app, "org/name@c");
+  CHECK(toml.find("learning_rate = 5e-06\n") != std::string::npos);
+  CHECK(toml.find("model = \"org/name@c\"\n") != std::string::npos);
+  bool flag2 = false, other2 = true;
+  double number2 = 1.0;
+  std::vector<std::string> list2;
+  std::string text2;
+  CLI::App again{"", "train"};
+  make(again, flag2, other2, number2, list2, text2);
+  ScratchFolder folder;
+  folder.write("run.toml", toml);
+  cli::apply_toml(again, folder.path("run.toml"));
+  CHECK(flag2 == flag);
+  CHECK(other2 == other);
+  CHECK(number2 == number);
+  CHECK(list2 == list);
+  CHECK(list2 == std::vector<std::string>{"x:1", "\"y\""});
+}
+
+TEST_CASE("TOML: values of every kind, with underscores or dashes") {
+  TomlFixture f;
+  CHECK(f.apply("num_generations = 16\nlearning-rate = 5e-6\noptim = \"adamw_torch\"\n"
+                "rewards = [\"int\", \"correctness:2\"]\none_shot = false # comment\n") == "");
+  CHECK(f.num_generations == 16);
+  CHECK(f.learning_rate == 5e-6);
+  CHECK(f.optim == "adamw_torch");
+  CHECK(f.rewards == std::vector<std::string>{"int", "correctness:2"});
+  CHECK(f.one_shot == "false");
+}
+
+TEST_CASE("TOML: the command line wins") {
+  TomlFixture f;
+  f.app.parse("--num-generations 4 --no-one-shot", false);
+  CHECK(f.apply("num_generations = 16\nlearning_rate = 1\none_shot = true\n") == "");
+  CHECK(f.one_shot == "");
+  CHECK(f.num_generations == 4);
+  CHECK(f.learning_rate == 1.0);
+}
+
+TEST_CASE("TOML: what is wrong is named with file, line and key") {
+  const auto refused = [](const std::string& toml, const std::vector<std::string>& names) {
+    TomlFixture f;
+    const std::string message = f.apply(toml);
+    INFO("message: ", message);
+    CHECK(message.find("run.toml") != std::string::npos);
+    for (const auto& name : names) CHECK(message.find(name) != std::string::npos);
+  };
+  refused("num_generations = 8\nnum_generation = 8\n", {"line 2", "num_generation", "unknown"});
+  refused("num_generations = \"many\"\n", {"line 1", "num_generations", "many"});
+  refused("num_generations = 1.5\n", {"num_generations", "1.5"});
+  refused("num_generations = \n", {"line 1"});
+  refused("[section]\nnum_generations = 8\n", {"section"});
+  refused("no_one_shot = true\n", {"no_one_shot", "unknown"});
+  refused("help = true\n", {"help", "unknown"});
+  refused("optim = 1979-05-27\n", {"optim"});
+  TomlFixture f;
+  CHECK(message_of([&] { cli::apply_toml(f.app, "/nowhere.toml"); }).find("/nowhere.toml") !=
+        std::string::npos);
+}
+
+TEST_CASE("validate: the defaults are possible, each impossible value is named") {
+  using train::TrainOptions;
+  CHECK(message_of([] { validate(TrainOptions{}); }) == "");  // the demo
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  struct Case {
+    const char* option;
+    std::function<void(TrainOptions&)> change;
+  };
+  const std::vector<Case> cases = {
+      {"--num-generations", [](TrainOptions& o) { o.num_generations = 1; }},
+      {"--num-generations", [](TrainOptions& o) { o.num_generations = -8; }},
+      {"--max-completion-length", [](TrainOptions& o) { o.max_completion_length = 0; }},
+      {"--max-prompt-length", [](TrainOptions& o) { o.max_prompt_length = 0; }},
+      {"--temperature", [](TrainOptions& o) { o.temperature = 0; }},
+      {"--temperature", [=](TrainOptions& o) { o.temperature = nan; }},
+      {"--top-p", [](TrainOptions& o) { o.top_p = 1.1; }},
+      {"--top-k", [](TrainOptions& o) { o.top_k = -1; }},
+      {"--min-p", [](TrainOptions& o) { o.min_p = -0.1; }},
+      {"--repetition-penalty", [](TrainOptions& o) { o.repetition_penalty = 0; }},
+      {"--rewards", [](TrainOptions& o) { o.rewards = {"beauty"}; }},
+      {"--beta", [](TrainOptions& o) { o.beta = -1; }},
+      {"--epsilon", [=](TrainOptions& o) { o.epsilon = nan; }},
+      {"--loss-type", [](TrainOptions& o) { o.loss_type = "ppo"; }},
+      {"--loss-form", [](TrainOptions& o) { o.loss_form = "later"; }},
+      {"--scale-rewards", [](TrainOptions& o) { o.scale_rewards = "all"; }},
+      {"--logp-difference-limit", [](TrainOptions& o) { o.logp_difference_limit = -1; }},
+      {"--max-steps", [](TrainOptions& o) { o.max_steps = -1; }},
+      {"--prompts-per-step", [](TrainOptions& o) { o.prompts_per_step = 0; }},
+      {"--gradient-accumulation-steps", [](TrainOptions& o) { o.gradient_accumulation_steps = 0; }},
+      {"--micro-batch-tokens", [](TrainOptions& o) { o.micro_batch_tokens = -1; }},
+      {"--learning-rate", [](TrainOptions& o) { o.learning_rate = -1e-6; }},
+      {"--learning-rate", [=](TrainOptions& o) { o.learning_rate = nan; }},
+      {"--adam-beta1", [](TrainOptions& o) { o.adam_beta1 = 1; }},
+      {"--adam-beta2", [](TrainOptions& o) { o.adam_beta2 = -0.1; }},
+      {"--adam-epsilon", [](TrainOptions& o) { o.adam_epsilon = 0; }},
+      {"--weight-decay", [](TrainOptions& o) { o.weight_decay = -0.1; }},
+      {"--max-grad-norm", [](TrainOptions& o) { o.max_grad_norm = -1; }},
+      {"--optim", [](TrainOptions& o) { o.optim = "sgd"; }},
+      {"--lr-scheduler-type", [](TrainOptions& o) { o.lr_scheduler_type = "step"; }},
+      {"--warmup-ratio", [](TrainOptions& o) { o.warmup_ratio = 2; }},
+      {"--warmup-steps", [](TrainOptions& o) { o.warmup_steps = -1; }},
+      {"--lora-r", [](TrainOptions& o) { o.lora_r = 0; }},
+      {"--lora-alpha", [](TrainOptions& o) { o.lora_alpha = 0; }},
+      {"--lora-target-modules", [](TrainOptions& o) { o.lora_target_modules = {"x_proj"}; }},
+      {"--lora-target-modules", [](TrainOptions& o) { o.lora_target_modules = {}; }},
+      {"--save-steps", [](TrainOptions& o) { o.save_steps = -1; }},
+      {"--logging-steps", [](TrainOptions& o) { o.logging_steps = 0; }},
+      {"--threads", [](TrainOptions& o) { o.threads = -1; }},
+      {"--gpu-memory-utilization", [](TrainOptions& o) { o.gpu_memory_utilization = 1.5; }},
+      {"--dataset", [](TrainOptions& o) { o.dataset = {"train.jsonl"}; }},
+      {"--dataset", [](TrainOptions& o) { o.model = "m"; }},
+      {"--output-dir", [](TrainOptions& o) { o.output_dir = ""; }},
+      {"--chat-template", [](TrainOptions& o) { o.chat_template = "alpaca"; }},
+  };
+  for (const Case& one : cases) {
+    TrainOptions options;
+    one.change(options);
+    const std::string message = message_of([&] { validate(options); });
+    INFO("option ", one.option, ", message: ", message);
+    CHECK(message.starts_with(one.option));
+  }
+}
+
+TEST_CASE("train: impossible options end before anything is made") {
+  const ScratchFolder folder;
+  const std::string output = folder.path("out");
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--num-generations", "1"}), 1,
+                {"--num-generations", "1"});
+  folder.write("run.toml", "num_generations = 8\ncolour = \"red\"\n");
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--config", folder.path("run.toml")}),
+                1, {"run.toml", "line 2", "colour"});
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--temperature", "0"}), 1,
+                {"--temperature"});
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--seed", "-1"}), 2, {"--seed"});
+  CHECK_FALSE(std::filesystem::exists(output));
+}
+
+}  // namespace qgrpo::test

@@ -1,0 +1,228 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "cpu/backend.h"
+#include "export/export.h"
+#include "export/output.h"
+#include "model/formats/checkpoint.h"
+#include "model/io/json.h"
+#include "model/io/safetensors.h"
+#include "support/program.h"
+#include "support/vectors.h"
+
+using namespace qgrpo;
+using namespace qgrpo::test;
+
+namespace {
+
+const std::string kIds = "{\"ids\":[5,17,200,3,99,42,7,7,250,11]}\n";
+
+std::vector<double> scores(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words = {"score"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  const auto result = run_qgrpo(words, kIds);
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  io::JsonDocument document;
+  std::vector<double> out;
+  for (const auto& value : document.parse(result.out, "score").at("logprobs").as_array()) {
+    if (!value.is_null()) out.push_back(value.as_double());
+  }
+  return out;
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::fabs(a[i] - b[i]));
+  return worst;
+}
+
+ProgramResult run_export(const std::string& model, const std::string& to, const std::string& output,
+                         const std::vector<std::string>& more = {}) {
+  std::vector<std::string> words = {"export", "--model", model, "--to", to, "--output", output};
+  words.insert(words.end(), more.begin(), more.end());
+  return run_qgrpo(words);
+}
+
+}  // namespace
+
+TEST_CASE("export merged: the folder scores as the base with its adapter") {
+  const ScratchFolder scratch;
+  const std::string tiny = vector_path("tiny_qwen2");
+  const std::string adapter = vector_path("lora/adapter");
+  const auto result = run_export(tiny, "merged", scratch.path("merged"), {"--adapter", adapter});
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  CHECK(result.lines().back().starts_with("saved "));
+  const auto with_adapter = scores({"--model", tiny, "--adapter", adapter, "--quantize", "none"});
+  const auto merged = scores({"--model", scratch.path("merged"), "--quantize", "none"});
+  CHECK(largest_difference(with_adapter, merged) < 1e-4);
+  // The adapter does change something here.
+  CHECK(largest_difference(scores({"--model", tiny, "--quantize", "none"}), merged) > 1e-2);
+  // Without an adapter the tensors are the base's, in the base's type.
+  for (const char* name : {"tiny_qwen2", "tiny_qwen2_bf16"}) {
+    CAPTURE(name);
+    const std::string copy = scratch.path(std::string("copy-") + name);
+    REQUIRE(run_export(vector_path(name), "merged", copy).exit_code == 0);
+    const io::SafetensorsFile from(vector_path(name) + "/model.safetensors");
+    const io::SafetensorsFile to(copy + "/model.safetensors");
+    for (const auto& tensor : to.names()) {
+      CHECK(to.tensor(tensor).dtype == from.tensor(tensor).dtype);
+      CHECK(io::to_float(to.tensor(tensor)) == io::to_float(from.tensor(tensor)));
+    }
+  }
+}
+
+TEST_CASE("export merged: shards") {
+  const ScratchFolder scratch;
+  const std::string tiny = vector_path("tiny_qwen2_untied");
+  const std::string whole = scratch.path("whole"), parts = scratch.path("parts");
+  REQUIRE(run_export(tiny, "merged", whole).exit_code == 0);
+  REQUIRE(run_export(tiny, "merged", parts, {"--max-shard-size", "100KB"}).exit_code == 0);
+  CHECK(std::filesystem::exists(parts + "/model.safetensors.index.json"));
+  CHECK_FALSE(std::filesystem::exists(parts + "/model.safetensors"));
+  CHECK(scores({"--model", whole}) == scores({"--model", parts}));
+}
+
+TEST_CASE("export bnb-4bit: the folder scores as --quantize nf4, exactly") {
+  const ScratchFolder scratch;
+  for (const char* name : {"tiny_qwen2", "tiny_qwen2_bf16", "tiny_qwen2_untied"}) {
+    CAPTURE(name);
+    const std::string model = vector_path(name);
+    const std::string out = scratch.path(name);
+    const auto result = run_export(model, "bnb-4bit", out, {"--max-shard-size", "60KB"});
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    const auto expected = scores({"--model", model, "--quantize", "nf4"});
+    CHECK(scores({"--model", out, "--quantize", "nf4"}) == expected);
+    CHECK(scores({"--model", out, "--quantize", "none"}) == expected);  // 4 bits are what it has
+    // And back to plain weights: what the codes stand for.
+    const std::string plain = scratch.path(std::string("plain-") + name);
+    REQUIRE(run_export(out, "merged", plain).exit_code == 0);
+    CHECK(largest_difference(scores({"--model", plain, "--quantize", "none"}), expected) < 0.2);
+    CHECK(read_text(plain + "/config.json").find("quantization_config") == std::string::npos);
+  }
+}
+
+TEST_CASE("export gguf: each type is read back by the same program") {
+  const ScratchFolder scratch;
+  const std::string tiny = vector_path("tiny_qwen2_untied");
+  const auto source = scores({"--model", tiny, "--quantize", "none"});
+  for (const auto& [type, limit] :
+       {std::pair{"F16", 0.01}, std::pair{"Q8_0", 0.1}, std::pair{"Q4_0", 2.0}}) {
+    CAPTURE(type);
+    const std::string out = scratch.path(std::string(type) + ".gguf");
+    const auto result = run_export(tiny, "gguf", out, {"--gguf-type", type});
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    CHECK(result.out.find("greedy agreement") != std::string::npos);
+    CHECK(largest_difference(scores({"--model", out, "--quantize", "none"}), source) < limit);
+    scores({"--model", out, "--quantize", "nf4"});
+    check_refused(run_qgrpo({"score", "--model", out}, "{\"text\":\"x\"}\n"), 1, {"tokenizer"});
+  }
+  // Of an adapter's merge, too.
+  const std::string merged = scratch.path("merged.gguf");
+  const auto result = run_export(vector_path("tiny_qwen2"), "gguf", merged,
+                                 {"--gguf-type", "F16", "--adapter", vector_path("lora/adapter")});
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  CHECK(largest_difference(scores({"--model", merged, "--quantize", "none"}),
+                           scores({"--model", vector_path("tiny_qwen2"), "--quantize", "none",
+                                   "--adapter", vector_path("lora/adapter")})) < 0.02);
+}
+
+TEST_CASE("export: nf4 as the merge's base is what training on nf4 saw") {
+  const ScratchFolder scratch;
+  const std::string tiny = vector_path("tiny_qwen2");
+  const std::string adapter = vector_path("lora/adapter");
+  REQUIRE(
+      run_export(tiny, "merged", scratch.path("m"), {"--adapter", adapter, "--merge-into", "nf4"})
+          .exit_code == 0);
+  CHECK(largest_difference(scores({"--model", scratch.path("m"), "--quantize", "none"}),
+                           scores({"--model", tiny, "--quantize", "nf4", "--adapter", adapter})) <
+        1e-4);
+}
+
+TEST_CASE("export: bad requests leave nothing behind") {
+  const ScratchFolder scratch;
+  const std::string tiny = vector_path("tiny_qwen2");
+  const auto refuse = [&](const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& names) {
+    std::vector<std::string> words = {"export"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    check_refused(run_qgrpo(words), 1, names);
+  };
+  const std::string out = scratch.path("out");
+  refuse({"--model", tiny, "--to", "onnx", "--output", out}, {"--to", "onnx"});
+  refuse({"--model", tiny, "--to", "gguf", "--gguf-type", "Q5_1", "--output", out}, {"Q5_1"});
+  refuse({"--model", "/nowhere", "--to", "merged", "--output", out}, {"/nowhere"});
+  refuse({"--model", tiny, "--adapter", tiny, "--to", "merged", "--output", out},
+         {"adapter_config.json"});
+  refuse({"--model", tiny, "--to", "merged", "--output", tiny}, {"is the model itself"});
+  refuse({"--model", tiny, "--to", "merged", "--max-shard-size", "big", "--output", out}, {"big"});
+  CHECK(std::filesystem::is_empty(scratch.path()));
+
+  // What is there stays, unless asked for; what no export wrote stays in any case.
+  scratch.write("notes/text.txt", "mine");
+  const std::string notes = scratch.path("notes");
+  refuse({"--model", tiny, "--to", "merged", "--output", notes}, {"notes", "--overwrite"});
+  refuse({"--model", tiny, "--to", "merged", "--output", notes, "--overwrite"}, {"config.json"});
+  CHECK(read_text(notes + "/text.txt") == "mine");
+  REQUIRE(run_export(tiny, "merged", out).exit_code == 0);
+  CHECK(run_export(tiny, "merged", out).exit_code == 1);
+  CHECK(run_export(tiny, "bnb-4bit", out, {"--overwrite"}).exit_code == 0);
+  CHECK(model::Checkpoint(out).bnb4bit());
+}
+
+TEST_CASE(
+    "export: a comparison beyond the limits is an error, and a damaged model is beyond them") {
+  using namespace qgrpo::exporting;
+  const auto backend = cpu::make_cpu_backend(2);
+  const auto load = [&](const char* name) {
+    return model::Model::load(*backend, vector_path(name), model::Quantize::none);
+  };
+  const model::Model tiny = load("tiny_qwen2");
+  const Recording recording = record(tiny, -1, {{1, 2, 3}, {300, 4}}, 8);
+  const Comparison same = compare(recording, tiny);
+  CHECK(same.tokens > 5);
+  CHECK(same.mean_kl < 1e-7);
+  CHECK(same.greedy_agreement == 1.0);
+  ExportOptions options;
+  const ExportLimits limits = limits_of(options);
+  check_comparison(same, limits, "out");
+
+  Comparison bad = same;
+  bad.mean_kl = NAN;
+  CHECK_THROWS_AS(check_comparison(bad, limits, "out"), Error);
+  bad = same;
+  bad.greedy_agreement = 0.5;
+  CHECK_THROWS_AS(check_comparison(bad, limits, "out"), Error);
+
+  // Another model in its place.
+  ScratchFolder scratch;
+  REQUIRE(run_export(vector_path("tiny_qwen2"), "merged", scratch.path("other"),
+                     {"--adapter", vector_path("lora/adapter")})
+              .exit_code == 0);
+  const model::Model other =
+      model::Model::load(*backend, scratch.path("other"), model::Quantize::none);
+  options.target = Target::gguf;
+  options.gguf_type = io::GgmlType::f16;
+  CHECK_THROWS_AS(check_comparison(compare(recording, other), limits_of(options), "out"), Error);
+}
+
+TEST_CASE("export: what is not finished is removed") {
+  using namespace qgrpo::exporting;
+  const ScratchFolder scratch;
+  {
+    const PendingOutput pending(scratch.path("x"), true, false);
+    SafetensorsFolder writer(pending.temporary(), 1000);
+    const float one = 1.0f;
+    writer.add({{"t", {&one, DType::f32, {1}}}});
+    CHECK_FALSE(std::filesystem::is_empty(scratch.path()));
+  }
+  CHECK(std::filesystem::is_empty(scratch.path()));
+  CHECK(parse_size("--s", "5GB") == 5'000'000'000u);
+  CHECK(parse_size("--s", "123") == 123u);
+  for (const char* text : {"", "GB", "-1", "0", "5XB", "99999999999999999999", "1 GB"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_size("--s", text), Error);
+  }
+}
