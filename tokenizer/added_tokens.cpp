@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "tokenizer/utf8.h"
+#include "model/io/utf8.h"
 
 namespace qgrpo {
 namespace {

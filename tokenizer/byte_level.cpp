@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "tokenizer/utf8.h"
+#include "model/io/utf8.h"
 
 namespace qgrpo {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "model/io/json.h"
-#include "tokenizer/jinja.h"
+#include "tokenizer/jinja/template.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qgrpo {

@@ -5,8 +5,8 @@
 #include <unicode/stringpiece.h>
 #include <unicode/uniset.h>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/utf8.h"
 
 namespace qgrpo {
 namespace {

@@ -1,9 +1,9 @@
-#include "tokenizer/jinja.h"
+#include "tokenizer/jinja/template.h"
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_ast.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/ast.h"
+#include "tokenizer/jinja/runtime.h"
 
 namespace qgrpo::jinja {
 

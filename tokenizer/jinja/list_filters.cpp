@@ -2,8 +2,8 @@
 #include <array>
 
 #include "model/ops/error.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/jinja_text.h"
+#include "tokenizer/jinja/runtime.h"
+#include "tokenizer/jinja/text.h"
 
 // The filters on lists and dicts.
 namespace qgrpo::jinja {

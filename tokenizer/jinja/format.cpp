@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "model/ops/error.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/jinja_text.h"
+#include "tokenizer/jinja/runtime.h"
+#include "tokenizer/jinja/text.h"
 
 // str.format and the operator % of strings.
 namespace qgrpo::jinja {

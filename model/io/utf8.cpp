@@ -1,4 +1,4 @@
-#include "tokenizer/utf8.h"
+#include "model/io/utf8.h"
 
 #include <simdjson.h>
 

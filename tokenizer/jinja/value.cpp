@@ -1,11 +1,11 @@
-#include "tokenizer/jinja_value.h"
+#include "tokenizer/jinja/value.h"
 
 #include <algorithm>
 #include <cmath>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_text.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/text.h"
 
 namespace qgrpo::jinja {
 namespace {

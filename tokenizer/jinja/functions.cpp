@@ -2,10 +2,10 @@
 #include <cmath>
 #include <ctime>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/jinja_text.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/runtime.h"
+#include "tokenizer/jinja/text.h"
 
 // The functions that every template has.
 namespace qgrpo::jinja {

@@ -3,10 +3,10 @@
 #include <charconv>
 #include <cmath>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/jinja_text.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/runtime.h"
+#include "tokenizer/jinja/text.h"
 
 // The filters on single values: text and numbers.
 namespace qgrpo::jinja {

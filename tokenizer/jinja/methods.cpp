@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <array>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_runtime.h"
-#include "tokenizer/jinja_text.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/runtime.h"
+#include "tokenizer/jinja/text.h"
 
 // The methods of strings, dicts and lists that Python has and the sandbox allows.
 namespace qgrpo::jinja {

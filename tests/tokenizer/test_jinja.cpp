@@ -1,4 +1,4 @@
-#include "tokenizer/jinja.h"
+#include "tokenizer/jinja/template.h"
 
 #include <doctest/doctest.h>
 

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "model/ops/error.h"
-#include "tokenizer/jinja_ast.h"
-#include "tokenizer/jinja_lexer.h"
+#include "tokenizer/jinja/ast.h"
+#include "tokenizer/jinja/lexer.h"
 
 namespace qgrpo::jinja {
 namespace {

@@ -1,11 +1,11 @@
-#include "tokenizer/jinja_lexer.h"
+#include "tokenizer/jinja/lexer.h"
 
 #include <algorithm>
 #include <array>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/jinja_text.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/jinja/text.h"
 
 namespace qgrpo::jinja {
 namespace {

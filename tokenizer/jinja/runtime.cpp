@@ -1,9 +1,9 @@
-#include "tokenizer/jinja_runtime.h"
+#include "tokenizer/jinja/runtime.h"
 
 #include <algorithm>
 
 #include "model/ops/error.h"
-#include "tokenizer/jinja_text.h"
+#include "tokenizer/jinja/text.h"
 
 namespace qgrpo::jinja {
 

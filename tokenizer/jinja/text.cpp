@@ -1,4 +1,4 @@
-#include "tokenizer/jinja_text.h"
+#include "tokenizer/jinja/text.h"
 
 #include <unicode/locid.h>
 #include <unicode/uchar.h>
@@ -8,8 +8,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
-#include "tokenizer/utf8.h"
 
 namespace qgrpo::jinja {
 
