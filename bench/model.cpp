@@ -7,8 +7,8 @@
 #include "engine/owned_generator.h"
 #include "model/ops/rng.h"
 #include "model/training_pass.h"
-#include "train/optimizer.h"
-#include "train/policy_update.h"
+#include "train/objective/policy_gradient.h"
+#include "train/optim/optimizer.h"
 
 namespace qgrpo::bench {
 namespace {

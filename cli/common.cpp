@@ -17,7 +17,7 @@
 #include "model/io/gguf.h"
 #include "model/io/json.h"
 #include "tokenizer/gguf_tokenizer.h"
-#include "train/plan.h"
+#include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
 

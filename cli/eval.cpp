@@ -11,9 +11,9 @@
 #include "engine/owned_generator.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
-#include "train/console.h"
-#include "train/evaluate.h"
-#include "train/evaluate_statistics.h"
+#include "train/eval/evaluate.h"
+#include "train/eval/statistics.h"
+#include "train/run/console.h"
 
 namespace qgrpo::cli {
 namespace {

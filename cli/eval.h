@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cli/common.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 
 namespace qgrpo::cli {
 
@@ -14,7 +14,7 @@ struct EvalOptions {
   ModelOptions model;
   DeviceOptions device;
   SamplingOptions sampling;          // of the completions that vote; absent: temperature 0.7
-  std::vector<std::string> dataset;  // JSON lines with answers (train/dataset.h)
+  std::vector<std::string> dataset;  // JSON lines with answers (train/data/dataset.h)
   train::DatasetOptions columns;
   std::int64_t limit = 0;  // the first so many questions; 0 = all
   bool base = true;        // with an adapter: evaluate the base model too

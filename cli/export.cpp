@@ -6,7 +6,7 @@
 #include "cpu/backend.h"
 #include "export/output.h"
 #include "model/io/bytes.h"
-#include "train/plan.h"
+#include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
 namespace {

@@ -15,7 +15,7 @@
 #include "engine/owned_generator.h"
 #include "engine/stop.h"
 #include "model/io/json.h"
-#include "train/prompt.h"
+#include "train/data/prompt.h"
 
 namespace qgrpo::cli {
 namespace {

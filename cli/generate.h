@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/common.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 
 namespace qgrpo::cli {
 
@@ -23,7 +23,7 @@ struct GenerateOptions {
   std::uint64_t seed = 0;
   std::int64_t batch_size = 16;  // completions at once
   bool copy_input = false;       // each line's own members stand before "completions"
-  // Instead of `input`: the questions of data sets (train/dataset.h), in their order; copy_input is
+  // Instead of `input`: the questions of data sets (train/data/dataset.h), in their order; copy_input is
   // then on, with "messages" and "answer".
   std::vector<std::string> dataset;
   train::DatasetOptions columns;

@@ -13,7 +13,7 @@
 #include "cli/grade_select.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "train/rewards_batch.h"
+#include "train/reward/scorer.h"
 
 namespace qgrpo::cli {
 namespace {

@@ -9,9 +9,10 @@
 namespace qgrpo::cli {
 
 struct GradeOptions {
-  std::string input;                 // a file; empty or "-": standard input
-  std::vector<std::string> rewards;  // train/rewards.h, parse_rewards; empty: the notebook's five
-  std::string python;                // for rewards in Python, as in TrainOptions
+  std::string input;  // a file; empty or "-": standard input
+  std::vector<std::string>
+      rewards;         // train/reward/rewards.h, parse_rewards; empty: the notebook's five
+  std::string python;  // for rewards in Python, as in TrainOptions
   double reward_timeout = 120.0;
   // Either of them: rejection sampling (cli/grade_select.h) instead of scores.
   std::optional<double> min_reward;

@@ -11,8 +11,8 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
-#include "train/dataset.h"
-#include "train/rewards_batch.h"
+#include "train/data/dataset.h"
+#include "train/reward/scorer.h"
 
 namespace qgrpo::cli {
 namespace {

@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "train/reward_host.h"
+#include "train/reward/host.h"
 
 // Rejection sampling: of sampled completions, those that are worth learning from.
 namespace qgrpo::cli {
 
 struct SelectOptions {
   std::string source;                // names the input in messages
-  std::vector<std::string> rewards;  // train/rewards.h; empty: the notebook's five
+  std::vector<std::string> rewards;  // train/reward/rewards.h; empty: the notebook's five
   train::RewardHostSettings host;    // of rewards that users write
   std::optional<double> min_reward;  // keep what has at least this total
   std::int64_t keep_best = 0;        // of each prompt, the so many best; 0 = all

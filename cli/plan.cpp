@@ -6,7 +6,7 @@
 #include "cli/commands.h"
 #include "cuda/sizes.h"
 #include "model/io/bytes.h"
-#include "train/plan.h"
+#include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
 namespace {

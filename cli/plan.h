@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cli/common.h"
-#include "train/options.h"
+#include "train/grpo/options.h"
 
 namespace qgrpo::cli {
 

@@ -12,7 +12,7 @@
 #include "model/io/bytes.h"
 #include "model/io/json.h"
 #include "model/training_pass.h"
-#include "train/plan.h"
+#include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
 namespace {

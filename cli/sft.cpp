@@ -5,9 +5,9 @@
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
 #include "model/io/bytes.h"
-#include "train/demo_model.h"
-#include "train/plan.h"
-#include "train/sft_run.h"
+#include "train/demo/model.h"
+#include "train/grpo/plan.h"
+#include "train/sft/run.h"
 
 namespace qgrpo::cli {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "train/trainer.h"
+#include "train/grpo/trainer.h"
 
 namespace qgrpo::cli {
 

@@ -6,9 +6,9 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/io/bytes.h"
-#include "train/options.h"
-#include "train/plan.h"
-#include "train/trainer.h"
+#include "train/grpo/options.h"
+#include "train/grpo/plan.h"
+#include "train/grpo/trainer.h"
 
 namespace qgrpo::cli {
 namespace {

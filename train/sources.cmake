@@ -1,6 +1,12 @@
+# One folder a concern; docs/architecture.md says which may use which.
+foreach(part data reward objective optim run eval grpo sft demo)
+  file(GLOB part_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/train/${part}/*.cpp)
+  target_sources(qgrpo_train PRIVATE ${part_sources})
+endforeach()
+
 include(QgrpoEmbed)
-qgrpo_embed(qgrpo_train tools/python/qgrpo_reward_host.py reward_host_script)
-qgrpo_embed(qgrpo_train tools/python/qgrpo_wandb_bridge.py wandb_bridge)
+qgrpo_embed(qgrpo_train train/reward/qgrpo_reward_host.py reward_host_script)
+qgrpo_embed(qgrpo_train train/run/qgrpo_wandb_bridge.py wandb_bridge)
 
 # The version and commit, looked up at each build.
 set(version_header ${CMAKE_BINARY_DIR}/generated/qgrpo_build_version.h)

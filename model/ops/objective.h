@@ -32,8 +32,8 @@
 // policy and the reference disagree by more than 20 nats gives a large finite loss whose derivative
 // is the derivative of what was computed.
 //
-// Objectives of whole completions (sequence-level ratios): train/objective.h. How per-token losses
-// are averaged is a weight per token: train/loss_weights.h.
+// Objectives of whole completions (sequence-level ratios): train/objective/objective.h. How per-token losses
+// are averaged is a weight per token: train/objective/loss_weights.h.
 
 #if defined(__CUDACC__)
 #define QGRPO_HD __host__ __device__

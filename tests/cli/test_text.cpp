@@ -7,7 +7,7 @@
 #include "model/model.h"
 #include "support/program.h"
 #include "tokenizer/chat_template.h"
-#include "train/demo_model.h"
+#include "train/demo/model.h"
 
 // The commands on a folder with a tokenizer: the demo's, untrained.
 namespace qgrpo::test {

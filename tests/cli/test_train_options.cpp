@@ -8,7 +8,7 @@
 #include "cli/toml_options.h"
 #include "model/ops/error.h"
 #include "support/program.h"
-#include "train/options.h"
+#include "train/grpo/options.h"
 
 namespace qgrpo::test {
 namespace {

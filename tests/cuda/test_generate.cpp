@@ -11,8 +11,8 @@
 #include "support/program.h"
 #include "support/vectors.h"
 #include "tokenizer/tokenizer.h"
-#include "train/demo_data.h"
-#include "train/demo_model.h"
+#include "train/demo/data.h"
+#include "train/demo/model.h"
 
 namespace qgrpo::test {
 namespace {

@@ -10,8 +10,8 @@
 #include "cuda/device_support.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
-#include "train/demo_model.h"
-#include "train/trainer.h"
+#include "train/demo/model.h"
+#include "train/grpo/trainer.h"
 
 // Whole training runs on both backends, in a folder that is removed afterwards.
 namespace qgrpo::test {

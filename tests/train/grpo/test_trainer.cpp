@@ -1,0 +1,195 @@
+#include <cmath>
+
+#include "model/io/safetensors.h"
+#include "train/grpo/trainer_fixture.h"
+#include "train/objective/policy_gradient.h"
+
+using namespace qgrpo;
+using namespace qgrpo::train;
+
+namespace {
+
+struct Gradients {
+  std::vector<std::vector<float>> values;
+  TokenLogprobs logprobs;
+  UpdateStatistics statistics;
+};
+
+Gradients gradients_with(const Fixture& fixture, Backend& backend, std::int64_t tokens) {
+  auto model = model::Model::load(backend, fixture.model(), model::Quantize::none);
+  model::LoraConfig lora;
+  lora.r = 4;
+  lora.lora_alpha = 8;
+  auto adapter = model::LoraAdapter::create(backend, model.config(), lora, 3);
+  // B is zero in a new adapter, which would hide A's gradient.
+  Rng rng(3, RngStream::test);
+  for (std::int64_t l = 0; l < adapter.layers(); ++l) {
+    for (int p = 0; p < model::kProjections; ++p) {
+      const auto& f = adapter.at(l, static_cast<model::Projection>(p));
+      std::vector<float> b(static_cast<std::size_t>(f.b.elements()));
+      for (float& x : b) x = 0.02f * rng.normal();
+      backend.upload(f.b, b.data());
+      backend.synchronize();
+    }
+  }
+  model.set_adapters({&adapter});
+  auto parameters = model::TrainableParameters::lora(model, adapter, 0);
+  const model::PassCapacity capacity{tokens, tokens, 0};
+  model::Arena count;
+  model::PassBuffers::place(count, model.config(), DType::f32, capacity);
+  const auto memory = backend.allocate(count.used());
+  model::Arena arena(memory->data(), memory->bytes());
+  model::TrainingPass pass(model, arena, capacity);
+  UpdateSettings settings;
+  settings.objective.params.beta = 0.04f;
+  settings.groups_per_chunk = 2;
+  settings.temperature = 0.9f;
+  Gradients out;
+  const auto groups = random_groups(model.config().vocab_size, 1);
+  out.statistics = accumulate_policy_gradient(pass, model, parameters.gradients(), groups, settings,
+                                              &out.logprobs);
+  for (const auto& p : parameters.parameters()) {
+    out.values.emplace_back(static_cast<std::size_t>(p.gradient.elements()));
+    backend.download(out.values.back().data(), p.gradient);
+  }
+  backend.synchronize();
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "trainer: a prompt computed once for its group equals a prompt computed for every completion") {
+  const Fixture fixture;
+  const auto backend = cpu::make_cpu_backend(2);
+  const Gradients shared =
+      gradients_with(fixture, *backend, 400);  // both groups in one micro-batch
+  const Gradients cut =
+      gradients_with(fixture, *backend, 141);  // a prompt and a completion, or two
+  CHECK(shared.statistics.passes == 1);
+  CHECK(cut.statistics.passes > 2);
+  CHECK(cut.statistics.computed_tokens > shared.statistics.computed_tokens);
+  // Rows do not depend on their neighbours, so the log-probs are the same bits.
+  CHECK(shared.logprobs.policy == cut.logprobs.policy);
+  CHECK(shared.logprobs.reference == cut.logprobs.reference);
+  CHECK(shared.statistics.loss == doctest::Approx(cut.statistics.loss).epsilon(1e-12));
+  // Gradients sum over tokens in another order: float32 rounding over 240 tokens.
+  for (std::size_t i = 0; i < shared.values.size(); ++i) {
+    double difference = 0.0;
+    double norm = 0.0;
+    for (std::size_t j = 0; j < shared.values[i].size(); ++j) {
+      difference += std::pow(static_cast<double>(shared.values[i][j] - cut.values[i][j]), 2);
+      norm += std::pow(static_cast<double>(shared.values[i][j]), 2);
+    }
+    CHECK(norm > 0.0);
+    CHECK(std::sqrt(difference / norm) < 1e-5);
+  }
+}
+
+TEST_CASE(
+    "trainer: sampling's log-probs are the training pass's, bit for bit; the number of threads "
+    "changes nothing") {
+  const Fixture fixture;
+  const TrainOptions a = fixture.options("a");
+  const std::string checkpoint = Trainer(a, *cpu::make_cpu_backend(2)).run();
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  const auto metrics = lines_of(a.output_dir + "/metrics.jsonl", documents);
+  CHECK(metrics.size() == 6);
+  bool learned = false;
+  for (const auto& m : metrics) {
+    CHECK(m.at("sampling/sampling_logp_difference/max").as_double() == 0.0);
+    CHECK(m.at("sampling/importance_sampling_ratio/min").as_double() == 1.0);
+    learned = learned || m.at("grad_norm").as_double() > 0.0;
+  }
+  CHECK(learned);
+  CHECK(metrics.back().at("kl").as_double() > 0.0);
+  CHECK(lines_of(a.output_dir + "/completions.jsonl", documents).size() == 6 * 2 * 4);
+
+  for (const int threads : {1, 3}) {
+    const TrainOptions b = fixture.options(fmt::format("threads-{}", threads));
+    const std::string other = Trainer(b, *cpu::make_cpu_backend(threads)).run();
+    CHECK(
+        same_file(checkpoint + "/adapter_model.safetensors", other + "/adapter_model.safetensors"));
+    CHECK(same_file(a.output_dir + "/completions.jsonl", b.output_dir + "/completions.jsonl"));
+  }
+}
+
+TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit for bit") {
+  const Fixture fixture;
+  for (const std::string optim : {"adamw_torch", "adamw_8bit"}) {
+    CAPTURE(optim);
+    TrainOptions whole = fixture.options("whole-" + optim);
+    whole.optim = optim;
+    whole.lora_r = 40;  // factors above 4,096 elements have 8-bit states
+    const std::string expected = Trainer(whole, *cpu::make_cpu_backend(2)).run();
+
+    TrainOptions part = whole;
+    part.output_dir = fixture.options("part-" + optim).output_dir;
+    part.save_steps = 3;
+    const auto backend = cpu::make_cpu_backend(2);
+    Trainer(part, *backend).run();
+    // As if it had been killed after step 5: later checkpoints are gone, the logs run ahead of the
+    // last one.
+    fs::remove_all(part.output_dir + "/checkpoint-6");
+    part.resume = "latest";
+    const std::string resumed = Trainer(part, *backend).run();
+    for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"}) {
+      CHECK(same_file(expected + "/" + file, resumed + "/" + file));
+    }
+    CHECK(
+        same_file(whole.output_dir + "/completions.jsonl", part.output_dir + "/completions.jsonl"));
+
+    // Another option, another base, a broken checkpoint: refused, and nothing is lost.
+    part.learning_rate *= 2;
+    CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("learning_rate"), Error);
+    part.learning_rate = whole.learning_rate;
+    fs::resize_file(resumed + "/optimizer.safetensors", 1000);
+    CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("optimizer.safetensors"),
+                         Error);
+    part.resume = part.output_dir + "/checkpoint-3";
+    CHECK(same_file(expected + "/adapter_model.safetensors",
+                    Trainer(part, *backend).run() + "/adapter_model.safetensors"));
+  }
+}
+
+TEST_CASE("trainer: Ctrl-C ends with a checkpoint from which the run goes on") {
+  const Fixture fixture;
+  const auto backend = cpu::make_cpu_backend(2);
+  const TrainOptions whole = fixture.options("whole");
+  const std::string expected = Trainer(whole, *backend).run();
+  TrainOptions part = whole;
+  part.output_dir = fixture.options("part").output_dir;
+  {
+    Trainer trainer(part, *backend);
+    stop_requested = true;
+    CHECK(trainer.run() == part.output_dir + "/checkpoint-0");
+    stop_requested = false;
+  }
+  part.resume = "latest";
+  CHECK(same_file(expected + "/adapter_model.safetensors",
+                  Trainer(part, *backend).run() + "/adapter_model.safetensors"));
+}
+
+TEST_CASE("trainer: an earlier run is not overwritten unasked") {
+  const Fixture fixture;
+  const auto backend = cpu::make_cpu_backend(1);
+  TrainOptions o = fixture.options("run");
+  o.max_steps = 1;
+  Trainer(o, *backend).run();
+  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--resume"), Error);
+  CHECK(fs::exists(o.output_dir + "/checkpoint-1/adapter_model.safetensors"));
+  o.overwrite_output_dir = true;
+  Trainer(o, *backend).run();
+}
+
+TEST_CASE("trainer: what cannot fit is refused with the figure and the option that would help") {
+  const Fixture fixture;
+  const auto backend = cpu::make_cpu_backend(1);
+  TrainOptions o = fixture.options("plan");
+  o.device_memory_gb = 0.001;
+  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--device-memory"), Error);
+  CHECK_FALSE(fs::exists(o.output_dir));
+  o.device_memory_gb = 0;
+  o.max_completion_length = 100000;
+  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("max_completion_length"), Error);
+}

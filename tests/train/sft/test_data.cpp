@@ -1,0 +1,180 @@
+#include "train/sft/data.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "model/io/file.h"
+#include "model/ops/error.h"
+#include "train/demo/model.h"
+
+namespace qgrpo::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Folder {
+ public:
+  Folder()
+      : path_((fs::temp_directory_path() / fmt::format("qgrpo-sft-data-{}", getpid())).string()) {
+    fs::remove_all(path_);
+    fs::create_directories(path_);
+    write_demo_tokenizer(path_, 1);
+    tokenizer_ = load_tokenizer(path_);
+  }
+  ~Folder() { fs::remove_all(path_); }
+
+  std::string write(const std::string& name, const std::string& text) const {
+    io::write_file_atomically(path_ + "/" + name, text);
+    return path_ + "/" + name;
+  }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  std::int32_t eos() const { return *tokenizer_->token_to_id("<|im_end|>"); }
+
+  SftData read(const std::string& text, std::int64_t max_length = 1024) const {
+    SftTextOptions options;
+    options.max_length = max_length;
+    options.eos_token_id = eos();
+    options.chat_template = [&]() -> const ChatTemplate& { return chat_; };
+    return read_sft_data(std::vector<std::string>{write("data.jsonl", text)}, *tokenizer_, options);
+  }
+  std::string error(const std::string& text) const {
+    try {
+      read(text);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  }
+  const ChatTemplate& chat() const { return chat_; }
+  std::string text(std::vector<std::int32_t> ids) const { return tokenizer_->decode(ids); }
+
+ private:
+  std::string path_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  ChatTemplate chat_{ChatTemplate::Rules::kPlain, std::nullopt};
+};
+
+std::vector<std::int32_t> learned_ids(const SftExample& e) {
+  std::vector<std::int32_t> out;
+  for (std::size_t i = 0; i < e.completion.size(); ++i) {
+    if (e.learned.empty() || e.learned[i] != 0) out.push_back(e.completion[i]);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("sft data: of a conversation, the assistant's turns are learned and nothing else") {
+  const Folder f;
+  const auto data = f.read(
+      R"({"messages":[{"role":"user","content":"How many?"},{"role":"assistant","content":"2 apples"}]})"
+      "\n\n"
+      R"({"messages":[{"role":"system","content":"Add."},{"role":"user","content":"a"},)"
+      R"({"role":"assistant","content":"first"},{"role":"user","content":"b"},)"
+      R"({"role":"assistant","content":"second"},{"role":"user","content":"left out"}]})"
+      "\n");
+  REQUIRE(data.examples.size() == 2);
+  const SftExample& one = data.examples[0];
+  CHECK(f.text(one.prompt) == "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n");
+  CHECK(f.text(one.completion) == "2 apples<|im_end|>\n");
+  CHECK(one.learned.empty());
+  const SftExample& two = data.examples[1];
+  CHECK(
+      f.text(two.prompt) ==
+      "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
+  CHECK(
+      f.text(two.completion) ==
+      "first<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\nsecond<|im_end|>\n");
+  CHECK(f.text(learned_ids(two)) == "first<|im_end|>\nsecond<|im_end|>\n");
+}
+
+TEST_CASE("sft data: prompt and completion, as conversations and as plain text; whole texts") {
+  const Folder f;
+  const auto data = f.read(
+      R"({"prompt":[{"role":"user","content":"a"},{"role":"assistant","content":"read only"},)"
+      R"({"role":"user","content":"b"}],"completion":[{"role":"assistant","content":"learned"}]})"
+      "\n"
+      R"({"prompt":"Tom has","completion":" 9 apples"})"
+      "\n"
+      R"({"text":"Tom has 9 apples"})"
+      "\n");
+  REQUIRE(data.examples.size() == 3);
+  CHECK(f.text(data.examples[0].completion) == "learned<|im_end|>\n");
+  CHECK(f.text(data.examples[0].prompt).find("read only<|im_end|>") != std::string::npos);
+  CHECK(f.text(data.examples[1].prompt) == "Tom has");
+  CHECK(f.text(data.examples[1].completion) == " 9 apples<|im_end|>");
+  CHECK(data.examples[2].prompt.size() == 1);
+  CHECK(f.text(data.examples[2].completion).ends_with("9 apples<|im_end|>"));
+}
+
+TEST_CASE("sft data: cut at the end, and dropped where nothing is left to learn") {
+  const Folder f;
+  const std::string line = R"({"messages":[{"role":"user","content":"How many apples are left?"},)"
+                           R"({"role":"assistant","content":"9 9 9 9 9 9 9 9 9 9 9 9"}]})"
+                           "\n";
+  const auto whole = f.read(line);
+  const std::int64_t length = whole.examples[0].length();
+  const auto cut = f.read(line, length - 4);
+  CHECK(cut.truncated == 1);
+  CHECK(cut.dropped == 0);
+  CHECK(cut.examples[0].length() == length - 4);
+  CHECK(cut.examples[0].prompt == whole.examples[0].prompt);
+  CHECK_THROWS_WITH_AS(f.read(line, static_cast<std::int64_t>(whole.examples[0].prompt.size())),
+                       doctest::Contains("raise --max-length"), Error);
+  // A cut within the user's second turn leaves the first answer alone.
+  SftExample e{{1, 2}, {3, 4, 5, 6}, {1, 0, 0, 1}};
+  CHECK(truncate_example(e, 5));
+  CHECK(e.completion == std::vector<std::int32_t>{3});
+}
+
+TEST_CASE("sft data: what cannot be learned from is refused by file and line") {
+  const Folder f;
+  const std::string good =
+      R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})"
+      "\n";
+  const auto refused = [&](const std::string& line, const std::string& part) {
+    const std::string message = f.error(good + line + "\n");
+    CAPTURE(message);
+    CHECK(message.find("data.jsonl line 2") != std::string::npos);
+    CHECK(message.find(part) != std::string::npos);
+  };
+  refused(R"({"messages":[{"role":"user","content":"a"}]})", "is the assistant's");
+  refused(R"({"messages":[{"role":"assistant","content":"a"}]})", "expected a prompt before it");
+  refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]})",
+          "empty");
+  refused(R"({"messages":[]})", "at least one message");
+  refused(R"({"prompt":"a"})", "\"prompt\" alone");
+  refused(R"({"prompt":"a","completion":[{"role":"assistant","content":"b"}]})", "different types");
+  refused(R"({"prompt":"a","completion":"b","messages":[]})", "several forms");
+  refused(R"({"question":"a","answer":"b"})", "none of the known keys");
+  refused(R"(["a"])", "expected an object");
+  refused(R"({"prompt":"","completion":"b"})", "empty");
+  refused(R"({"messages":)", "");
+  CHECK(f.error("\n\n").find("empty") != std::string::npos);
+}
+
+TEST_CASE("sft data: rows are packed best fit, and hold every example once") {
+  std::vector<SftExample> examples;
+  for (const int length : {7, 3, 10, 5, 4, 6, 2, 3}) {
+    SftExample e;
+    e.prompt = {1};
+    e.completion.assign(static_cast<std::size_t>(length) - 1, 2);
+    examples.push_back(e);
+  }
+  const auto rows = pack_examples(examples, 10);
+  CHECK(rows.size() == 4);  // 40 tokens: four full rows
+  std::multiset<std::uint32_t> seen;
+  for (const auto& row : rows) {
+    std::int64_t tokens = 0;
+    for (const auto index : row) tokens += examples[index].length();
+    CHECK(tokens <= 10);
+    CHECK(std::is_sorted(row.begin(), row.end()));
+    seen.insert(row.begin(), row.end());
+  }
+  CHECK(seen == std::multiset<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7});
+}
+
+}  // namespace qgrpo::train

@@ -1,0 +1,218 @@
+#include "train/sft/run.h"
+
+#include <cmath>
+
+#include "model/ops/error.h"
+#include "train/grpo/trainer_fixture.h"
+
+namespace qgrpo::train {
+namespace {
+
+// Conversations of the demo's questions with perfect answers.
+std::string write_conversations(const std::string& path, std::uint32_t from, std::uint32_t count) {
+  std::string text;
+  for (std::uint32_t i = from; i < from + count; ++i) {
+    const DemoProblem p = demo_problem(3, DemoSplit::train, i);
+    io::JsonWriter w;
+    w.begin_object();
+    w.key("messages");
+    w.begin_array();
+    for (const auto& [role, content] : {std::pair<std::string, std::string>{"user", p.question},
+                                        {"assistant", demo_completion(p)}}) {
+      w.begin_object();
+      w.member("role", role);
+      w.member("content", content);
+      w.end_object();
+    }
+    w.end_array();
+    w.end_object();
+    text += w.str() + "\n";
+  }
+  io::write_file_atomically(path, text);
+  return path;
+}
+
+struct SftFixture {
+  SftFixture() {
+    fs::create_directories(folder);
+    train = write_conversations(folder + "/train.jsonl", 0, 24);
+    held_out = write_conversations(folder + "/eval.jsonl", 500, 8);
+  }
+  ~SftFixture() { fs::remove_all(folder); }
+
+  SftRunOptions options(const std::string& output) const {
+    SftRunOptions o;
+    o.model = short_demo_model();
+    o.dataset = {train};
+    o.quantize = model::Quantize::none;
+    o.output_dir = folder + "/" + output;
+    o.per_device_train_batch_size = 8;
+    o.max_steps = 6;
+    o.learning_rate = 2e-3;
+    o.warmup_steps = 1;
+    o.lora_r = 4;
+    o.logging_steps = 1000;
+    o.save_steps = 3;
+    return o;
+  }
+  std::string run(const SftRunOptions& o) const { return SftRun(o, *backend).run(); }
+
+  std::string folder =
+      (fs::temp_directory_path() / fmt::format("qgrpo-sft-run-{}", getpid())).string();
+  std::string train;
+  std::string held_out;
+  std::unique_ptr<Backend> backend = cpu::make_cpu_backend(2);
+};
+
+}  // namespace
+
+TEST_CASE("sft run: an adapter learns, the hold-out's loss falls, the log says so") {
+  const SftFixture f;
+  auto o = f.options("out");
+  o.eval_dataset = {f.held_out};
+  o.max_steps = 0;
+  o.num_train_epochs = 4;
+  SftRun run(o, *f.backend);
+  CHECK(run.max_steps() == 12);  // 24 examples in steps of 8, four times
+  const std::string saved = run.run();
+  CHECK(saved == o.output_dir + "/checkpoint-12");
+  CHECK(fs::exists(saved + "/adapter_model.safetensors"));
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  std::vector<double> losses;
+  std::vector<double> held_out;
+  for (const auto& line : lines_of(o.output_dir + "/metrics.jsonl", documents)) {
+    if (line.find("eval_loss")) {
+      held_out.push_back(line.at("eval_loss").as_double());
+    } else {
+      losses.push_back(line.at("loss").as_double());
+    }
+  }
+  CHECK(losses.size() == 12);
+  REQUIRE(held_out.size() == 4);  // each epoch
+  CHECK(held_out.back() < held_out.front());
+  CHECK(losses.back() < 0.8 * losses.front());
+  CHECK(*run.eval_loss() == held_out.back());
+}
+
+TEST_CASE("sft run: a resumed run equals the uninterrupted one bit for bit") {
+  const SftFixture f;
+  for (const bool full : {false, true}) {
+    CAPTURE(full);
+    auto o = f.options(full ? "full" : "lora");
+    o.full = full;
+    o.learning_rate = 5e-4;
+    o.eval_dataset = {f.held_out};
+    o.eval_steps = 2;
+    const std::string whole = f.run(o);
+    const std::string name = full ? "/model.safetensors" : "/adapter_model.safetensors";
+    const std::string first = io::read_file(whole + name);
+    const std::string optimizer = io::read_file(whole + "/optimizer.safetensors");
+    const std::string state = io::read_file(whole + "/trainer_state.json");
+    const std::string middle = o.output_dir + "/checkpoint-3";
+    auto again = o;
+    again.resume = middle;
+    CHECK(f.run(again) == whole);
+    CHECK(io::read_file(whole + name) == first);
+    CHECK(io::read_file(whole + "/optimizer.safetensors") == optimizer);
+    if (full) {
+      CHECK(fs::exists(whole + "/tokenizer.json"));
+      CHECK(load_tokenizer(whole)->vocab_size() == load_tokenizer(o.model)->vocab_size());
+    }
+    again.seed = 7;
+    CHECK_THROWS_WITH_AS(f.run(again), doctest::Contains("seed = 42"), Error);
+    again.seed = o.seed;
+    again.dataset = {f.held_out};
+    CHECK_THROWS_WITH_AS(f.run(again), doctest::Contains("other data"), Error);
+  }
+}
+
+TEST_CASE("sft run: packing changes which examples share a step, not what is learned from each") {
+  const SftFixture f;
+  // One step over all examples is the same mean over the same tokens, packed or not.
+  auto plain = f.options("plain");
+  plain.max_steps = 1;
+  plain.warmup_steps = 0;
+  plain.per_device_train_batch_size = 24;
+  auto packed = plain;
+  packed.output_dir += "-packed";
+  packed.packing = true;
+  packed.max_length = 128;
+  f.run(plain);
+  f.run(packed);
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  const auto a = lines_of(plain.output_dir + "/metrics.jsonl", documents);
+  const auto b = lines_of(packed.output_dir + "/metrics.jsonl", documents);
+  // The same float32 losses in another order of summation, in double.
+  CHECK(a[0].at("loss").as_double() == doctest::Approx(b[0].at("loss").as_double()).epsilon(1e-12));
+  CHECK(a[0].at("num_tokens").as_int() == b[0].at("num_tokens").as_int());
+  CHECK(a[0].at("grad_norm").as_double() ==
+        doctest::Approx(b[0].at("grad_norm").as_double()).epsilon(1e-4));
+}
+
+TEST_CASE("sft run: --adapter goes on from an adapter") {
+  const SftFixture f;
+  auto first = f.options("first");
+  first.eval_dataset = {f.held_out};
+  SftRun one(first, *f.backend);
+  const std::string adapter = one.run();
+  auto second = f.options("second");
+  second.adapter = adapter;
+  second.eval_dataset = {f.held_out};
+  second.learning_rate = 0.0;
+  second.max_steps = 1;
+  SftRun two(second, *f.backend);
+  two.run();
+  CHECK(*two.eval_loss() == *one.eval_loss());
+}
+
+TEST_CASE("sft run: impossible options and other folders are refused before anything is written") {
+  const SftFixture f;
+  const auto message = [&](const SftRunOptions& o) -> std::string {
+    try {
+      SftRun run(o, *f.backend);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  struct Case {
+    const char* expected;
+    void (*change)(SftRunOptions&);
+  };
+  const Case cases[] = {
+      {"--model", [](SftRunOptions& o) { o.model = ""; }},
+      {"--dataset", [](SftRunOptions& o) { o.dataset = {}; }},
+      {"--max-length", [](SftRunOptions& o) { o.max_length = 1; }},
+      {"--num-train-epochs", [](SftRunOptions& o) { o.num_train_epochs = 0; }},
+      {"--num-train-epochs", [](SftRunOptions& o) { o.num_train_epochs = std::nan(""); }},
+      {"--max-steps", [](SftRunOptions& o) { o.max_steps = -1; }},
+      {"--per-device-train-batch-size",
+       [](SftRunOptions& o) { o.per_device_train_batch_size = 0; }},
+      {"--learning-rate", [](SftRunOptions& o) { o.learning_rate = -1.0; }},
+      {"--optim", [](SftRunOptions& o) { o.optim = "sgd"; }},
+      {"--lr-scheduler-type", [](SftRunOptions& o) { o.lr_scheduler_type = "step"; }},
+      {"--warmup-ratio", [](SftRunOptions& o) { o.warmup_ratio = 2; }},
+      {"--lora-r", [](SftRunOptions& o) { o.lora_r = 0; }},
+      {"--eval-steps", [](SftRunOptions& o) { o.eval_steps = 5; }},
+      {"--full and --adapter",
+       [](SftRunOptions& o) {
+         o.full = true;
+         o.adapter = std::string("x");
+       }},
+      {"--micro-batch-tokens", [](SftRunOptions& o) { o.micro_batch_tokens = 8; }},
+  };
+  for (const Case& one : cases) {
+    auto o = f.options("bad");
+    one.change(o);
+    const std::string found = message(o);
+    CAPTURE(found);
+    CHECK(found.starts_with(one.expected));
+  }
+  CHECK_FALSE(fs::exists(f.folder + "/bad"));
+  auto o = f.options("earlier");
+  o.max_steps = 1;
+  f.run(o);
+  CHECK(message(o).find("holds an earlier run") != std::string::npos);
+}
+
+}  // namespace qgrpo::train

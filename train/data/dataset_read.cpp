@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "model/hash.h"
+#include "model/io/file.h"
+#include "model/io/json.h"
+#include "model/ops/error.h"
+#include "train/data/dataset.h"
+#include "train/data/python_text.h"
+#include "train/run/checkpoint.h"
+
+// Reading and parting data sets.
+namespace qgrpo::train {
+namespace {
+
+enum class AnswerFormat { gsm8k, plain, either };
+
+// The columns of one file, once its first line has been seen.
+struct Columns {
+  std::string prompt;
+  std::string answer;
+  AnswerFormat format = AnswerFormat::either;
+};
+
+Columns choose_columns(const io::JsonValue& first, const DatasetOptions& options) {
+  Columns columns;
+  columns.prompt = options.prompt_column;
+  if (columns.prompt.empty()) {
+    for (const char* name : {"prompt", "messages", "question"}) {
+      if (!first.find(name)) continue;
+      columns.prompt = name;
+      break;
+    }
+  }
+  if (columns.prompt.empty()) {
+    std::vector<std::string> found;
+    for (const auto& [key, value] : first.as_object()) found.push_back('"' + key + '"');
+    fail(
+        "{}: the key \"question\" is missing (and \"prompt\", and \"messages\"); found {}; name "
+        "the prompt's key with --prompt-column",
+        first.where(),
+        found.empty() ? std::string("no keys") : fmt::to_string(fmt::join(found, ", ")));
+  }
+  columns.answer = options.answer_column.empty() ? "answer" : options.answer_column;
+  const bool own_keys = options.prompt_column.empty() && options.answer_column.empty() &&
+                        columns.prompt == "question";
+  if (options.answer_format == "gsm8k" || (options.answer_format == "auto" && own_keys)) {
+    columns.format = AnswerFormat::gsm8k;
+  } else if (options.answer_format == "plain") {
+    columns.format = AnswerFormat::plain;
+  }
+  return columns;
+}
+
+// Fills question or messages; the text of an assistant's message that was cut off, or nothing.
+std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns& columns,
+                                       Example& example) {
+  const io::JsonValue prompt = line.at(columns.prompt);
+  const std::string& where = line.where();
+  if (!prompt.is_array()) {
+    require(prompt.is_string(),
+            "{}: \"{}\" is neither a string nor a list of messages; expected the question or "
+            "[{{\"role\": .., \"content\": ..}}, ..]",
+            where, columns.prompt);
+    example.question = prompt.as_string();
+    require(!python_strip(example.question).empty(), "{}: \"{}\" is empty", where, columns.prompt);
+    return std::nullopt;
+  }
+  example.messages = read_messages(prompt);
+  require(!example.messages.empty(), "{}: \"{}\" is empty, expected at least one message", where,
+          columns.prompt);
+  std::optional<std::string> reference;
+  std::size_t count = example.messages.size();
+  if (example.messages.back().role == "assistant") {
+    require(columns.prompt == "messages",
+            "{}: the last message of \"{}\" is the assistant's, expected one that the assistant is "
+            "to answer",
+            where, columns.prompt);
+    reference = example.messages.back().content;
+    example.messages.pop_back();
+    --count;
+    require(count > 0 && example.messages.back().role != "assistant",
+            "{}: \"{}\" has no message for the assistant to answer", where, columns.prompt);
+  }
+  std::vector<std::string> parts;
+  for (const io::JsonValue& message : prompt.as_array()) {
+    if (parts.size() < count) parts.push_back(simdjson::minify(message.element()));
+  }
+  example.messages_json = fmt::format("[{}]", fmt::join(parts, ","));
+  example.question = example.messages.back().content;
+  return reference;
+}
+
+void read_answer(const io::JsonValue& line, const Columns& columns, const DatasetOptions& options,
+                 const std::optional<std::string>& reference, Example& example) {
+  const std::optional<io::JsonValue> value = line.find(columns.answer);
+  const bool absent = !value || value->is_null();
+  const std::string& where = line.where();
+  if (absent && !reference) {
+    // at() has the right words for a key that is not there.
+    if (options.answer_required || columns.format == AnswerFormat::gsm8k ||
+        !options.answer_column.empty())
+      line.at(columns.answer).as_string();
+    return;
+  }
+  std::string text;
+  if (absent) {
+    text = *reference;
+  } else if (value->is_string() || columns.format == AnswerFormat::gsm8k) {
+    text = value->as_string();
+  } else {
+    require(value->is_number() || value->is_bool(),
+            "{}: \"{}\" is neither a string nor a number; expected the answer, or another column "
+            "by --answer-column",
+            where, columns.answer);
+    text = simdjson::minify(value->element());
+  }
+  if (columns.format != AnswerFormat::plain) {
+    std::optional<std::string> final_answer = extract_hash_answer(text);
+    require(final_answer || columns.format != AnswerFormat::gsm8k,
+            "{}: \"{}\" has no \"####\", expected the final answer behind it as in GSM8K (or give "
+            "--answer-format plain)",
+            where, columns.answer);
+    if (final_answer) {
+      for (Column& column : example.columns) {
+        if (!absent && column.first == columns.answer)
+          column.second = io::json_string(*final_answer);
+      }
+      text = std::move(*final_answer);
+    }
+  }
+  example.answer = std::move(text);
+  if (!line.find("answer")) example.columns.emplace_back("answer", io::json_string(example.answer));
+}
+
+void read_file_into(std::vector<Example>& examples, const std::string& path,
+                    const DatasetOptions& options) {
+  const std::string content = io::read_file(path);
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+  const std::size_t before = examples.size();
+  std::optional<Columns> columns;
+  io::JsonDocument document;
+  std::size_t line_number = 0;
+  for (std::size_t begin = content.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
+       begin < content.size();) {
+    const std::size_t end = std::min(content.find('\n', begin), content.size());
+    const std::string_view text = std::string_view(content).substr(begin, end - begin);
+    begin = end + 1;
+    const std::string where = fmt::format("{} line {}", path, ++line_number);
+    if (python_strip(text).empty()) continue;
+    const io::JsonValue line = document.parse(text, where);
+    require(line.is_object(), "{}: expected a JSON object a line, found {}", where,
+            line.is_array() ? "an array; a file of one array is not JSON lines" : "another value");
+    if (!columns) columns = choose_columns(line, options);
+    Example example;
+    for (const auto& [key, value] : line.as_object())
+      example.columns.emplace_back(key, simdjson::minify(value.element()));
+    const std::optional<std::string> reference = read_prompt(line, *columns, example);
+    read_answer(line, *columns, options, reference, example);
+    if (options.keep_lines) example.line = std::string(python_strip(text));
+    examples.push_back(std::move(example));
+  }
+  require(examples.size() > before, "{}: the file is empty, expected one JSON object a line", path);
+}
+
+}  // namespace
+
+void check_dataset_options(const DatasetOptions& options) {
+  require(options.answer_format == "auto" || options.answer_format == "gsm8k" ||
+              options.answer_format == "plain",
+          "--answer-format: found \"{}\", expected auto, gsm8k or plain", options.answer_format);
+}
+
+std::optional<std::string> extract_hash_answer(std::string_view text) {
+  constexpr std::string_view mark = "####";
+  const std::size_t at = text.find(mark);
+  if (at == std::string_view::npos) return std::nullopt;
+  return std::string(python_strip(python_split_first(text.substr(at + mark.size()), mark)));
+}
+
+std::vector<Example> read_dataset(std::span<const std::string> paths,
+                                  const DatasetOptions& options) {
+  check_dataset_options(options);
+  require(!paths.empty(), "the dataset has no files, expected at least one");
+  std::vector<Example> examples;
+  for (const std::string& path : paths) read_file_into(examples, path, options);
+  return examples;
+}
+
+std::vector<Example> read_gsm8k(const std::string& path) {
+  DatasetOptions options;
+  options.prompt_column = "question";
+  options.answer_column = "answer";
+  options.answer_format = "gsm8k";
+  return read_dataset(std::span(&path, 1), options);
+}
+
+std::uint64_t dataset_fingerprint(std::span<const std::string> paths) {
+  if (paths.size() == 1) return file_fingerprint(paths.front());
+  model::Hash64 hash;
+  for (const std::string& path : paths) {
+    const std::uint64_t one = file_fingerprint(path);
+    hash.add(&one, sizeof one);
+  }
+  return hash.value();
+}
+
+DatasetSplit split_dataset(std::vector<Example> examples, double train_split, std::uint64_t seed) {
+  DatasetSplit split;
+  if (train_split == 0.0 || train_split == 1.0) {
+    split.train = std::move(examples);
+    return split;
+  }
+  const auto size = static_cast<double>(examples.size());
+  require(train_split > 0.0 && (train_split < 1.0 || std::floor(train_split) == train_split),
+          "--train-split: found {}, expected a part such as 0.9 or a number of examples",
+          train_split);
+  const double wanted = train_split < 1.0 ? std::round(size * train_split) : train_split;
+  require(wanted >= 1.0 && wanted < size,
+          "--train-split {}: of {} examples, {} would be trained on and {} held out; expected at "
+          "least one of each",
+          train_split, examples.size(), wanted, size - wanted);
+  // An epoch that no run reaches.
+  const auto order = epoch_order(examples.size(), seed, std::numeric_limits<std::uint64_t>::max());
+  std::vector<bool> trained(examples.size(), false);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(wanted); ++i) trained[order[i]] = true;
+  for (std::size_t i = 0; i < examples.size(); ++i)
+    (trained[i] ? split.train : split.held_out).push_back(std::move(examples[i]));
+  return split;
+}
+
+}  // namespace qgrpo::train

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "train/grpo/options.h"
+
+namespace qgrpo::train {
+
+// `qgrpo train` without a model: makes the built-in demo model (a small Qwen2 with a tokenizer of
+// its own, cold-started by supervised training on generated questions), trains it with GRPO through
+// the same Trainer as any other model, and compares accuracy on held-out questions before and
+// after. Everything goes to OUTPUT_DIR/demo: model/ (a Hugging Face folder), adapter/, grpo/ (the
+// run). Returns the exit code.
+int run_demo(const TrainOptions& options, Backend& backend);
+
+}  // namespace qgrpo::train

@@ -1,0 +1,203 @@
+#include "train/eval/evaluate.h"
+
+#include <algorithm>
+
+#include "model/arena.h"
+#include "model/ops/error.h"
+#include "train/reward/numeric.h"
+
+namespace qgrpo::train {
+namespace {
+
+// What an answer is compared by.
+struct Extracted {
+  std::string text;
+  std::optional<Number> number;  // numeric only
+};
+
+std::string number_text(const Number& n) {
+  return fmt::format("{}{}{}{}", n.negative ? "-" : "", n.numerator,
+                     n.denominator == "1" ? "" : "/" + n.denominator, n.percent ? "%" : "");
+}
+
+Extracted extract(std::string_view text, AnswerMatch match) {
+  if (match == AnswerMatch::exact) return {std::string(extract_xml_answer(text)), std::nullopt};
+  Extracted out;
+  out.number = last_number(answer_part(text));
+  if (out.number) out.text = number_text(*out.number);
+  return out;
+}
+
+bool agree(const Extracted& a, const Extracted& b, AnswerMatch match) {
+  if (match == AnswerMatch::exact) return a.text == b.text;
+  return a.number && b.number && same_value(*a.number, *b.number);
+}
+
+// The first of the answers that most agree with.
+std::optional<std::size_t> majority_of(std::span<const Extracted> answers, AnswerMatch match) {
+  std::vector<std::pair<std::size_t, std::size_t>> votes;  // first to give it, how many
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (answers[i].text.empty()) continue;
+    const auto same = std::find_if(votes.begin(), votes.end(), [&](const auto& vote) {
+      return agree(answers[vote.first], answers[i], match);
+    });
+    if (same == votes.end()) {
+      votes.emplace_back(i, 1);
+    } else {
+      ++same->second;
+    }
+  }
+  const auto most = std::max_element(
+      votes.begin(), votes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most == votes.end()) return std::nullopt;
+  return most->first;
+}
+
+}  // namespace
+
+AnswerMatch parse_answer_match(std::string_view name) {
+  if (name == "exact") return AnswerMatch::exact;
+  if (name == "numeric") return AnswerMatch::numeric;
+  fail("found \"{}\", expected exact or numeric", name);
+}
+
+Evaluation judge(std::span<const Group> groups, AnswerMatch match) {
+  Evaluation out;
+  double completions = 0.0;
+  for (const Group& group : groups) {
+    Extracted right{group.answer, std::nullopt};
+    if (match == AnswerMatch::numeric) right.number = last_number(group.answer);
+    JudgedQuestion question;
+    std::vector<Extracted> extracted;
+    for (const GroupCompletion& c : group.completions) {
+      JudgedAnswer answer;
+      extracted.push_back(extract(c.text, match));
+      answer.text = c.text;
+      answer.extracted = extracted.back().text;
+      answer.correct = agree(extracted.back(), right, match);
+      answer.terminated = c.terminated;
+      answer.tokens = static_cast<std::int64_t>(c.ids.size());
+      answer.reward = c.reward;
+      out.accuracy += answer.correct ? 1.0 : 0.0;
+      out.mean_reward += answer.reward;
+      out.mean_length += static_cast<double>(answer.tokens);
+      out.clipped_ratio += answer.terminated ? 0.0 : 1.0;
+      question.any_correct = question.any_correct || answer.correct;
+      question.answers.push_back(std::move(answer));
+      completions += 1.0;
+    }
+    question.majority = majority_of(extracted, match);
+    question.majority_correct =
+        question.majority.has_value() && question.answers[*question.majority].correct;
+    out.majority_accuracy += question.majority_correct ? 1.0 : 0.0;
+    out.any_accuracy += question.any_correct ? 1.0 : 0.0;
+    if (!question.answers.empty()) out.completions.push_back(question.answers.front().text);
+    out.questions.push_back(std::move(question));
+  }
+  for (double* mean : {&out.accuracy, &out.mean_reward, &out.mean_length, &out.clipped_ratio})
+    *mean /= std::max(completions, 1.0);
+  const double questions = std::max(static_cast<double>(groups.size()), 1.0);
+  out.majority_accuracy /= questions;
+  out.any_accuracy /= questions;
+  return out;
+}
+
+std::vector<Group> question_groups(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                                   std::span<const Example> examples,
+                                   const EvaluationSettings& settings, std::int64_t& truncated) {
+  std::vector<Group> groups;
+  for (const Example& example : examples) {
+    Group group;
+    group.question = example.question;
+    group.answer = example.answer;
+    const std::vector<Message> messages = example_prompt(example, settings.prompt);
+    group.prompt_ids = tokenizer.encode(chat_template.render(messages, true));
+    if (truncate_prompt(group.prompt_ids, static_cast<std::size_t>(settings.max_prompt_length)) > 0)
+      ++truncated;
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+bool answer_questions(Generator& generator, const model::Config& config, const Tokenizer& tokenizer,
+                      std::span<Group> groups, const EvaluationSettings& settings,
+                      const EvaluationProgress& progress) {
+  std::vector<GroupId> ids;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    GroupRequest request;
+    request.prompt = groups[g].prompt_ids;
+    request.samples = settings.samples;
+    request.max_new_tokens = static_cast<std::int32_t>(settings.max_completion_length);
+    request.sampling = settings.sampling;
+    request.eos_ids = config.eos_token_ids;
+    request.adapter = settings.adapter;
+    request.seed = settings.seed;
+    request.prompt_key = static_cast<std::uint32_t>(g);
+    ids.push_back(generator.add(std::move(request)));
+  }
+  std::int64_t tokens = 0;
+  std::size_t finished = 0;  // completions
+  while (generator.has_work()) {
+    for (const TokenEvent& event : generator.step()) {
+      ++tokens;
+      if (event.finish != FinishReason::none) ++finished;
+    }
+    if (progress && !progress(finished / static_cast<std::size_t>(settings.samples), tokens)) {
+      generator.cancel_all();
+      for (const GroupId id : ids) generator.take(id);
+      return false;
+    }
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    groups[g].completions.clear();
+    for (Completion& completion : generator.take(ids[g])) {
+      GroupCompletion out;
+      out.terminated = completion.finish == FinishReason::stop;
+      StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/true);
+      for (const std::int32_t id : completion.ids) {
+        // A model's embedding may have more rows than its tokenizer has tokens.
+        if (tokenizer.id_to_token(id)) out.text += decoder.push(id);
+      }
+      out.text += decoder.flush();
+      out.ids = std::move(completion.ids);
+      groups[g].completions.push_back(std::move(out));
+    }
+  }
+  return true;
+}
+
+Evaluation evaluate(const model::Model& model, const Tokenizer& tokenizer,
+                    const ChatTemplate& chat_template, std::span<const Example> examples,
+                    std::span<const Reward> rewards, const EvaluationSettings& settings) {
+  std::int64_t truncated = 0;
+  std::vector<Group> groups =
+      question_groups(tokenizer, chat_template, examples, settings, truncated);
+  std::int64_t longest = 1;
+  for (const Group& group : groups)
+    longest = std::max(longest, static_cast<std::int64_t>(group.prompt_ids.size()));
+  const std::int64_t at_once =
+      std::clamp<std::int64_t>(settings.max_sequences / settings.samples, 1,
+                               std::max<std::int64_t>(1, static_cast<std::int64_t>(groups.size())));
+  GeneratorCapacity capacity;
+  capacity.max_sequences = static_cast<std::int32_t>(at_once * settings.samples);
+  capacity.max_tokens = std::max(capacity.max_tokens, capacity.max_sequences);
+  capacity.num_blocks = static_cast<std::int32_t>(
+      at_once * most_blocks_of_group(longest, settings.max_completion_length, settings.samples,
+                                     capacity.block_size));
+  model::Arena count;
+  GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(), capacity);
+  const auto memory = model.backend().allocate(count.used());
+  model::Arena arena(memory->data(), memory->bytes());
+  Generator generator(model, arena, capacity);
+  answer_questions(generator, model.config(), tokenizer, groups, settings);
+  for (Group& group : groups) {
+    for (GroupCompletion& completion : group.completions) {
+      if (!rewards.empty()) completion.reward = score(rewards, completion.text, group.answer).total;
+    }
+  }
+  Evaluation out = judge(groups, settings.match);
+  out.prompts_truncated = truncated;
+  return out;
+}
+
+}  // namespace qgrpo::train

@@ -1,0 +1,171 @@
+#include "train/grpo/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "model/io/json.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::train {
+
+namespace {
+
+// The mean of what is scored; NaN, in JSON null, where every completion was skipped.
+double mean_of_scored(const std::vector<double>& values) {
+  const bool any =
+      std::any_of(values.begin(), values.end(), [](double v) { return !std::isnan(v); });
+  return any || values.empty() ? mean_of(values) : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+void describe_groups(StepMetrics& m, const Experience& experience,
+                     std::span<const std::string> reward_names, bool fresh) {
+  std::vector<double> totals;
+  std::vector<double> lengths;
+  std::vector<double> terminated;
+  std::vector<std::vector<double>> by_function(reward_names.size());
+  for (const Group& group : experience.groups) {
+    for (const auto& c : group.completions) {
+      totals.push_back(c.reward);
+      lengths.push_back(static_cast<double>(c.ids.size()));
+      if (c.terminated) terminated.push_back(lengths.back());
+      for (std::size_t f = 0; f < c.reward_values.size() && f < by_function.size(); ++f) {
+        by_function[f].push_back(c.reward_values[f]);
+      }
+      if (fresh) m.num_tokens += static_cast<std::int64_t>(group.prompt_ids.size() + c.ids.size());
+    }
+  }
+  m.reward = mean_of_scored(totals);
+  m.reward_std = unbiased_std(totals);
+  m.frac_reward_zero_std = experience.frac_reward_zero_std;
+  if (fresh) {
+    m.completion_tokens = experience.completion_tokens;
+    m.discarded_groups = experience.discarded_groups;
+  }
+  for (std::size_t f = 0; f < reward_names.size(); ++f) {
+    m.rewards.emplace_back(reward_names[f],
+                           std::pair(mean_of_scored(by_function[f]), unbiased_std(by_function[f])));
+  }
+  const auto bounds = [](const std::vector<double>& values, double& mean, double& low,
+                         double& high) {
+    if (values.empty()) return;
+    mean = mean_of(values);
+    low = *std::min_element(values.begin(), values.end());
+    high = *std::max_element(values.begin(), values.end());
+  };
+  bounds(lengths, m.mean_length, m.min_length, m.max_length);
+  bounds(terminated, m.mean_terminated_length, m.min_terminated_length, m.max_terminated_length);
+  m.clipped_ratio =
+      1.0 - static_cast<double>(terminated.size()) / static_cast<double>(lengths.size());
+}
+
+std::string metrics_json(const StepMetrics& m) {
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("step", m.step);
+  w.member("loss", m.loss);
+  w.member("grad_norm", m.grad_norm);
+  w.member("learning_rate", m.learning_rate);
+  w.member("num_tokens", m.num_tokens);
+  w.member("reward", m.reward);
+  w.member("reward_std", m.reward_std);
+  w.member("frac_reward_zero_std", m.frac_reward_zero_std);
+  w.member("discarded_groups", m.discarded_groups);
+  w.member("skipped_groups", m.update.skipped_groups);
+  for (const auto& [name, value] : m.rewards) {
+    w.member("rewards/" + name + "/mean", value.first);
+    w.member("rewards/" + name + "/std", value.second);
+  }
+  for (const auto& [name, value] : m.reward_metrics) w.member(name, value);
+  if (m.has_kl) w.member("kl", m.update.kl);
+  w.member("entropy", m.update.entropy);
+  w.member("completions/mean_length", m.mean_length);
+  w.member("completions/min_length", m.min_length);
+  w.member("completions/max_length", m.max_length);
+  w.member("completions/mean_terminated_length", m.mean_terminated_length);
+  w.member("completions/min_terminated_length", m.min_terminated_length);
+  w.member("completions/max_terminated_length", m.max_terminated_length);
+  w.member("completions/clipped_ratio", m.clipped_ratio);
+  w.member("clip_ratio/low_mean", m.update.clip_low_mean);
+  w.member("clip_ratio/low_min", m.update.clip_low_min);
+  w.member("clip_ratio/high_mean", m.update.clip_high_mean);
+  w.member("clip_ratio/high_max", m.update.clip_high_max);
+  w.member("clip_ratio/region_mean", m.update.clip_region_mean);
+  if (m.update.has_sampling) {
+    w.member("sampling/sampling_logp_difference/mean", m.update.logp_difference_mean);
+    w.member("sampling/sampling_logp_difference/max", m.update.logp_difference_max);
+    w.member("sampling/importance_sampling_ratio/min", m.update.ratio_min);
+    w.member("sampling/importance_sampling_ratio/mean", m.update.ratio_mean);
+    w.member("sampling/importance_sampling_ratio/max", m.update.ratio_max);
+  }
+  w.member("prompts_truncated", m.prompts_truncated);
+  w.member("skipped_steps", m.skipped_steps);
+  w.member("step_time", m.step_time);
+  w.member("step_time/sampling", m.sampling_time);
+  w.member("step_time/training", m.training_time);
+  w.end_object();
+  return w.str();
+}
+
+std::string completion_json(std::int64_t step, const Group& group, const GroupCompletion& c,
+                            std::span<const std::string> reward_names) {
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("step", step);
+  w.member("prompt", group.question);
+  w.member("completion", c.text);
+  w.member("answer", group.answer);
+  for (std::size_t f = 0; f < reward_names.size() && f < c.reward_values.size(); ++f) {
+    w.member(reward_names[f], c.reward_values[f]);
+  }
+  for (const auto& [name, value] : c.extra) {
+    w.key(name);
+    w.raw(value);
+  }
+  w.member("reward", c.reward);
+  w.member("advantage", c.advantage);
+  w.member("length", static_cast<std::int64_t>(c.ids.size()));
+  w.member("terminated", c.terminated);
+  w.end_object();
+  return w.str();
+}
+
+namespace {
+
+// Where the last whole line within the first `limit` bytes of a file ends.
+std::uint64_t end_of_lines(const std::string& path, std::uint64_t limit) {
+  std::ifstream file(path, std::ios::binary);
+  for (; limit > 0; --limit) {
+    file.seekg(static_cast<std::streamoff>(limit - 1));
+    if (file.get() == '\n') break;
+  }
+  return limit;
+}
+
+}  // namespace
+
+LogFile::LogFile(std::string path, std::uint64_t offset) : path_(std::move(path)) {
+  std::error_code error;
+  if (std::filesystem::exists(path_)) {
+    const std::uint64_t found = std::filesystem::file_size(path_, error);
+    if (!error) {
+      size_ = end_of_lines(path_, std::min(found, offset));
+      if (found > size_) std::filesystem::resize_file(path_, size_, error);
+    }
+    if (error) fail("{}: cannot be cut back to {} bytes ({})", path_, offset, error.message());
+  }
+  file_.open(path_, std::ios::app | std::ios::binary);
+  require(file_.good(), "{}: cannot be opened for writing", path_);
+}
+
+void LogFile::append(const std::string& line) {
+  file_ << line << '\n';
+  file_.flush();
+  require(file_.good(), "{}: cannot be written; is the disk full?", path_);
+  size_ += line.size() + 1;
+}
+
+}  // namespace qgrpo::train

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "train/data/group.h"
+#include "train/grpo/experience.h"
+#include "train/objective/advantages.h"
+#include "train/objective/policy_gradient.h"
+
+namespace qgrpo::train {
+
+// What a step reports. Names and definitions are TRL's.
+struct StepMetrics {
+  std::int64_t step = 0;
+  std::int64_t max_steps = 0;
+  double loss = 0.0;
+  double grad_norm = 0.0;  // before clipping
+  double learning_rate = 0.0;
+  std::int64_t num_tokens =
+      0;  // prompt and completion tokens seen so far, a prompt counted for each completion
+  double step_time = 0.0;  // seconds
+  double sampling_time = 0.0;
+  double training_time = 0.0;
+  double reward = 0.0;
+  double reward_std = 0.0;  // unbiased, over all completions of the step
+  double frac_reward_zero_std = 0.0;
+  std::vector<std::pair<std::string, std::pair<double, double>>> rewards;  // function -> mean, std
+  std::map<std::string, double> reward_metrics;  // what reward functions log of their own
+  double mean_length = 0.0, min_length = 0.0, max_length = 0.0;
+  double mean_terminated_length = 0.0, min_terminated_length = 0.0, max_terminated_length = 0.0;
+  double clipped_ratio = 0.0;          // completions that hit the length limit
+  std::int64_t completion_tokens = 0;  // sampled in this step
+  std::int64_t discarded_groups = 0;   // sampled in this step and replaced: no signal
+  UpdateStatistics update;
+  bool has_kl = false;
+  bool skipped = false;  // the gradient was not finite: no update
+  std::int64_t skipped_steps = 0;
+  std::int64_t prompts_truncated = 0;  // so far
+};
+
+// Fills everything that follows from the groups: rewards, lengths. Only fresh groups add to the
+// tokens seen.
+void describe_groups(StepMetrics& metrics, const Experience& experience,
+                     std::span<const std::string> reward_names, bool fresh);
+
+// One line of metrics.jsonl.
+std::string metrics_json(const StepMetrics& metrics);
+
+// One line of completions.jsonl a completion: step, prompt, completion, answer, each reward, the
+// advantage.
+std::string completion_json(std::int64_t step, const Group& group,
+                            const GroupCompletion& completion,
+                            std::span<const std::string> reward_names);
+
+// An append-only log whose length a checkpoint records: a resumed run cuts off what came later.
+class LogFile {
+ public:
+  // offset: bytes to keep of an existing file; the rest is cut off.
+  LogFile(std::string path, std::uint64_t offset);
+  // Appends a line and flushes. Throws Error when it cannot be written.
+  void append(const std::string& line);
+  std::uint64_t size() const { return size_; }
+
+ private:
+  std::string path_;
+  std::ofstream file_;
+  std::uint64_t size_ = 0;
+};
+
+}  // namespace qgrpo::train

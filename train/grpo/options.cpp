@@ -1,0 +1,209 @@
+#include "train/grpo/options.h"
+
+#include <cmath>
+#include <limits>
+
+#include "model/ops/error.h"
+#include "tokenizer/chat_template.h"
+#include "train/data/dataset.h"
+#include "train/eval/evaluate.h"
+#include "train/objective/advantages.h"
+#include "train/objective/loss_weights.h"
+#include "train/objective/objective.h"
+#include "train/optim/lr_schedule.h"
+#include "train/optim/optimizer.h"
+#include "train/reward/rewards.h"
+#include "train/run/trackers.h"
+
+namespace qgrpo::train {
+namespace {
+
+// Large enough for any run, small enough that products of three stay in 64 bits.
+constexpr std::int64_t kMost = 1 << 20;
+
+void whole(const char* name, std::int64_t value, std::int64_t least, std::int64_t most,
+           const char* meaning) {
+  require(value >= least && value <= most, "{}: found {}, expected {} to {} ({})", name, value,
+          least, most, meaning);
+}
+
+// least <= value <= most, or least < value where `open`. NaN is refused.
+void number(const char* name, double value, double least, bool open, double most,
+            const char* expected) {
+  const bool above = open ? value > least : value >= least;
+  require(above && value <= most && std::isfinite(value), "{}: found {}, expected {}", name, value,
+          expected);
+}
+
+// Puts the option's name before the message of whoever knows its values.
+template <typename Check>
+void named(const char* name, Check&& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    fail("{}: {}", name, error.what());
+  }
+}
+
+void check_sources(const TrainOptions& o) {
+  require(o.dataset.empty() || o.replay.empty(),
+          "--dataset and --replay: found both, expected one: a replay brings its own prompts");
+  if (o.model.empty()) {
+    const std::string data = o.dataset.empty() ? "" : o.dataset.front();
+    for (const auto& [name, value] :
+         {std::pair{"--dataset", &data}, std::pair{"--replay", &o.replay},
+          std::pair{"--adapter", &o.adapter}}) {
+      require(value->empty(),
+              "{} {}: found no --model, expected the folder of the model to train (without either, "
+              "the built-in demo runs)",
+              name, *value);
+    }
+  } else {
+    require(!o.dataset.empty() || !o.replay.empty(),
+            "--dataset: not given, expected a file of JSON lines with \"question\" and \"answer\" "
+            "(GSM8K's format), or --replay with recorded groups");
+  }
+  for (const std::string& path : o.dataset)
+    require(!path.empty(), "--dataset: found an empty name, expected a file of JSON lines");
+  DatasetOptions columns;
+  columns.answer_format = o.answer_format;
+  check_dataset_options(columns);
+  number("--train-split", o.train_split, 0, true, 1e9,
+         "a part such as 0.9, or the number of examples to train on (1 is all)");
+  require(!o.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
+  check_chat_template_options(o.chat_template, "");
+  require(o.resume.empty() || !o.overwrite_output_dir,
+          "--resume and --overwrite-output-dir: found both, expected one");
+}
+
+void check_sampling(const TrainOptions& o) {
+  whole("--max-prompt-length", o.max_prompt_length, 1, kMost, "longer prompts are cut on the left");
+  whole("--max-completion-length", o.max_completion_length, 1, kMost, "tokens");
+  whole("--num-generations", o.num_generations, 2, 4096,
+        "the advantage compares a group's completions, so a group of 1 has none");
+  if (o.replay.empty()) {
+    number("--temperature", o.temperature, 0, true, 1e6,
+           "a number > 0: greedy completions of a prompt are all alike");
+  } else {
+    number("--temperature", o.temperature, 0, true, 1e6, "a number > 0");
+  }
+  number("--top-p", o.top_p, 0, true, 1, "0 < top_p <= 1 (1 is off)");
+  whole("--top-k", o.top_k, 0, std::numeric_limits<std::int32_t>::max(), "0 is off");
+  number("--min-p", o.min_p, 0, false, 1, "0 <= min_p <= 1 (0 is off)");
+  number("--repetition-penalty", o.repetition_penalty, 0, true, 1e6, "a number > 0 (1 is off)");
+  named("--rewards", [&] { parse_rewards(o.rewards); });
+  number("--reward-timeout", o.reward_timeout, 0, true, 1e6, "a number of seconds > 0");
+  whole("--preflight", o.preflight, 0, 1 << 16, "prompts to describe before step 1; 0 is off");
+}
+
+void check_objective(const TrainOptions& o) {
+  number("--beta", o.beta, 0, false, 1e6, "a number >= 0 (0 is off)");
+  number("--epsilon", o.epsilon, 0, false, 1e6, "a number >= 0");
+  if (o.epsilon_high) number("--epsilon-high", *o.epsilon_high, 0, true, 1e6, "a number > 0");
+  if (o.delta) {
+    number("--delta", *o.delta, 1.0 + o.epsilon_high.value_or(o.epsilon), false, 1e6,
+           "a bound of the ratio that is not below 1 + epsilon_high");
+  }
+  require(o.reference == "base" || o.reference == "adapter",
+          "--reference: found \"{}\", expected base or adapter", o.reference);
+  require(o.reference == "base" || !o.adapter.empty(),
+          "--reference adapter: found no --adapter, expected the starting adapter that is the "
+          "reference");
+  named("--loss-type", [&] { parse_loss_type(o.loss_type); });
+  require(o.loss_type != "cispo" || o.epsilon_high,
+          "--loss-type cispo: found no --epsilon-high, expected the bound of the ratio itself (5.0 "
+          "is usual)");
+  named("--importance-sampling-level",
+        [&] { parse_importance_level(o.importance_sampling_level); });
+  whole("--num-iterations", o.num_iterations, 1, 1 << 16, "steps on each round of sampling");
+  number("--top-entropy-quantile", o.top_entropy_quantile, 0, true, 1,
+         "0 < quantile <= 1 (1 is all tokens)");
+  whole("--max-resample-batches", o.max_resample_batches, 1, 1 << 16, "rounds of sampling");
+  require(!o.dynamic_sampling || o.replay.empty(),
+          "--dynamic-sampling and --replay: found both; a replay samples nothing");
+  require(o.loss_form == "now" || o.loss_form == "then",
+          "--loss-form: found \"{}\", expected now or then", o.loss_form);
+  require(o.loss_form == "now" || (o.num_iterations == 1 && o.loss_type != "cispo" &&
+                                   o.loss_type != "sapo" && o.loss_type != "vespo"),
+          "--loss-form then: the loss of 2025 knows no --num-iterations above 1 and no cispo, sapo "
+          "or vespo; use --loss-form now");
+  named("--scale-rewards", [&] { parse_scale_rewards(o.scale_rewards); });
+  number("--logp-difference-limit", o.logp_difference_limit, 0, false, 1e6,
+         "a number >= 0 (0 is off)");
+}
+
+void check_optimizer(const TrainOptions& o) {
+  number("--learning-rate", o.learning_rate, 0, false, 1e3, "a number >= 0");
+  number("--adam-beta1", o.adam_beta1, 0, false, std::nextafter(1.0, 0.0), "0 <= beta1 < 1");
+  number("--adam-beta2", o.adam_beta2, 0, false, std::nextafter(1.0, 0.0), "0 <= beta2 < 1");
+  number("--adam-epsilon", o.adam_epsilon, 0, true, 1, "0 < epsilon <= 1");
+  number("--weight-decay", o.weight_decay, 0, false, 1e3, "a number >= 0");
+  number("--max-grad-norm", o.max_grad_norm, 0, false, 1e30, "a number >= 0 (0 is off)");
+  named("--optim", [&] { parse_optimizer(o.optim); });
+  named("--lr-scheduler-type", [&] { parse_lr_schedule(o.lr_scheduler_type); });
+  number("--warmup-ratio", o.warmup_ratio, 0, false, 1, "0 to 1");
+  whole("--warmup-steps", o.warmup_steps, 0, 1 << 30, "0 leaves it to --warmup-ratio");
+}
+
+void check_lora(const TrainOptions& o) {
+  whole("--lora-r", o.lora_r, 1, 1 << 16, "the rank");
+  number("--lora-alpha", o.lora_alpha, 0, true, 1e6, "a number > 0");
+  named("--lora-target-modules", [&] {
+    require(!o.lora_target_modules.empty(), "found none, expected at least one module");
+    model::parse_target_modules(o.lora_target_modules);
+  });
+}
+
+void check_run(const TrainOptions& o) {
+  whole("--max-steps", o.max_steps, 0, 1 << 30, "0 = the default");
+  number("--hours", o.hours, 0, false, 1e5, "a number of hours (0 is off)");
+  require(o.hours == 0 || o.warmup_steps == 0,
+          "--hours and --warmup-steps: found both; with --hours the warm-up is a part of the run: "
+          "give --warmup-ratio");
+  named("--report-to", [&] { check_report_to(o.report_to); });
+  whole("--prompts-per-step", o.prompts_per_step, 1, 1 << 16, "groups computed together");
+  whole("--gradient-accumulation-steps", o.gradient_accumulation_steps, 1, 1 << 16,
+        "times --prompts-per-step groups an optimizer step");
+  whole("--micro-batch-tokens", o.micro_batch_tokens, 0, 1 << 24, "0 = chosen from the plan");
+  whole("--eval-every", o.eval_every, 0, 1 << 30, "0 = never");
+  whole("--eval-limit", o.eval_limit, 0, 1 << 30, "questions; 0 = all");
+  require(o.eval_every == 0 || o.replay.empty(),
+          "--eval-every and --replay: found both; a replay samples nothing, so it cannot evaluate");
+  require(o.eval_every == 0 || !o.eval_dataset.empty() || o.model.empty() ||
+              (o.train_split > 0 && o.train_split != 1),
+          "--eval-every {}: found no questions for it, expected --eval-dataset FILE, or a "
+          "--train-split that holds some out",
+          o.eval_every);
+  require(o.eval_every > 0 || o.eval_dataset.empty(),
+          "--eval-dataset: found no --eval-every, expected the steps between evaluations");
+  require(!o.load_best_model_at_end || o.eval_every > 0,
+          "--load-best-model-at-end: found no --eval-every, so no checkpoint is known to be best");
+  named("--eval-match", [&] { parse_answer_match(o.eval_match); });
+  require(o.metric_for_best_model == "accuracy" || o.metric_for_best_model == "reward",
+          "--metric-for-best-model: found \"{}\", expected accuracy or reward",
+          o.metric_for_best_model);
+  whole("--save-steps", o.save_steps, 0, 1 << 30, "0 = only at the end");
+  whole("--save-total-limit", o.save_total_limit, 0, 1 << 30, "0 = keep all");
+  whole("--logging-steps", o.logging_steps, 1, 1 << 30, "steps between console lines");
+  whole("--sample-steps", o.sample_steps, 0, 1 << 30, "0 = never");
+  whole("--threads", o.threads, 0, 1024, "0 = all cores");
+  number("--device-memory", o.device_memory_gb, 0, false, 1e9, "a size such as 24GB");
+  number("--gpu-memory-utilization", o.gpu_memory_utilization, 0, true, 1, "0 < utilization <= 1");
+}
+
+}  // namespace
+
+void validate(const TrainOptions& options) {
+  check_sources(options);
+  check_sampling(options);
+  check_objective(options);
+  check_optimizer(options);
+  check_lora(options);
+  check_run(options);
+}
+
+bool uses_reference_adapter(const TrainOptions& options) {
+  return options.reference == "adapter" && options.beta != 0.0;
+}
+
+}  // namespace qgrpo::train

@@ -1,0 +1,223 @@
+#include "train/sft/data.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <string_view>
+
+#include "model/io/file.h"
+#include "model/io/json.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::train {
+namespace {
+
+void append(std::vector<std::int32_t>& to, const std::vector<std::int32_t>& ids) {
+  to.insert(to.end(), ids.begin(), ids.end());
+}
+
+// Ids that follow each other, and which of them are learned.
+class ExampleBuilder {
+ public:
+  void add(const std::vector<std::int32_t>& ids, bool learned) {
+    append(ids_, ids);
+    learned_.insert(learned_.end(), ids.size(), learned ? 1 : 0);
+  }
+
+  // What follows the last learned id is left out. The prompt reaches up to the first learned one,
+  // and is at least one id.
+  SftExample finish() {
+    while (!learned_.empty() && learned_.back() == 0) learned_.pop_back();
+    ids_.resize(learned_.size());
+    const auto first = std::max<std::ptrdiff_t>(
+        1, std::find(learned_.begin(), learned_.end(), 1) - learned_.begin());
+    SftExample out;
+    if (static_cast<std::size_t>(first) >= ids_.size()) {
+      out.prompt = std::move(ids_);
+      return out;
+    }
+    out.prompt.assign(ids_.begin(), ids_.begin() + first);
+    out.completion.assign(ids_.begin() + first, ids_.end());
+    const bool all = std::find(learned_.begin() + first, learned_.end(), 0) == learned_.end();
+    if (!all) out.learned.assign(learned_.begin() + first, learned_.end());
+    return out;
+  }
+
+ private:
+  std::vector<std::int32_t> ids_;
+  std::vector<std::uint8_t> learned_;
+};
+
+// What `text` has behind `prefix`, which it must begin with.
+std::string_view behind(std::string_view text, std::string_view prefix, const std::string& where,
+                        std::size_t turn) {
+  require(text.starts_with(prefix),
+          "{}: message {}: the chat template renders the conversation up to there differently from "
+          "its part before, so the assistant's text cannot be told from the rest; expected a "
+          "template that only appends",
+          where, turn);
+  return text.substr(prefix.size());
+}
+
+SftExample text_example(std::string_view prompt, std::string_view completion,
+                        const Tokenizer& tokenizer, std::int32_t eos) {
+  ExampleBuilder builder;
+  if (!prompt.empty()) builder.add(tokenizer.encode(prompt), false);
+  std::vector<std::int32_t> ids = tokenizer.encode(completion);
+  if (ids.empty() || ids.back() != eos) ids.push_back(eos);
+  builder.add(ids, true);
+  return builder.finish();
+}
+
+SftExample read_example(const io::JsonValue& line, const Tokenizer& tokenizer,
+                        const SftTextOptions& options) {
+  constexpr const char* kExpected =
+      "{\"messages\": [..]}, {\"prompt\": .., \"completion\": ..} or {\"text\": ..}";
+  const std::string& where = line.where();
+  require(line.is_object(), "{}: expected an object: {}", where, kExpected);
+  const auto messages = line.find("messages");
+  const auto prompt = line.find("prompt");
+  const auto completion = line.find("completion");
+  const auto text = line.find("text");
+  require(prompt.has_value() == completion.has_value() || messages || text,
+          "{}: found \"{}\" alone, expected \"prompt\" and \"completion\"", where,
+          prompt ? "prompt" : "completion");
+  const int forms = (messages ? 1 : 0) + (text ? 1 : 0) + (prompt && completion ? 1 : 0);
+  require(forms == 1, "{}: found {}, expected exactly one of {}", where,
+          forms == 0 ? "none of the known keys" : "several forms of an example", kExpected);
+  const auto tools = line.find("tools");
+  require(!tools || tools->is_null(), "{}: \"tools\" is not supported here", where);
+
+  if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
+  if (messages) {
+    return chat_example(read_messages(*messages), 0, tokenizer, options.chat_template(), where);
+  }
+  require(prompt->is_string() == completion->is_string(),
+          "{}: \"prompt\" and \"completion\" have different types, expected two strings or two "
+          "lists of messages",
+          where);
+  if (prompt->is_string()) {
+    require(!prompt->as_string_view().empty(), "{}: \"prompt\" is empty", where);
+    return text_example(prompt->as_string_view(), completion->as_string_view(), tokenizer,
+                        options.eos_token_id);
+  }
+  std::vector<Message> all = read_messages(*prompt);
+  const std::size_t first = all.size();
+  for (Message& message : read_messages(*completion)) all.push_back(std::move(message));
+  return chat_example(all, first, tokenizer, options.chat_template(), where);
+}
+
+}  // namespace
+
+SftExample chat_example(std::span<const Message> messages, std::size_t first_learned,
+                        const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                        const std::string& where) {
+  const auto render = [&](std::size_t count, bool prompt) {
+    try {
+      return chat_template.render(messages.first(count), prompt);
+    } catch (const Error& error) {
+      fail("{}: {}", where, error.what());
+    }
+  };
+  ExampleBuilder builder;
+  std::string done;  // rendered and added
+  bool learned = false;
+  for (std::size_t i = first_learned; i < messages.size(); ++i) {
+    if (messages[i].role != "assistant") continue;
+    require(i > 0, "{}: the first message is the assistant's, expected a prompt before it", where);
+    require(!messages[i].content.empty() || !messages[i].json.empty(),
+            "{}: message {}: the assistant's content is empty, there is nothing to learn", where,
+            i);
+    const std::string prompt = render(i, true);
+    builder.add(tokenizer.encode(behind(prompt, done, where, i)), false);
+    done = render(i + 1, false);
+    builder.add(tokenizer.encode(behind(done, prompt, where, i)), true);
+    learned = true;
+  }
+  require(learned,
+          "{}: none of the {}messages is the assistant's, expected at least one to learn from",
+          where, first_learned > 0 ? "completion's " : "");
+  return builder.finish();
+}
+
+bool truncate_example(SftExample& example, std::int64_t max_length) {
+  const auto room = max_length - static_cast<std::int64_t>(example.prompt.size());
+  if (room <= 0) return false;
+  const auto keep = std::min(static_cast<std::size_t>(room), example.completion.size());
+  example.completion.resize(keep);
+  if (example.learned.empty()) return keep > 0;
+  example.learned.resize(keep);
+  while (!example.learned.empty() && example.learned.back() == 0) {
+    example.learned.pop_back();
+    example.completion.pop_back();
+  }
+  return !example.learned.empty();
+}
+
+SftData read_sft_data(std::span<const std::string> paths, const Tokenizer& tokenizer,
+                      const SftTextOptions& options) {
+  SftData data;
+  io::JsonDocument document;
+  for (const std::string& path : paths) {
+    const std::string content = io::read_file(path);
+    std::size_t line_number = 0;
+    std::size_t found = 0;
+    for (std::size_t begin = 0; begin < content.size();) {
+      const std::size_t end = std::min(content.find('\n', begin), content.size());
+      const std::string_view line = std::string_view(content).substr(begin, end - begin);
+      begin = end + 1;
+      ++line_number;
+      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      ++found;
+      const std::string where = fmt::format("{} line {}", path, line_number);
+      SftExample example = read_example(document.parse(line, where), tokenizer, options);
+      require(!example.completion.empty(),
+              "{}: the text is a single token, so there is nothing to predict", where);
+      if (example.length() > options.max_length) {
+        ++data.truncated;
+        if (!truncate_example(example, options.max_length)) {
+          ++data.dropped;
+          continue;
+        }
+      }
+      data.examples.push_back(std::move(example));
+    }
+    require(found > 0, "{}: the file is empty, expected one JSON object a line", path);
+  }
+  require(!data.examples.empty(),
+          "{}: all {} examples have prompts of --max-length {} tokens or more, so nothing is left "
+          "to learn; raise --max-length",
+          paths.empty() ? std::string("no files") : paths.front(), data.dropped,
+          options.max_length);
+  return data;
+}
+
+std::vector<std::vector<std::uint32_t>> pack_examples(std::span<const SftExample> examples,
+                                                      std::int64_t max_length) {
+  std::vector<std::uint32_t> order(examples.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return examples[a].length() > examples[b].length();
+  });
+  std::vector<std::vector<std::uint32_t>> rows;
+  std::multimap<std::int64_t, std::size_t> room;  // tokens left -> row
+  for (const std::uint32_t index : order) {
+    const std::int64_t length = examples[index].length();
+    const auto best = room.lower_bound(length);
+    std::int64_t left = max_length - length;
+    std::size_t row = rows.size();
+    if (best == room.end()) {
+      rows.emplace_back();
+    } else {
+      row = best->second;
+      left = best->first - length;
+      room.erase(best);
+    }
+    rows[row].push_back(index);
+    if (left > 0) room.emplace(left, row);
+  }
+  for (auto& row : rows) std::sort(row.begin(), row.end());
+  return rows;
+}
+
+}  // namespace qgrpo::train

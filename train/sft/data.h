@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+#include "train/sft/trainer.h"
+
+// Conversations in files, as the token ids that supervised fine-tuning learns.
+namespace qgrpo::train {
+
+struct SftTextOptions {
+  std::int64_t max_length = 1024;  // tokens; longer examples are cut at the end, as by TRL
+  std::int32_t eos_token_id = 0;   // ends a completion that is plain text
+  // Asked for when the first conversation needs it: plain text can do without a chat template.
+  std::function<const ChatTemplate&()> chat_template;
+};
+
+struct SftData {
+  std::vector<SftExample> examples;
+  std::int64_t truncated = 0;  // examples that were cut
+  std::int64_t dropped = 0;    // cut so far that nothing was left to learn
+};
+
+// Reads files of JSON lines, one example a line, each with exactly one of
+//   "messages": [{"role":..,"content":..},..]   every turn of the assistant is learned
+//   "prompt" and "completion", both such lists  the completion's turns of the assistant are learned
+//   "prompt" and "completion", both strings     the completion is learned, with the eos token
+//   "text": a string                            all of it but its first token, with the eos token
+// Other keys are ignored, and so are blank lines. Throws Error that names file and line on anything
+// else, on a conversation in which no turn is the assistant's, and where nothing at all is left.
+SftData read_sft_data(std::span<const std::string> paths, const Tokenizer& tokenizer,
+                      const SftTextOptions& options);
+
+// The ids of a conversation. A turn of the assistant is what the template renders behind the prefix
+//   render(the messages before it, with the generation prompt)
+// up to render(up to and with it), which includes the token that ends the turn; ids are cut there
+// as they are when the model is asked. Turns before `first_learned` are only read, and what follows
+// the last turn that is learned is left out. Throws Error, which begins with `where`, where no turn
+// is the assistant's, one is empty, or the template does not render a conversation's beginning as
+// the beginning of its rendering.
+SftExample chat_example(std::span<const Message> messages, std::size_t first_learned,
+                        const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                        const std::string& where);
+
+// Cuts an example to max_length ids; whether anything is left to learn.
+bool truncate_example(SftExample& example, std::int64_t max_length);
+
+// Rows of examples that are trained together: best fit, the longest first (TRL's packing_strategy
+// "bfd"), each of at most max_length tokens, their examples in the order of the file. A row is as
+// one sample to the batch sizes.
+std::vector<std::vector<std::uint32_t>> pack_examples(std::span<const SftExample> examples,
+                                                      std::int64_t max_length);
+
+}  // namespace qgrpo::train
