@@ -50,12 +50,12 @@ struct GenerateTimes {
 
 GenerateTimes generate(const model::Model& model, std::int32_t adapter, std::int32_t prompt,
                        std::int32_t samples, std::int32_t new_tokens) {
-  GeneratorCapacity capacity;
+  engine::GeneratorCapacity capacity;
   capacity.max_sequences = samples;
-  capacity.num_blocks =
-      static_cast<std::int32_t>(blocks_of_group(prompt, new_tokens, samples, capacity.block_size));
-  OwnedGenerator generator(model, capacity);
-  GroupRequest request;
+  capacity.num_blocks = static_cast<std::int32_t>(
+      engine::blocks_of_group(prompt, new_tokens, samples, capacity.block_size));
+  engine::OwnedGenerator generator(model, capacity);
+  engine::GroupRequest request;
   request.prompt = random_ids(model.config(), prompt, 0);
   request.samples = samples;
   request.max_new_tokens = new_tokens;

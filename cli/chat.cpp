@@ -152,7 +152,7 @@ class Chat {
     json.begin_object();
     json.key("messages");
     json.begin_array();
-    for (const Message& message : messages(0)) {
+    for (const tokenizer::Message& message : messages(0)) {
       json.begin_object();
       json.member("role", message.role);
       json.member("content", message.content);
@@ -164,8 +164,8 @@ class Chat {
   }
 
   // The system prompt and the turns from `first` on.
-  std::vector<Message> messages(std::size_t first) const {
-    std::vector<Message> all;
+  std::vector<tokenizer::Message> messages(std::size_t first) const {
+    std::vector<tokenizer::Message> all;
     if (system_) all.push_back({"system", *system_});
     all.insert(all.end(), turns_.begin() + static_cast<std::ptrdiff_t>(first), turns_.end());
     return all;
@@ -192,7 +192,7 @@ class Chat {
 
   // Answers the last turn and appends the answer to the conversation.
   void answer() {
-    GroupRequest request;
+    engine::GroupRequest request;
     request.prompt = prompt_ids();
     const auto length = static_cast<std::int64_t>(request.prompt.size());
     request.max_new_tokens = static_cast<std::int32_t>(
@@ -207,14 +207,14 @@ class Chat {
     request.seed = seed_;
     request.step = answers_++;
 
-    GeneratorCapacity capacity = generator_capacity(*loaded_.model, 1);
+    engine::GeneratorCapacity capacity = engine::generator_capacity(*loaded_.model, 1);
     capacity.num_blocks = static_cast<std::int32_t>(
-        blocks_of_group(length, request.max_new_tokens, 1, kGeneratorBlockSize));
+        engine::blocks_of_group(length, request.max_new_tokens, 1, engine::kGeneratorBlockSize));
     // Someone who reads along sees each token at once.
     if (isatty(STDOUT_FILENO) == 1) capacity.window = 1;
-    OwnedGenerator generator(*loaded_.model, capacity);
+    engine::OwnedGenerator generator(*loaded_.model, capacity);
     generator->add(request);
-    StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);
+    tokenizer::StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);
     std::string text;
     const auto show = [&](const std::string& piece) {
       text += piece;
@@ -222,9 +222,10 @@ class Chat {
     };
     interrupted = false;
     while (generator->has_work() && !interrupted) {
-      for (const TokenEvent& event : generator->step()) {
+      for (const engine::TokenEvent& event : generator->step()) {
         const std::int32_t id = event.sampled.token;
-        if (event.finish != FinishReason::stop && tokenizer_.has_token(id)) show(decoder.push(id));
+        if (event.finish != engine::FinishReason::stop && tokenizer_.has_token(id))
+          show(decoder.push(id));
       }
     }
     show(decoder.flush());
@@ -240,7 +241,7 @@ class Chat {
   std::optional<std::string> system_;
   LazyTokenizer tokenizer_;
   LoadedModel loaded_;
-  std::vector<Message> turns_;  // user, assistant, user, ...
+  std::vector<tokenizer::Message> turns_;  // user, assistant, user, ...
   std::uint64_t seed_ = 0;
   std::uint32_t answers_ = 0;
 };

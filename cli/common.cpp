@@ -131,20 +131,21 @@ LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> bac
 }
 
 bool LazyTokenizer::available() const {
-  if (io::is_model_file(folder_)) return has_gguf_tokenizer(io::GgufFile(folder_));
+  if (io::is_model_file(folder_)) return tokenizer::has_gguf_tokenizer(io::GgufFile(folder_));
   for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
     if (std::filesystem::exists(std::filesystem::path(folder_) / name)) return true;
   }
   return false;
 }
 
-const Tokenizer& LazyTokenizer::get() {
-  if (!tokenizer_) tokenizer_ = load_tokenizer(folder_);
+const tokenizer::Tokenizer& LazyTokenizer::get() {
+  if (!tokenizer_) tokenizer_ = tokenizer::load_tokenizer(folder_);
   return *tokenizer_;
 }
 
-const ChatTemplate& LazyTokenizer::chat() {
-  if (!chat_) chat_ = load_chat_template(folder_, get(), template_name_, template_variables_);
+const tokenizer::ChatTemplate& LazyTokenizer::chat() {
+  if (!chat_)
+    chat_ = tokenizer::load_chat_template(folder_, get(), template_name_, template_variables_);
   return *chat_;
 }
 
@@ -172,9 +173,10 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
   } else {
     std::string rendered;
     if (messages) {
-      const RenderOptions options = read_render_options(line, add_generation_prompt);
-      const std::vector<Message> conversation = read_messages(*messages);
-      const ChatTemplate& chat = tokenizer.chat();
+      const tokenizer::RenderOptions options =
+          tokenizer::read_render_options(line, add_generation_prompt);
+      const std::vector<tokenizer::Message> conversation = tokenizer::read_messages(*messages);
+      const tokenizer::ChatTemplate& chat = tokenizer.chat();
       try {
         rendered = chat.render(conversation, options).text;
       } catch (const Error& error) {
@@ -183,7 +185,7 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
     } else {
       rendered = text->as_string();
     }
-    const Tokenizer& encoder = tokenizer.get();
+    const tokenizer::Tokenizer& encoder = tokenizer.get();
     try {
       out = encoder.encode(rendered);
     } catch (const Error& error) {
@@ -228,7 +230,7 @@ SamplingParams SamplingOptions::resolve(SamplingParams params) const {
             *repetition_penalty);
     params.repetition_penalty = static_cast<float>(*repetition_penalty);
   }
-  validate(params);  // what a generation_config.json said
+  engine::validate(params);  // what a generation_config.json said
   return params;
 }
 

@@ -75,13 +75,13 @@ class LazyTokenizer {
       : folder_(options.model),
         template_name_(options.chat_template),
         template_variables_(options.chat_template_kwargs) {
-    check_chat_template_options(template_name_, template_variables_);
+    tokenizer::check_chat_template_options(template_name_, template_variables_);
   }
 
   // Whether the folder has tokenizer files at all.
   bool available() const;
-  const Tokenizer& get();
-  const ChatTemplate& chat();
+  const tokenizer::Tokenizer& get();
+  const tokenizer::ChatTemplate& chat();
   // The text of a token, or nothing where the vocabulary has no such id (a model's embedding may
   // have more rows than its tokenizer has tokens).
   bool has_token(std::int32_t id);
@@ -90,8 +90,8 @@ class LazyTokenizer {
   std::string folder_;
   std::string template_name_;
   std::string template_variables_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  std::optional<tokenizer::ChatTemplate> chat_;
 };
 
 // The ids of one input object: {"ids":[..]}, {text_key: ".."} or {"messages":[..]}, of which it

@@ -139,20 +139,20 @@ class EvalRun {
     const std::int64_t at_once =
         std::min<std::int64_t>(std::max<std::int64_t>(1, options_.batch_size / samples),
                                static_cast<std::int64_t>(prompts_.size()));
-    GeneratorCapacity capacity = generator_capacity(
+    engine::GeneratorCapacity capacity = engine::generator_capacity(
         *loaded_.model, static_cast<std::int32_t>(
                             std::max(samples, std::min(options_.batch_size, at_once * samples))));
-    const std::int64_t largest = most_blocks_of_group(longest, settings_.max_completion_length,
-                                                      samples, kGeneratorBlockSize);
-    const auto affordable =
-        static_cast<std::int64_t>(available_memory(*loaded_.backend) / 2 /
-                                  kv_block_bytes(*loaded_.model, kGeneratorBlockSize));
+    const std::int64_t largest = engine::most_blocks_of_group(
+        longest, settings_.max_completion_length, samples, engine::kGeneratorBlockSize);
+    const auto affordable = static_cast<std::int64_t>(
+        engine::available_memory(*loaded_.backend) / 2 /
+        engine::kv_block_bytes(*loaded_.model, engine::kGeneratorBlockSize));
     const std::int64_t blocks = std::max(largest, std::min(at_once * largest, affordable));
-    require(blocks <= std::numeric_limits<std::int32_t>::max() / kGeneratorBlockSize,
+    require(blocks <= std::numeric_limits<std::int32_t>::max() / engine::kGeneratorBlockSize,
             "{} completions of up to {} tokens: more than the cache can number; lower --batch-size",
             at_once * samples, settings_.max_completion_length);
     capacity.num_blocks = static_cast<std::int32_t>(blocks);
-    generator_ = std::make_unique<OwnedGenerator>(*loaded_.model, capacity);
+    generator_ = std::make_unique<engine::OwnedGenerator>(*loaded_.model, capacity);
   }
 
   void pass(const std::string& policy, const std::string& mode) {
@@ -368,7 +368,7 @@ class EvalRun {
   LoadedModel loaded_;
   std::vector<train::Group> prompts_;
   std::int64_t truncated_ = 0;
-  std::unique_ptr<OwnedGenerator> generator_;
+  std::unique_ptr<engine::OwnedGenerator> generator_;
   std::vector<Pass> passes_;
   std::vector<std::pair<std::string, train::PairedComparison>> comparisons_;
   double shown_ = 0.0;

@@ -23,18 +23,18 @@ namespace {
 // The text of one completion while it grows.
 struct Sample {
   std::string text;
-  std::optional<StreamDecoder> decoder;
-  std::optional<StopMatcher> matcher;
-  FinishReason finish = FinishReason::none;
+  std::optional<tokenizer::StreamDecoder> decoder;
+  std::optional<engine::StopMatcher> matcher;
+  engine::FinishReason finish = engine::FinishReason::none;
 };
 
 // One input line on its way.
 struct Line {
-  GroupRequest request;
+  engine::GroupRequest request;
   std::vector<Sample> samples;
   std::size_t unfinished = 0;
-  GroupId group = 0;   // 0: not handed to the generator yet
-  std::string copied;  // the input's members, without its braces; empty: not asked for
+  engine::GroupId group = 0;  // 0: not handed to the generator yet
+  std::string copied;         // the input's members, without its braces; empty: not asked for
 };
 
 class GenerateRun {
@@ -153,7 +153,7 @@ class GenerateRun {
       const std::size_t begin = text.find('{') + 1;
       line->copied = text.substr(begin, text.rfind('}') - begin);
     }
-    GroupRequest& request = line->request;
+    engine::GroupRequest& request = line->request;
     request.prompt = read_prompt(json, "prompt", true, config.vocab_size, tokenizer_);
     const auto length = static_cast<std::int64_t>(request.prompt.size());
     require(length < config.max_position_embeddings,
@@ -177,9 +177,10 @@ class GenerateRun {
     return line;
   }
 
-  std::int64_t blocks_needed(const GroupRequest& request) const {
-    return blocks_of_group(static_cast<std::int64_t>(request.prompt.size()), request.max_new_tokens,
-                           request.samples, kGeneratorBlockSize);
+  std::int64_t blocks_needed(const engine::GroupRequest& request) const {
+    return engine::blocks_of_group(static_cast<std::int64_t>(request.prompt.size()),
+                                   request.max_new_tokens, request.samples,
+                                   engine::kGeneratorBlockSize);
   }
 
   // Hands lines to the generator, which starts them as they fit. Where one is larger than any
@@ -205,47 +206,47 @@ class GenerateRun {
       if (line->group == 0) largest = std::max(largest, blocks_needed(line->request));
     }
     generator_.reset();
-    GeneratorCapacity capacity = generator_capacity(
+    engine::GeneratorCapacity capacity = engine::generator_capacity(
         *loaded_.model, static_cast<std::int32_t>(std::max(options_.n, options_.batch_size)));
     const std::int64_t groups = std::max<std::int64_t>(1, options_.batch_size / options_.n);
-    const auto affordable =
-        static_cast<std::int64_t>(available_memory(*loaded_.backend) / 2 /
-                                  kv_block_bytes(*loaded_.model, kGeneratorBlockSize));
+    const auto affordable = static_cast<std::int64_t>(
+        engine::available_memory(*loaded_.backend) / 2 /
+        engine::kv_block_bytes(*loaded_.model, engine::kGeneratorBlockSize));
     const std::int64_t blocks = std::max(largest, std::min(groups * largest, affordable));
-    require(blocks <= std::numeric_limits<std::int32_t>::max() / kGeneratorBlockSize,
+    require(blocks <= std::numeric_limits<std::int32_t>::max() / engine::kGeneratorBlockSize,
             "{} completions of up to {} tokens: more than the cache can number; lower -n or "
             "--max-tokens",
             options_.n, options_.max_tokens);
     capacity.num_blocks = static_cast<std::int32_t>(blocks);
-    generator_ = std::make_unique<OwnedGenerator>(*loaded_.model, capacity);
+    generator_ = std::make_unique<engine::OwnedGenerator>(*loaded_.model, capacity);
   }
 
   void step() {
-    for (const TokenEvent& event : (*generator_)->step()) {
+    for (const engine::TokenEvent& event : (*generator_)->step()) {
       ++tokens_;
       Line& line = *running_.at(event.group);
       Sample& sample = line.samples[static_cast<std::size_t>(event.sample)];
       sample.finish = event.finish;
       const bool stopped = with_text_ && add_text(sample, event);
-      if (stopped && event.finish == FinishReason::none) {
+      if (stopped && event.finish == engine::FinishReason::none) {
         (*generator_)->finish(event.group, event.sample);
       }
-      if (stopped) sample.finish = FinishReason::stop;
-      if (sample.finish != FinishReason::none) --line.unfinished;
+      if (stopped) sample.finish = engine::FinishReason::stop;
+      if (sample.finish != engine::FinishReason::none) --line.unfinished;
     }
   }
 
   // Whether a stop string is complete with this token.
-  bool add_text(Sample& sample, const TokenEvent& event) {
+  bool add_text(Sample& sample, const engine::TokenEvent& event) {
     const std::int32_t id = event.sampled.token;
-    const bool last = event.finish != FinishReason::none;
+    const bool last = event.finish != engine::FinishReason::none;
     if (std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end()) {
       sample.text += sample.matcher->push(sample.decoder->flush());
       sample.text += sample.matcher->finish();
       return true;
     }
     // The eos token is no part of the text; ids that only the embedding has mean nothing.
-    if (event.finish != FinishReason::stop && tokenizer_.has_token(id)) {
+    if (event.finish != engine::FinishReason::stop && tokenizer_.has_token(id)) {
       sample.text += sample.matcher->push(sample.decoder->push(id));
     }
     if (last && !sample.matcher->stopped()) {
@@ -298,12 +299,12 @@ class GenerateRun {
   bool with_text_ = false;
   std::vector<std::string> stop_strings_;
   std::vector<std::int32_t> stop_ids_;
-  std::unique_ptr<OwnedGenerator> generator_;
+  std::unique_ptr<engine::OwnedGenerator> generator_;
   io::JsonDocument document_;
   std::vector<std::string> questions_;  // of the data sets, as input lines
   std::size_t next_question_ = 0;
   std::deque<std::unique_ptr<Line>> lines_;  // not written yet, in order
-  std::map<GroupId, Line*> running_;
+  std::map<engine::GroupId, Line*> running_;
   std::uint32_t next_key_ = 0;
   bool input_ended_ = false;
   std::exception_ptr error_;

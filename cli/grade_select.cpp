@@ -22,13 +22,14 @@ constexpr const char* kExpected =
 
 // A prompt in the form in which it is written again.
 struct Prompt {
-  std::vector<Message> messages;  // a conversation, or
-  std::string text;               // plain text
+  std::vector<tokenizer::Message> messages;  // a conversation, or
+  std::string text;                          // plain text
 
   bool operator==(const Prompt& other) const {
     return text == other.text &&
            std::equal(messages.begin(), messages.end(), other.messages.begin(),
-                      other.messages.end(), [](const Message& a, const Message& b) {
+                      other.messages.end(),
+                      [](const tokenizer::Message& a, const tokenizer::Message& b) {
                         return a.role == b.role && a.content == b.content && a.json == b.json;
                       });
   }
@@ -41,10 +42,10 @@ struct Candidates {
   train::Group group;
 };
 
-std::string messages_json(const std::vector<Message>& messages) {
+std::string messages_json(const std::vector<tokenizer::Message>& messages) {
   io::JsonWriter w;
   w.begin_array();
-  for (const Message& m : messages) {
+  for (const tokenizer::Message& m : messages) {
     if (!m.json.empty()) {
       w.raw(m.json);
       continue;
@@ -64,9 +65,9 @@ Prompt read_prompt(const io::JsonValue& line) {
   const auto question = line.find("question");
   Prompt out;
   if (messages) {
-    out.messages = read_messages(*messages);
+    out.messages = tokenizer::read_messages(*messages);
   } else if (prompt && prompt->is_array()) {
-    out.messages = read_messages(*prompt);
+    out.messages = tokenizer::read_messages(*prompt);
   } else if (prompt) {
     out.text = prompt->as_string();
     require(!out.text.empty(), "{}: \"prompt\" is empty", line.where());
@@ -230,7 +231,7 @@ class Selection {
       w.member("prompt", c.prompt.text);
       w.member("completion", completion.text);
     } else {
-      std::vector<Message> messages = c.prompt.messages;
+      std::vector<tokenizer::Message> messages = c.prompt.messages;
       messages.push_back({"assistant", completion.text});
       w.key("messages");
       w.raw(messages_json(messages));

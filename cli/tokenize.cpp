@@ -26,9 +26,9 @@ auto named(const std::string& where, Function&& function) {
 class Lines {
  public:
   explicit Lines(const TokenizeOptions& options)
-      : options_(options), tokenizer_(load_tokenizer(options.model)) {
+      : options_(options), tokenizer_(tokenizer::load_tokenizer(options.model)) {
     require(!options.render || !options.decode, "--render and --decode: found both, expected one");
-    check_chat_template_options(options.chat_template, options.chat_template_kwargs);
+    tokenizer::check_chat_template_options(options.chat_template, options.chat_template_kwargs);
   }
 
   std::string answer(const std::string& line, const std::string& where) {
@@ -58,19 +58,19 @@ class Lines {
     require(request.is_object() && request.find("messages").has_value(),
             "{}: expected a JSON string or {{\"messages\":[..]}}{}", where,
             request.is_object() && request.find("ids") ? " (ids need --decode)" : "");
-    const auto messages = read_messages(request.at("messages"));
-    const RenderOptions render_options = read_render_options(request, false);
+    const auto messages = tokenizer::read_messages(request.at("messages"));
+    const tokenizer::RenderOptions render_options = tokenizer::read_render_options(request, false);
     // Only now: raw text needs no template, and is served whatever the folder's template is.
     if (!chat_template_) {
-      chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template,
-                                          options_.chat_template_kwargs);
+      chat_template_ = tokenizer::load_chat_template(
+          options_.model, *tokenizer_, options_.chat_template, options_.chat_template_kwargs);
     }
     return named(where, [&] { return chat_template_->render(messages, render_options).text; });
   }
 
   const TokenizeOptions& options_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_template_;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  std::optional<tokenizer::ChatTemplate> chat_template_;
   io::JsonDocument document_;
 };
 

@@ -4,7 +4,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 namespace {
 
@@ -127,4 +127,4 @@ void BlockManager::check(std::span<const BlockTable* const> tables) const {
   }
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 // The cache blocks of one sequence: token i lies at slot blocks()[i / B] * B + i % B. It holds
 // references in a BlockManager, which alone makes and changes it. Give it back with
@@ -78,4 +78,4 @@ class BlockManager {
   std::vector<std::int32_t> free_list_;   // taken from the back
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <bit>
 
-namespace qgrpo {
+namespace qgrpo::engine {
 namespace {
 
 SchedulerOptions scheduler_options(const model::Model& model, const GeneratorCapacity& capacity) {
@@ -214,4 +214,4 @@ std::map<GroupId, std::vector<Completion>> Generator::run(const OnStep& on_step)
   return std::exchange(collected_, {});
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

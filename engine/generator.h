@@ -12,7 +12,7 @@
 #include "model/block.h"
 #include "model/model.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 // Sizes a Generator is made for.
 struct GeneratorCapacity {
@@ -98,4 +98,4 @@ class Generator {
   std::map<GroupId, std::vector<Completion>> collected_;
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

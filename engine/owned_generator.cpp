@@ -5,7 +5,7 @@
 #include "model/io/bytes.h"
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size) {
   const model::Config& c = model.config();
@@ -75,4 +75,4 @@ OwnedGenerator::OwnedGenerator(const model::Model& model, const GeneratorCapacit
   generator_ = std::make_unique<Generator>(model, arena_, capacity);
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -8,7 +8,7 @@
 #include "model/model.h"
 
 // A Generator for a program that does nothing else with the device: its sizes, and its memory.
-namespace qgrpo {
+namespace qgrpo::engine {
 
 // Bytes that the backend can still allocate: the device's, or this machine's.
 std::size_t available_memory(const Backend& backend);
@@ -40,4 +40,4 @@ class OwnedGenerator {
 // Bytes of KV cache that one block of `block_size` tokens takes, over all layers.
 std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -5,7 +5,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options), blocks_(options.num_blocks, options.block_size) {
@@ -413,4 +413,4 @@ void Scheduler::check() const {
           blocks_.used_blocks(), reserved_blocks(), options_.num_blocks);
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -11,7 +11,7 @@
 #include "model/ops/decode.h"
 #include "model/ops/ops.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 struct SchedulerOptions {
   std::int32_t num_blocks = 0;      // KV blocks of the cache, all layers alike
@@ -165,4 +165,4 @@ class Scheduler {
   std::int32_t ahead_ = 0;  // tokens that the step in flight adds to each decoding table, at most
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

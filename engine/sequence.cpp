@@ -6,7 +6,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 void validate(const SamplingParams& p) {
   // Comparisons are written so that NaN fails them.
@@ -84,4 +84,4 @@ std::int32_t GroupState::live() const {
                     [](const SequenceState& sequence) { return sequence.live(); }));
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -7,7 +7,7 @@
 #include "engine/block_manager.h"
 #include "model/ops/ops.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 // One prompt and what is wanted of it: `samples` completions that share the prompt's cache blocks.
 struct GroupRequest {
@@ -98,4 +98,4 @@ struct GroupState {
   }
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

@@ -5,7 +5,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {
   for (std::size_t i = 0; i < stops_.size(); ++i) {
@@ -55,4 +55,4 @@ std::size_t StopMatcher::held_length() const {
   return longest;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

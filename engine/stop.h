@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace qgrpo {
+namespace qgrpo::engine {
 
 // Finds stop strings in text that arrives in pieces, and says what may be shown meanwhile.
 //
@@ -39,4 +39,4 @@ class StopMatcher {
   std::string matched_;
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::engine

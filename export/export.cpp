@@ -42,7 +42,7 @@ std::vector<std::vector<std::int32_t>> prompts_of(const std::string& model,
           "{}: has {} positions, the check of an export needs {}", model,
           config.max_position_embeddings, kNewTokens + 1);
   if (has_tokenizer(model)) {
-    const auto tokenizer = load_tokenizer(model);
+    const auto tokenizer = tokenizer::load_tokenizer(model);
     for (const char* text : kPrompts) {
       auto ids = tokenizer->encode(text);
       ids.resize(std::min(ids.size(), longest));
@@ -199,7 +199,7 @@ ExportReport export_model(Backend& backend, const ExportOptions& options,
   const Recording recording = record_source(backend, options);
   if (progress) progress("comparing", 0.5);
   const model::Model exported = model::Model::load(backend, path, model::Quantize::none);
-  if (report.has_tokenizer) load_tokenizer(path);  // it, too, must be readable
+  if (report.has_tokenizer) tokenizer::load_tokenizer(path);  // it, too, must be readable
   report.comparison = compare(recording, exported);
   check_comparison(report.comparison, limits, options.output);
   report.bytes = output.bytes();

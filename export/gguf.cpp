@@ -32,15 +32,15 @@ std::uint32_t file_type(GgmlType type) {
   return type == GgmlType::f16 ? 1 : type == GgmlType::q4_0 ? 2 : 7;
 }
 
-std::optional<BpeDefinition> tokenizer_of(const std::string& model) {
+std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
   if (io::is_model_file(model)) {
     const io::GgufFile file(model);
-    if (!has_gguf_tokenizer(file)) return std::nullopt;
-    return read_gguf_tokenizer(file);
+    if (!tokenizer::has_gguf_tokenizer(file)) return std::nullopt;
+    return tokenizer::read_gguf_tokenizer(file);
   }
   const auto has = [&](const char* name) { return std::filesystem::exists(model + "/" + name); };
-  if (has("tokenizer.json")) return read_tokenizer_json(model);
-  if (has("vocab.json") && has("merges.txt")) return read_vocab_and_merges(model);
+  if (has("tokenizer.json")) return tokenizer::read_tokenizer_json(model);
+  if (has("vocab.json") && has("merges.txt")) return tokenizer::read_vocab_and_merges(model);
   require(!has("tokenizer.model"),
           "{}: its tokenizer is SentencePiece's, which is not supported for GGUF (byte-level BPE "
           "is)",
@@ -49,7 +49,7 @@ std::optional<BpeDefinition> tokenizer_of(const std::string& model) {
 }
 
 // The padding token's id: config.json's, else that of the token which tokenizer_config.json names.
-std::int32_t padding_id(const MergedWeights& weights, const BpeDefinition& definition) {
+std::int32_t padding_id(const MergedWeights& weights, const tokenizer::BpeDefinition& definition) {
   if (weights.config().pad_token_id >= 0) return weights.config().pad_token_id;
   const std::string path = weights.model_path() + "/tokenizer_config.json";
   if (!std::filesystem::exists(path)) return -1;
@@ -57,7 +57,7 @@ std::int32_t padding_id(const MergedWeights& weights, const BpeDefinition& defin
   const auto pad = document.parse_file(path).find("pad_token");
   if (!pad || pad->is_null()) return -1;
   const std::string name = pad->is_object() ? pad->at("content").as_string() : pad->as_string();
-  for (const AddedToken& token : definition.added) {
+  for (const tokenizer::AddedToken& token : definition.added) {
     if (token.content == name) return token.id;
   }
   return -1;
@@ -98,7 +98,7 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
     if (value >= 0) header.add(key, static_cast<std::uint32_t>(value));
   };
   if (definition) {
-    add_gguf_tokenizer(header, *definition, c.vocab_size);
+    tokenizer::add_gguf_tokenizer(header, *definition, c.vocab_size);
     id("tokenizer.ggml.padding_token_id", padding_id(weights, *definition));
     if (const auto text = chat_template_text(weights.model_path())) {
       header.add("tokenizer.chat_template", *text);
@@ -110,11 +110,12 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
   if (!c.eos_token_ids.empty()) id("tokenizer.ggml.eos_token_id", c.eos_token_ids.front());
   // A second one, where readers do not know it by its name.
   for (std::size_t i = 1; i < c.eos_token_ids.size() && definition; ++i) {
-    const auto known = std::find_if(
-        definition->added.begin(), definition->added.end(), [&](const AddedToken& token) {
-          return token.id == c.eos_token_ids[i] &&
-                 (token.content == "<|im_end|>" || token.content == "<|endoftext|>");
-        });
+    const auto known =
+        std::find_if(definition->added.begin(), definition->added.end(),
+                     [&](const tokenizer::AddedToken& token) {
+                       return token.id == c.eos_token_ids[i] &&
+                              (token.content == "<|im_end|>" || token.content == "<|endoftext|>");
+                     });
     if (known != definition->added.end()) continue;
     id("tokenizer.ggml.eot_token_id", c.eos_token_ids[i]);
     break;

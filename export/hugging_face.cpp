@@ -60,23 +60,23 @@ void write_config(const std::string& folder, const std::string& from, const std:
 void write_gguf_tokenizer(const std::string& path, const std::string& folder,
                           const model::Config& config) {
   const io::GgufFile file(path);
-  if (!has_gguf_tokenizer(file)) return;
-  const BpeDefinition definition = read_gguf_tokenizer(file);
+  if (!tokenizer::has_gguf_tokenizer(file)) return;
+  const tokenizer::BpeDefinition definition = tokenizer::read_gguf_tokenizer(file);
   const auto spelling = [&](std::int32_t id, const std::string& otherwise) {
-    for (const AddedToken& token : definition.added) {
+    for (const tokenizer::AddedToken& token : definition.added) {
       if (token.id == id) return token.content;
     }
     return otherwise;
   };
-  TokenizerFiles files;
+  tokenizer::TokenizerFiles files;
   files.model_max_length = static_cast<int>(config.max_position_embeddings);
   if (!config.eos_token_ids.empty()) {
     files.eos_token = spelling(config.eos_token_ids.front(), files.eos_token);
   }
   files.pad_token = spelling(config.pad_token_id, files.pad_token);
-  write_tokenizer(folder, definition, files);
+  tokenizer::write_tokenizer(folder, definition, files);
   // The file's own template goes before the one that write_tokenizer() knows.
-  if (const auto text = read_gguf_chat_template(file)) {
+  if (const auto text = tokenizer::read_gguf_chat_template(file)) {
     io::write_file_atomically(folder + "/chat_template.jinja", *text);
   }
 }
@@ -103,7 +103,7 @@ void write_folder_files(const MergedWeights& weights, const std::string& folder,
 }
 
 std::optional<std::string> chat_template_text(const std::string& model) {
-  if (io::is_model_file(model)) return read_gguf_chat_template(io::GgufFile(model));
+  if (io::is_model_file(model)) return tokenizer::read_gguf_chat_template(io::GgufFile(model));
   const std::string jinja = model + "/chat_template.jinja";
   if (fs::exists(jinja)) return io::read_file(jinja);
   for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {

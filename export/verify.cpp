@@ -16,7 +16,7 @@ constexpr std::int64_t kHeadRows = 16;  // positions whose logits are there at o
 std::vector<std::vector<std::int32_t>> continued(
     const model::Model& model, std::int32_t adapter,
     const std::vector<std::vector<std::int32_t>>& prompts, std::int32_t new_tokens) {
-  GeneratorCapacity capacity;
+  engine::GeneratorCapacity capacity;
   capacity.block_size = kBlockSize;
   capacity.max_sequences = static_cast<std::int32_t>(prompts.size());
   for (const auto& prompt : prompts) {
@@ -26,13 +26,13 @@ std::vector<std::vector<std::int32_t>> continued(
   capacity.max_tokens = std::max(256, capacity.max_sequences);
   const DType dtype = model.backend().activation_dtype();
   model::Arena count;
-  GeneratorBuffers::place(count, model.config(), dtype, capacity);
+  engine::GeneratorBuffers::place(count, model.config(), dtype, capacity);
   const auto buffer = model.backend().allocate(count.used());
   model::Arena arena(buffer->data(), buffer->bytes());
-  Generator generator(model, arena, capacity);
-  std::vector<GroupId> groups;
+  engine::Generator generator(model, arena, capacity);
+  std::vector<engine::GroupId> groups;
   for (const auto& prompt : prompts) {
-    GroupRequest request;
+    engine::GroupRequest request;
     request.prompt = prompt;
     request.max_new_tokens = new_tokens;
     request.sampling.temperature = 0.0f;

@@ -6,7 +6,7 @@
 
 #include "model/io/utf8.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 bool is_space(char32_t c) {
@@ -105,4 +105,4 @@ bool AddedTokenMatcher::find(std::string_view input, std::size_t from, std::size
   return false;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // A token outside the BPE vocabulary's merges that is recognised in text as a whole.
 struct AddedToken {
@@ -59,4 +59,4 @@ class AddedTokenMatcher {
   bool starts_[256] = {};  // bytes that any token begins with
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

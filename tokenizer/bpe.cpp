@@ -6,7 +6,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 constexpr std::uint32_t kNoMerge = UINT32_MAX;
@@ -211,4 +211,4 @@ void WordCache::clear() {
   words_ = 0;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

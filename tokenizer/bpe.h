@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // The merges of byte-level BPE: a word starts as its bytes' tokens; as long as any two neighbours
 // have a merge, the merge with the lowest rank (of equals the leftmost) joins its two.
@@ -93,4 +93,4 @@ class WordCache {
   std::size_t words_ = 0;
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -9,7 +9,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/bpe_tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 using io::JsonValue;
@@ -303,4 +303,4 @@ BpeDefinition read_vocab_and_merges(const std::string& folder) {
   return definition;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

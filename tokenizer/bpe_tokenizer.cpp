@@ -6,7 +6,7 @@
 #include "tokenizer/byte_level.h"
 #include "tokenizer/normalizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 constexpr std::int32_t kMostTokens = 1 << 24;  // far above any vocabulary: a damaged file
@@ -181,4 +181,4 @@ void BpeTokenizer::append_token_bytes(std::int32_t id, bool&, std::string& out) 
   out += token.bytes;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -12,7 +12,7 @@
 #include "tokenizer/pretokenizer.h"
 #include "tokenizer/tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // A byte-level BPE tokenizer as its files describe it.
 struct BpeDefinition {
@@ -82,4 +82,4 @@ class BpeTokenizer : public Tokenizer {
 BpeDefinition read_tokenizer_json(const std::string& folder);
 BpeDefinition read_vocab_and_merges(const std::string& folder);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

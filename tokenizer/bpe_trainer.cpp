@@ -14,7 +14,7 @@
 #include "tokenizer/chat_template.h"
 #include "tokenizer/normalizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 using Pair = std::pair<std::int32_t, std::int32_t>;
@@ -317,4 +317,4 @@ void write_tokenizer(const std::string& folder, const BpeDefinition& definition,
                             tokenizer_config_json(definition, files));
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

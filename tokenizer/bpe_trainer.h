@@ -7,7 +7,7 @@
 
 #include "tokenizer/bpe_tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // Learns a byte-level BPE vocabulary from texts: again and again the most frequent pair of
 // neighbouring tokens inside a word becomes a token. Words are cut by Qwen2's pattern after NFC
@@ -34,4 +34,4 @@ struct TokenizerFiles {
 void write_tokenizer(const std::string& folder, const BpeDefinition& definition,
                      const TokenizerFiles& files = {});
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

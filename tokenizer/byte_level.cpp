@@ -4,7 +4,7 @@
 
 #include "model/io/utf8.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 struct Alphabet {
@@ -55,4 +55,4 @@ std::string from_byte_level(std::string_view token) {
   return out;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

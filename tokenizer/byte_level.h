@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // The byte-level alphabet of GPT-2: a printable character for each of the 256 bytes, so that tokens
 // can be written in JSON. Bytes 0x21-0x7E, 0xA1-0xAC and 0xAE-0xFF stand for themselves (as code
@@ -22,4 +22,4 @@ std::string to_byte_level(std::string_view bytes);
 // added tokens with spaces or other scripts come out right.
 std::string from_byte_level(std::string_view token);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

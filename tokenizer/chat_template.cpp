@@ -6,7 +6,7 @@
 #include "model/io/file.h"
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 const char* const kQwen25SystemPrompt =
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
@@ -184,4 +184,4 @@ RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
   return out;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -10,7 +10,7 @@
 #include "tokenizer/jinja/template.h"
 #include "tokenizer/tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // One turn of a conversation. Roles: "system", "user", "assistant", "tool", or what else a template
 // knows.
@@ -118,4 +118,4 @@ std::string chatml_jinja(const std::optional<std::string>& default_system);
 // Qwen2.5-Instruct's default system prompt.
 extern const char* const kQwen25SystemPrompt;
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

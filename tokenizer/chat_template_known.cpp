@@ -6,7 +6,7 @@
 
 // Recognises the templates whose default system prompt this program knows how to show, and whose
 // roles it checks.
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 // Text between tags after Jinja's white space control, as Hugging Face sets it (trim_blocks,
@@ -197,4 +197,4 @@ std::optional<ChatTemplate> recognize_chat_template(const std::string& jinja) {
   return std::nullopt;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -8,7 +8,7 @@
 #include "tokenizer/gguf_tokenizer.h"
 
 // Finds a model's chat template and its special tokens.
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 namespace fs = std::filesystem;
@@ -224,4 +224,4 @@ ChatTemplate load_chat_template(const std::string& folder, const Tokenizer& toke
   return out;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 // llama.cpp's llama_token_type.
@@ -141,4 +141,4 @@ void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
   header.add("tokenizer.ggml.add_bos_token", !definition.prefix.empty());
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

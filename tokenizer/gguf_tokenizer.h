@@ -9,7 +9,7 @@
 
 // Byte-level BPE tokenizers in the metadata of GGUF files: tokenizer.ggml.model "gpt2", .pre (names
 // the pattern that cuts words), .tokens, .token_type, .merges, and the chat template.
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // The definition in the file. Control tokens are special, user-defined ones are not, unused ones
 // ("[PAD151665]") are no tokens. Throws Error naming file and key on anything but "gpt2" with the
@@ -25,4 +25,4 @@ std::optional<std::string> read_gguf_chat_template(const io::GgufFile& file);
 void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
                         std::int64_t vocab_size);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -8,7 +8,7 @@
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 struct Normalizers {
@@ -50,4 +50,4 @@ std::string_view normalize_nfc(std::string_view text, std::string& storage) {
   return storage;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // Unicode normalisation form C of well-formed UTF-8, as Hugging Face's `tokenizers` computes it: by
 // the data of Unicode 9.0. Combining marks that are newer stay where they are; with today's data
@@ -13,4 +13,4 @@ namespace qgrpo {
 // `storage`, which receives the normalised text.
 std::string_view normalize_nfc(std::string_view text, std::string& storage);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -7,7 +7,7 @@
 
 #include "model/ops/error.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 const char* const kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -169,4 +169,4 @@ bool PreTokenizer::find(std::string_view text, std::size_t from, Match& match, s
   return false;
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // The pre-tokenizer pattern of Qwen2, Qwen2.5 and Qwen3 (from the published tokenizer.json):
 // English contractions, words with one leading non-letter, single digits, punctuation with its line
@@ -69,4 +69,4 @@ class PreTokenizer {
   std::string where_;
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -11,7 +11,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/added_tokens.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space in pieces
@@ -184,4 +184,4 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& folder) {
   return std::make_unique<SentencePieceTokenizer>(folder);
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -5,7 +5,7 @@
 
 #include "tokenizer/tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // Reads FOLDER/tokenizer.model with the SentencePiece library (part of load_tokenizer()).
 //
@@ -16,4 +16,4 @@ namespace qgrpo {
 // out unless special tokens are skipped.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& folder);
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -8,7 +8,7 @@
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/sentencepiece_tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {
   StreamDecoder stream(*this, skip_special_tokens);
@@ -58,4 +58,4 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
       folder);
 }
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

@@ -10,7 +10,7 @@
 
 #include "model/io/utf8.h"
 
-namespace qgrpo {
+namespace qgrpo::tokenizer {
 
 // How special tokens that are spelled out in text ("<|im_end|>") are read.
 enum class SpecialText {
@@ -78,4 +78,4 @@ class StreamDecoder {
   std::string pending_;  // bytes not yet given out
 };
 
-}  // namespace qgrpo
+}  // namespace qgrpo::tokenizer

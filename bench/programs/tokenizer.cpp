@@ -38,15 +38,15 @@ void run(const std::string& folder, const std::string& file) {
   std::vector<std::string> lines;
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   fmt::print("load         {:8.0f} ms\n",
-             1e3 * seconds([&] { tokenizer = load_tokenizer(folder); }));
+             1e3 * seconds([&] { tokenizer = tokenizer::load_tokenizer(folder); }));
   report("lines", text.size(), [&] {
     std::size_t tokens = 0;
     for (const auto& line : lines) tokens += tokenizer->encode(line).size();
     return tokens;
   });
-  tokenizer = load_tokenizer(folder);
+  tokenizer = tokenizer::load_tokenizer(folder);
   report("whole file", text.size(), [&] { return tokenizer->encode(text).size(); });
   const auto ids = tokenizer->encode(text);
   report("decode", text.size(), [&] {

@@ -15,11 +15,11 @@ namespace {
 
 struct TextModel {
   ScratchFolder folder;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer;
 
   TextModel() {
     train::write_demo_tokenizer(folder.path(), 1);
-    tokenizer = load_tokenizer(folder.path());
+    tokenizer = tokenizer::load_tokenizer(folder.path());
     const auto backend = cpu::make_cpu_backend(1);
     model::Model::random(*backend, train::demo_config(*tokenizer), WeightFormat::f32,
                          WeightFormat::f32, 5)
@@ -70,8 +70,9 @@ TEST_CASE("text in, text out") {
   CHECK(answer(model.generate(as_ids.str() + "\n", options)).ids == plain.ids);
 
   // Messages are the rendered template's ids, with the generation prompt.
-  const ChatTemplate chat = load_chat_template(model.folder.path(), *model.tokenizer);
-  const std::vector<Message> messages = {{"user", question}};
+  const tokenizer::ChatTemplate chat =
+      tokenizer::load_chat_template(model.folder.path(), *model.tokenizer);
+  const std::vector<tokenizer::Message> messages = {{"user", question}};
   const std::string rendered = chat.render(messages, true);
   const std::string as_messages =
       "{\"messages\":[{\"role\":\"user\",\"content\":" + io::json_string(question) + "}]}\n";

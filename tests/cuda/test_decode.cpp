@@ -17,10 +17,10 @@ std::unique_ptr<Backend> backend_without_graphs() {
   return backend;
 }
 
-Results run_requests(Backend& backend, const GeneratorCapacity& capacity,
-                     const std::vector<GroupRequest>& all) {
+Results run_requests(Backend& backend, const engine::GeneratorCapacity& capacity,
+                     const std::vector<engine::GroupRequest>& all) {
   Owned owned(backend, capacity);
-  for (const GroupRequest& r : all) owned.generator->add(r);
+  for (const engine::GroupRequest& r : all) owned.generator->add(r);
   return owned.generator->run();
 }
 
@@ -32,9 +32,9 @@ TEST_CASE("cuda decode: windows and graphs do not change a bit") {
   const Results expected = run_requests(device, small_capacity(16), requests());
   std::size_t tokens = 0, stopped = 0;
   for (const auto& [group, completions] : expected) {
-    for (const Completion& c : completions) {
+    for (const engine::Completion& c : completions) {
       tokens += c.ids.size();
-      stopped += c.finish == FinishReason::stop ? 1 : 0;
+      stopped += c.finish == engine::FinishReason::stop ? 1 : 0;
       for (const float p : c.logprobs) CHECK((p <= 0.0f && p > -60.0f));
     }
   }
@@ -52,7 +52,7 @@ TEST_CASE("cuda decode: windows and graphs do not change a bit") {
   owned.generator->add(requests()[1]);
   const Results first = owned.generator->run();
   const std::uint64_t before = decode.recorded();
-  const GroupId again = owned.generator->add(requests()[1]);
+  const engine::GroupId again = owned.generator->add(requests()[1]);
   check_equal({{1, owned.generator->run().at(again)}}, first);
   CHECK(decode.recorded() == before);
 
@@ -64,7 +64,7 @@ TEST_CASE("cuda decode: windows and graphs do not change a bit") {
 TEST_CASE("cuda decode: neighbours do not change a sequence's tokens") {
   const Backends backends = both_backends();
   if (!backends) return;
-  GeneratorCapacity capacity = small_capacity(16);
+  engine::GeneratorCapacity capacity = small_capacity(16);
   capacity.max_sequences = 40;
   capacity.max_tokens = 64;
   capacity.num_blocks = 600;
@@ -75,10 +75,10 @@ TEST_CASE("cuda decode: neighbours do not change a sequence's tokens") {
     CAPTURE(i);
     // Alone: 1, 2 or 4 rows.
     check_equal(run_requests(*backends.cuda, capacity, {all[i]}),
-                {{1, together.at(static_cast<GroupId>(i + 1))}});
+                {{1, together.at(static_cast<engine::GroupId>(i + 1))}});
   }
   // A sample's tokens do not depend on how many the group has: 33 of them fill 48 rows.
-  GroupRequest one = all[3], many = all[3];
+  engine::GroupRequest one = all[3], many = all[3];
   one.samples = 1;
   many.samples = 33;
   const Results lone = run_requests(*backends.cuda, capacity, {one});
@@ -89,11 +89,11 @@ TEST_CASE("cuda decode: neighbours do not change a sequence's tokens") {
 TEST_CASE("cuda decode: more rows than one launch of the head takes") {
   const Backends backends = both_backends();
   if (!backends) return;
-  GeneratorCapacity capacity = small_capacity(16);
+  engine::GeneratorCapacity capacity = small_capacity(16);
   capacity.max_sequences = 150;
   capacity.max_tokens = 150;
   capacity.num_blocks = 600;
-  GroupRequest many = requests()[3];
+  engine::GroupRequest many = requests()[3];
   many.max_new_tokens = 5;
   many.samples = 150;  // 192 rows
   const Results all = run_requests(*backends.cuda, capacity, {many});
@@ -111,7 +111,7 @@ TEST_CASE("cuda decode: what changes in the model is seen by the next window") {
   const Backends backends = both_backends();
   if (!backends) return;
   Backend& device = *backends.cuda;
-  GroupRequest request = requests()[4];
+  engine::GroupRequest request = requests()[4];
   request.adapter = 0;
   request.ignore_eos = true;
   request.max_new_tokens = 12;
@@ -130,18 +130,18 @@ TEST_CASE("cuda decode: what changes in the model is seen by the next window") {
   owned.generator->add(request);
   const Results before = owned.generator->run();  // records the graphs
   changed(owned);
-  const GroupId id = owned.generator->add(request);
+  const engine::GroupId id = owned.generator->add(request);
   check_equal({{1, owned.generator->run().at(id)}}, expected);
   CHECK(before.at(1).front().logprobs != expected.at(1).front().logprobs);
 
   // Another adapter's memory is another step.
   model::LoraAdapter zero = model::LoraAdapter::create(device, tiny_config(), tiny_lora(), 4);
   owned.model.set_adapters({&zero});
-  const GroupId third = owned.generator->add(request);
-  const Completion with_zero = owned.generator->run().at(third).front();
+  const engine::GroupId third = owned.generator->add(request);
+  const engine::Completion with_zero = owned.generator->run().at(third).front();
   request.adapter = -1;
-  const GroupId base = owned.generator->add(request);
-  const Completion without = owned.generator->run().at(base).front();
+  const engine::GroupId base = owned.generator->add(request);
+  const engine::Completion without = owned.generator->run().at(base).front();
   CHECK(with_zero.ids == without.ids);  // B = 0 adds nothing
   CHECK(with_zero.logprobs == without.logprobs);
   CHECK(with_zero.logprobs != expected.at(1).front().logprobs);
@@ -152,12 +152,12 @@ TEST_CASE("cuda decode: two generators of one model keep to their own caches") {
   if (!backends) return;
   Owned owned(*backends.cuda, small_capacity(4));
   model::Arena count;
-  GeneratorBuffers::place(count, owned.model.config(), DType::bf16, small_capacity(4));
+  engine::GeneratorBuffers::place(count, owned.model.config(), DType::bf16, small_capacity(4));
   const auto memory = backends.cuda->allocate(count.used());
   model::Arena arena(memory->data(), memory->bytes());
-  Generator twin(owned.model, arena, small_capacity(4));
-  GroupRequest request = requests()[5], other = requests()[4];
-  for (GroupRequest* r : {&request, &other}) {
+  engine::Generator twin(owned.model, arena, small_capacity(4));
+  engine::GroupRequest request = requests()[5], other = requests()[4];
+  for (engine::GroupRequest* r : {&request, &other}) {
     r->samples = 1;
     r->adapter = 0;
     r->sampling.repetition_penalty = 1.0f;
@@ -169,7 +169,7 @@ TEST_CASE("cuda decode: two generators of one model keep to their own caches") {
   const Results others = twin.run();
   CHECK(expected.at(1).front().ids != others.at(1).front().ids);
   // Both at once: what one writes is not where the other reads.
-  const GroupId id = owned.generator->add(request), other_id = twin.add(other);
+  const engine::GroupId id = owned.generator->add(request), other_id = twin.add(other);
   while (owned.generator->has_work() || twin.has_work()) {
     owned.generator->step();
     twin.step();
@@ -184,7 +184,7 @@ TEST_CASE("cuda decode: two models take turns on one backend") {
   Backend& device = *backends.cuda;
   model::Config other = tiny_config();
   other.rope_theta = 500.0;
-  GroupRequest request = requests()[5];
+  engine::GroupRequest request = requests()[5];
   request.max_new_tokens = 14;
   const auto alone = [&](const model::Config& config) {
     Owned owned(device, small_capacity(4), config);
@@ -196,7 +196,7 @@ TEST_CASE("cuda decode: two models take turns on one backend") {
   Owned first(device, small_capacity(4)), second(device, small_capacity(4), other);
   for (int round = 0; round < 3; ++round) {
     CAPTURE(round);
-    const GroupId id = first.generator->add(request);
+    const engine::GroupId id = first.generator->add(request);
     second.generator->add(request);
     // A token of the one, a token of the other; the second round and the third only replay.
     while (first.generator->has_work() || second.generator->has_work()) {
@@ -213,10 +213,10 @@ TEST_CASE("cuda decode: contexts that grow from one graph's to the next") {
   if (!backends) return;
   model::Config config = tiny_config();
   config.max_position_embeddings = 1024;
-  GeneratorCapacity capacity = small_capacity(4);
+  engine::GeneratorCapacity capacity = small_capacity(4);
   capacity.block_size = 16;
   capacity.max_tokens = 256;
-  GroupRequest request = requests()[4];
+  engine::GroupRequest request = requests()[4];
   request.prompt.clear();
   for (std::int32_t i = 0; i < 200; ++i) request.prompt.push_back((i * i * 7 + 3) % 40);
   request.samples = 1;
@@ -243,20 +243,20 @@ TEST_CASE("cuda decode: a recorded step is not taken for another one") {
   if (!backends) return;
   Backend& device = *backends.cuda;
   // One generator; after each other, windows of as many rows that differ in one thing.
-  GroupRequest plain = requests()[4];
+  engine::GroupRequest plain = requests()[4];
   plain.samples = 2;
   plain.ignore_eos = true;
   plain.max_new_tokens = 12;
   plain.adapter = -1;
-  std::vector<GroupRequest> kinds(5, plain);
+  std::vector<engine::GroupRequest> kinds(5, plain);
   kinds[1].sampling.repetition_penalty = 1.5f;
   kinds[2].adapter = 0;
   kinds[3].eos_ids = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
   kinds[3].ignore_eos = false;
   kinds[4].prompt.assign(100, 7);  // not one more block than the cache has
   kinds[4].samples = 1;
-  std::vector<Completion> expected;
-  for (const GroupRequest& kind : kinds) {
+  std::vector<engine::Completion> expected;
+  for (const engine::GroupRequest& kind : kinds) {
     Owned fresh(device, small_capacity(4));
     fresh.generator->add(kind);
     expected.push_back(fresh.generator->run().at(1).front());
@@ -264,22 +264,22 @@ TEST_CASE("cuda decode: a recorded step is not taken for another one") {
   Owned owned(device, small_capacity(4));
   for (const std::size_t kind : {0, 1, 0, 2, 3, 4, 1, 2, 0}) {
     CAPTURE(kind);
-    const GroupId id = owned.generator->add(kinds[kind]);
+    const engine::GroupId id = owned.generator->add(kinds[kind]);
     check_equal({{1, {owned.generator->run().at(id).front()}}}, {{1, {expected[kind]}}});
   }
   // Scratch that has moved meanwhile: a larger generator's.
-  GeneratorCapacity large = small_capacity(16);
+  engine::GeneratorCapacity large = small_capacity(16);
   large.max_sequences = 70;
   large.max_tokens = 70;
   large.num_blocks = 500;
   Owned other(device, large);
-  GroupRequest many = plain;
+  engine::GroupRequest many = plain;
   many.samples = 70;
   other.generator->add(many);
   other.generator->run();
   for (const std::size_t kind : {1, 0, 2}) {
     CAPTURE(kind);
-    const GroupId id = owned.generator->add(kinds[kind]);
+    const engine::GroupId id = owned.generator->add(kinds[kind]);
     check_equal({{1, {owned.generator->run().at(id).front()}}}, {{1, {expected[kind]}}});
   }
 }

@@ -27,27 +27,27 @@ struct Loaded {
           model::LoraAdapter::load(backend, model.config(), adapter_folder));
       model.set_adapters({adapter.get()});
     }
-    GeneratorCapacity capacity;
+    engine::GeneratorCapacity capacity;
     capacity.num_blocks = 512;
     capacity.max_sequences = 32;
     model::Arena count;
-    GeneratorBuffers::place(count, model.config(), backend.activation_dtype(), capacity);
+    engine::GeneratorBuffers::place(count, model.config(), backend.activation_dtype(), capacity);
     memory = backend.allocate(count.used());
     arena = model::Arena(memory->data(), memory->bytes());
-    generator = std::make_unique<Generator>(model, arena, capacity);
+    generator = std::make_unique<engine::Generator>(model, arena, capacity);
   }
-  std::vector<Completion> run(const std::vector<GroupRequest>& requests) {
-    std::vector<GroupId> ids;
-    for (const GroupRequest& r : requests) ids.push_back(generator->add(r));
+  std::vector<engine::Completion> run(const std::vector<engine::GroupRequest>& requests) {
+    std::vector<engine::GroupId> ids;
+    for (const engine::GroupRequest& r : requests) ids.push_back(generator->add(r));
     const auto results = generator->run();
-    std::vector<Completion> out;
-    for (const GroupId id : ids) {
+    std::vector<engine::Completion> out;
+    for (const engine::GroupId id : ids) {
       out.insert(out.end(), results.at(id).begin(), results.at(id).end());
     }
     return out;
   }
-  GroupRequest request(std::vector<std::int32_t> prompt, std::int32_t tokens) const {
-    GroupRequest r;
+  engine::GroupRequest request(std::vector<std::int32_t> prompt, std::int32_t tokens) const {
+    engine::GroupRequest r;
     r.prompt = std::move(prompt);
     r.max_new_tokens = tokens;
     r.sampling.temperature = 0.0f;
@@ -59,7 +59,7 @@ struct Loaded {
   std::unique_ptr<model::LoraAdapter> adapter;
   std::unique_ptr<Buffer> memory;
   model::Arena arena;
-  std::unique_ptr<Generator> generator;
+  std::unique_ptr<engine::Generator> generator;
 };
 
 // How far the likeliest token's logit is above the second's, for each token of a completion. From
@@ -67,17 +67,17 @@ struct Loaded {
 // s)).
 std::vector<double> gaps(Loaded& loaded, const std::vector<std::int32_t>& prompt,
                          const std::vector<std::int32_t>& completion) {
-  std::vector<GroupRequest> requests;
+  std::vector<engine::GroupRequest> requests;
   std::vector<std::int32_t> ids = prompt;
   for (const std::int32_t id : completion) {
-    GroupRequest r = loaded.request(ids, 1);
+    engine::GroupRequest r = loaded.request(ids, 1);
     r.sampling.temperature = 1.0f;
     r.sampling.top_k = 2;
     requests.push_back(r);
     ids.push_back(id);
   }
   std::vector<double> out;
-  for (const Completion& c : loaded.run(requests)) {
+  for (const engine::Completion& c : loaded.run(requests)) {
     const double log_share = c.sampled_logprobs.front();
     out.push_back(std::abs(log_share - std::log(-std::expm1(log_share))));
   }
@@ -108,14 +108,14 @@ TEST_CASE("cuda generate: the tiny models' greedy tokens are the CPU's") {
     const std::string adapter = *c.adapter == '\0' ? "" : vector_path(c.adapter);
     Loaded host(*backends.cpu, vector_path(c.folder), c.quantize, adapter);
     Loaded device(*backends.cuda, vector_path(c.folder), c.quantize, adapter);
-    std::vector<GroupRequest> candidates, requests;
+    std::vector<engine::GroupRequest> candidates, requests;
     for (std::int32_t p = 0; p < 48; ++p) {
       std::vector<std::int32_t> prompt;
       for (std::int32_t i = 0; i < 3 + 2 * p; ++i) prompt.push_back((i * i * 37 + 11 * p) % 310);
       candidates.push_back(host.request(prompt, 10));
     }
     // Of the CPU's texts those whose every token is likelier than the next one by the margin.
-    std::vector<Completion> expected;
+    std::vector<engine::Completion> expected;
     const auto on_host = host.run(candidates);
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const auto gap = gaps(host, candidates[i].prompt, on_host[i].ids);
@@ -196,7 +196,7 @@ TEST_CASE("cuda generate and chat: text with stop strings, and a conversation") 
   if (!both_backends()) return;
   const ScratchFolder folder;
   train::write_demo_tokenizer(folder.path(), 1);
-  const auto tokenizer = load_tokenizer(folder.path());
+  const auto tokenizer = tokenizer::load_tokenizer(folder.path());
   {
     const auto cpu = cpu::make_cpu_backend(1);
     model::Model::random(*cpu, train::demo_config(*tokenizer), WeightFormat::f32, WeightFormat::f32,

@@ -15,6 +15,8 @@
 // A model without a model: it drives a Scheduler and checks every step on the way.
 namespace qgrpo::test {
 
+using namespace engine;
+
 using Ids = std::vector<std::int32_t>;
 
 inline constexpr std::uint32_t kVocab = 9;

@@ -13,6 +13,8 @@
 // A tiny random model, its generator, and requests of many kinds, for any backend.
 namespace qgrpo::test {
 
+using namespace engine;
+
 inline model::Config tiny_config() {
   model::Config c;
   c.hidden_size = 32;

@@ -11,9 +11,9 @@
 
 namespace {
 
-using qgrpo::BlockCopy;
-using qgrpo::BlockManager;
-using qgrpo::BlockTable;
+using qgrpo::engine::BlockCopy;
+using qgrpo::engine::BlockManager;
+using qgrpo::engine::BlockTable;
 using Slots = std::vector<std::int32_t>;
 
 std::vector<std::int32_t> blocks_of(const BlockTable& table) {

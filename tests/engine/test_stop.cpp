@@ -11,7 +11,7 @@
 
 namespace {
 
-using qgrpo::StopMatcher;
+using qgrpo::engine::StopMatcher;
 
 TEST_CASE("text up to a possible stop string is shown at once, the rest is held back") {
   StopMatcher matcher({"</answer>"});

@@ -11,6 +11,8 @@
 // state that a GPU would keep, padding rows included.
 namespace qgrpo::test {
 
+using namespace engine;
+
 class CpuDecode final : public DecodeOps {
  public:
   explicit CpuDecode(Backend& backend) : backend_(&backend) {}

@@ -5,6 +5,8 @@
 #include "vectors.h"
 
 namespace qgrpo::test {
+
+using namespace tokenizer;
 namespace {
 
 const std::string kSmall = vector_path("tokenizer/small");

@@ -8,6 +8,8 @@
 #include "vectors.h"
 
 namespace qgrpo::test {
+
+using namespace tokenizer;
 namespace {
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {

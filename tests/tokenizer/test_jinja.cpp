@@ -10,6 +10,8 @@
 #include "vectors.h"
 
 namespace qgrpo::test {
+
+using namespace tokenizer;
 namespace {
 
 bool contains(const std::string& text, const std::string& part) {
@@ -18,8 +20,9 @@ bool contains(const std::string& text, const std::string& part) {
 
 std::string render(const std::string& source, const std::string& variables = "{}") {
   io::JsonDocument document;
-  const jinja::Value all = jinja::from_json(document.parse(variables, "variables"));
-  return jinja::Template(source, "T").render(all.dict()).text;
+  const tokenizer::jinja::Value all =
+      tokenizer::jinja::from_json(document.parse(variables, "variables"));
+  return tokenizer::jinja::Template(source, "T").render(all.dict()).text;
 }
 
 std::string problem(const std::string& source, const std::string& variables = "{}") {
@@ -50,7 +53,7 @@ TEST_CASE("jinja: each construct as transformers renders it") {
 TEST_CASE("jinja: the families' templates as transformers renders them") {
   const Vectors vectors("chat_rendered.json");
   const auto& root = vectors.root();
-  jinja::Dict special;
+  tokenizer::jinja::Dict special;
   for (const auto& [name, text] : root.at("special_tokens").as_object()) {
     special.set(std::string_view(name), text.as_string());
   }
@@ -60,9 +63,10 @@ TEST_CASE("jinja: the families' templates as transformers renders them") {
     const std::string name = entry.at("template").as_string();
     if (!templates.contains(name)) {
       const auto source = io::read_file(vector_path("tokenizer/chat/" + name));
-      templates.emplace(name, ChatTemplate({std::make_shared<const jinja::Template>(source, name),
-                                            nullptr, special},
-                                           ChatTemplate::Rules::kOther, std::nullopt));
+      templates.emplace(
+          name, ChatTemplate({std::make_shared<const tokenizer::jinja::Template>(source, name),
+                              nullptr, special},
+                             ChatTemplate::Rules::kOther, std::nullopt));
     }
     const std::string conversation = entry.at("conversation").as_string();
     CAPTURE(name);
@@ -72,7 +76,7 @@ TEST_CASE("jinja: the families' templates as transformers renders them") {
     options.add_generation_prompt = entry.at("add_generation_prompt").as_bool();
     if (entry.at("tools").as_bool()) options.tools = simdjson::minify(root.at("tools").element());
     options.variables = simdjson::minify(entry.at("variables").element());
-    jinja::Rendering out;
+    tokenizer::jinja::Rendering out;
     const std::string error = error_of([&] { out = templates.at(name).render(messages, options); });
     if (entry.at("text").is_null()) {
       CHECK(error.starts_with(name + ": line "));
@@ -108,7 +112,7 @@ TEST_CASE("jinja: an error names the template, the line and the construct") {
   CHECK(problem("{{ 9223372036854775808 }}") ==
         "T: line 1: the number 9223372036854775808 is 2^63 or more");
   CHECK(contains(problem("{{ x }}", R"({"x": 18446744073709551615})"), "less than 2^63"));
-  CHECK(contains(error_of([] { jinja::Template("\xff", "T"); }), "not UTF-8"));
+  CHECK(contains(error_of([] { tokenizer::jinja::Template("\xff", "T"); }), "not UTF-8"));
 }
 
 TEST_CASE("jinja: a template that does not end is stopped") {

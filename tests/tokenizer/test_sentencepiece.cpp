@@ -6,6 +6,8 @@
 #include "vectors.h"
 
 namespace qgrpo::test {
+
+using namespace tokenizer;
 namespace {
 
 void check_model(const std::string& name) {

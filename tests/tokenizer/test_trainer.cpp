@@ -6,6 +6,8 @@
 #include "vectors.h"
 
 namespace qgrpo::test {
+
+using namespace tokenizer;
 namespace {
 
 std::string joined(const std::vector<std::pair<std::string, std::string>>& merges) {

@@ -10,6 +10,8 @@
 
 namespace qgrpo::test {
 
+using namespace tokenizer;
+
 TemporaryFolder::TemporaryFolder() {
   auto pattern = (std::filesystem::temp_directory_path() / "qgrpo-test-XXXXXX").string();
   require(mkdtemp(pattern.data()) != nullptr, "cannot make the folder {}", pattern);

@@ -11,6 +11,8 @@
 
 namespace qgrpo::test {
 
+using namespace tokenizer;
+
 // A JSON file of tests/vectors/tokenizer.
 class Vectors {
  public:

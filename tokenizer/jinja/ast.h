@@ -8,7 +8,7 @@
 #include "tokenizer/jinja/value.h"
 
 // A parsed template.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 struct Expression;
 using ExpressionPtr = std::unique_ptr<Expression>;
@@ -104,4 +104,4 @@ struct Statement {
 // Throws Error that begins with "line N: ".
 Body parse(std::string_view source);
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

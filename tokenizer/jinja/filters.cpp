@@ -9,7 +9,7 @@
 #include "tokenizer/jinja/text.h"
 
 // The filters on single values: text and numbers.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 struct NamedFilter {
@@ -354,4 +354,4 @@ Filter find_filter(std::string_view name) {
   return found == kFilters.end() ? nullptr : found->call;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -6,7 +6,7 @@
 #include "tokenizer/jinja/text.h"
 
 // str.format and the operator % of strings.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 // How one value is laid out: Python's format specification, as far as it is known here.
@@ -326,4 +326,4 @@ std::string format_percent(Runtime& runtime, const std::string& format, const Va
   return out;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -8,7 +8,7 @@
 #include "tokenizer/jinja/text.h"
 
 // The functions that every template has.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 constexpr std::int64_t kMaxRange = 100'000;  // as in Jinja's sandbox
@@ -116,4 +116,4 @@ void add_globals(Scope& scope) {
   });
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

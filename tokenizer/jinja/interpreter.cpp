@@ -4,7 +4,7 @@
 #include "tokenizer/jinja/runtime.h"
 #include "tokenizer/jinja/text.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 struct Runtime::Macro : Object {
   Macro(const MacroBody& macro_body, ScopePtr macro_scope)
@@ -492,4 +492,4 @@ Value Runtime::evaluate(const Expression& expression, const ScopePtr& scope) {
   fail("an expression that stands where it cannot be");
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -7,7 +7,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/jinja/text.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 bool is_digit(char c) {
@@ -366,4 +366,4 @@ std::string describe(const Token& token) {
   }
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

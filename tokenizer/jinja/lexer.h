@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 enum class TokenType {
   kData,  // text between tags, after white space control
@@ -34,4 +34,4 @@ std::vector<Token> tokenize(std::string_view source);
 // How messages name a token: "'endif'", "the end of the template".
 std::string describe(const Token& token);
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

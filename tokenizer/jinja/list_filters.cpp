@@ -6,7 +6,7 @@
 #include "tokenizer/jinja/text.h"
 
 // The filters on lists and dicts.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 struct NamedFilter {
@@ -313,4 +313,4 @@ Filter find_list_filter(std::string_view name) {
   return found == kFilters.end() ? nullptr : found->call;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -7,7 +7,7 @@
 #include "tokenizer/jinja/text.h"
 
 // The methods of strings, dicts and lists that Python has and the sandbox allows.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 using StringMethod = Value (*)(Runtime&, const std::string& text, Arguments&);
@@ -444,4 +444,4 @@ std::optional<Value> method(const Value& value, const std::string& name) {
   });
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -5,7 +5,7 @@
 #include "tokenizer/jinja/runtime.h"
 #include "tokenizer/jinja/text.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 [[noreturn]] void wrong_types(const std::string& op, const Value& a, const Value& b) {
@@ -214,4 +214,4 @@ Value slice(Runtime& runtime, const Value& value, const Value& begin, const Valu
                                                                     : make_list(std::move(items)));
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -7,7 +7,7 @@
 #include "tokenizer/jinja/ast.h"
 #include "tokenizer/jinja/lexer.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 constexpr int kMaxDepth = 200;  // of tags and expressions in each other
@@ -717,4 +717,4 @@ Body parse(std::string_view source) {
   return Parser(source).run();
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -5,7 +5,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/jinja/text.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 Value make_function(std::string name, Function::Body body) {
   return std::shared_ptr<Object>(std::make_shared<Function>(std::move(name), std::move(body)));
@@ -239,4 +239,4 @@ std::vector<Value> Runtime::iterate(const Value& value) {
   return items;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -12,7 +12,7 @@
 #include "tokenizer/jinja/value.h"
 
 // How a parsed template is run. Internal to the interpreter: users include jinja.h.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 // What a template may cost before it is stopped.
 inline constexpr std::int64_t kMaxSteps = 20'000'000;       // expressions and statements
@@ -166,4 +166,4 @@ void check_defined(const Value& value);
 std::string soft_text(Runtime& runtime, const Value& value);
 std::string escape_html(std::string_view text);
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -5,7 +5,7 @@
 #include "tokenizer/jinja/ast.h"
 #include "tokenizer/jinja/runtime.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 struct Template::Parsed {
   Body body;
@@ -30,4 +30,4 @@ Rendering Template::render(Dict& variables) const {
   }
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -8,7 +8,7 @@
 
 #include "tokenizer/jinja/value.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 // A rendered template.
 struct Rendering {
@@ -39,4 +39,4 @@ class Template {
   std::shared_ptr<const Parsed> parsed_;
 };
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

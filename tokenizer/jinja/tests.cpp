@@ -6,7 +6,7 @@
 #include "tokenizer/jinja/text.h"
 
 // What stands behind "is".
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 struct NamedTest {
@@ -181,4 +181,4 @@ Test find_test(std::string_view name) {
   return found == kTests.end() ? nullptr : found->call;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -11,7 +11,7 @@
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 bool is_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
@@ -250,4 +250,4 @@ std::string float_repr(double value) {
   return out;
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

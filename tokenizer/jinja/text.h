@@ -6,7 +6,7 @@
 
 // Python's view of text, which Jinja templates are written for: strings of code points. All text
 // is well-formed UTF-8.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 bool is_space(char32_t c);      // str.isspace of one character
 bool is_printable(char32_t c);  // str.isprintable of one character
@@ -44,4 +44,4 @@ inline constexpr std::size_t kMaxText = std::size_t{64} << 20;
 // Throws Error where `bytes` is more than that.
 void check_text_size(double bytes);
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

@@ -7,7 +7,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/jinja/text.h"
 
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 namespace {
 
 constexpr int kMaxNesting = 1000;  // of values in each other
@@ -405,4 +405,4 @@ Value from_json(const io::JsonValue& json) {
   return from_element(json.element(), json.where());
 }
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

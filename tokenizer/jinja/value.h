@@ -14,7 +14,7 @@
 
 // The values of a template: Python's, as far as templates see them. Values are shared, never
 // changed; only namespaces are.
-namespace qgrpo::jinja {
+namespace qgrpo::tokenizer::jinja {
 
 class Value;
 class Runtime;
@@ -152,4 +152,4 @@ std::string to_json(const Value& value, const JsonStyle& style);
 // Parsed JSON as a value. Throws Error naming what does not fit (numbers of 2^63 or more).
 Value from_json(const io::JsonValue& json);
 
-}  // namespace qgrpo::jinja
+}  // namespace qgrpo::tokenizer::jinja

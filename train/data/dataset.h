@@ -18,10 +18,10 @@ namespace qgrpo::train {
 struct Example {
   std::string question;  // of a conversation: its last message's text, for logs
   std::string answer;    // the final answer alone, what the built-in rewards compare with
-  std::vector<Message> messages = {};  // the conversation; empty: `question`
-  std::string messages_json = {};      // the same as the file has it
-  std::vector<Column> columns = {};    // every key of the line, for rewards that users write
-  std::string line = {};               // the whole line, if DatasetOptions::keep_lines
+  std::vector<tokenizer::Message> messages = {};  // the conversation; empty: `question`
+  std::string messages_json = {};                 // the same as the file has it
+  std::vector<Column> columns = {};  // every key of the line, for rewards that users write
+  std::string line = {};             // the whole line, if DatasetOptions::keep_lines
 };
 
 // What the columns of a data set mean.

@@ -67,7 +67,7 @@ std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns&
     require(!python_strip(example.question).empty(), "{}: \"{}\" is empty", where, columns.prompt);
     return std::nullopt;
   }
-  example.messages = read_messages(prompt);
+  example.messages = tokenizer::read_messages(prompt);
   require(!example.messages.empty(), "{}: \"{}\" is empty, expected at least one message", where,
           columns.prompt);
   std::optional<std::string> reference;

@@ -10,8 +10,9 @@ std::string format_completion(std::string_view reasoning, std::string_view answe
   return fmt::format("<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>\n", reasoning, answer);
 }
 
-std::vector<Message> build_prompt(std::string_view question, const PromptOptions& options) {
-  std::vector<Message> messages;
+std::vector<tokenizer::Message> build_prompt(std::string_view question,
+                                             const PromptOptions& options) {
+  std::vector<tokenizer::Message> messages;
   if (!options.system_prompt.empty()) messages.push_back({"system", options.system_prompt});
   if (options.one_shot) {
     messages.push_back({"user", "What is the largest single-digit prime number?"});
@@ -32,11 +33,12 @@ bool lacks_system_prompt(const Example& example, const PromptOptions& options) {
 
 }  // namespace
 
-std::vector<Message> example_prompt(const Example& example, const PromptOptions& options) {
+std::vector<tokenizer::Message> example_prompt(const Example& example,
+                                               const PromptOptions& options) {
   if (example.messages.empty()) return build_prompt(example.question, options);
-  std::vector<Message> messages = example.messages;
+  std::vector<tokenizer::Message> messages = example.messages;
   if (lacks_system_prompt(example, options)) {
-    Message system;
+    tokenizer::Message system;
     system.role = "system";
     system.content = options.system_prompt;
     messages.insert(messages.begin(), std::move(system));
@@ -55,7 +57,7 @@ std::string prompt_json(const Example& example, const PromptOptions& options) {
                        example.messages_json.substr(1));
   }
   std::vector<std::string> parts;
-  for (const Message& message : build_prompt(example.question, options))
+  for (const tokenizer::Message& message : build_prompt(example.question, options))
     parts.push_back(as_json(message.role, message.content));
   return fmt::format("[{}]", fmt::join(parts, ","));
 }

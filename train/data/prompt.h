@@ -30,11 +30,13 @@ struct PromptOptions {
 };
 
 // system, [user and assistant of the example,] user.
-std::vector<Message> build_prompt(std::string_view question, const PromptOptions& options);
+std::vector<tokenizer::Message> build_prompt(std::string_view question,
+                                             const PromptOptions& options);
 
 // An example's prompt: its conversation as it is (but for a system prompt that was given and is not
 // there), or build_prompt() of its question.
-std::vector<Message> example_prompt(const Example& example, const PromptOptions& options);
+std::vector<tokenizer::Message> example_prompt(const Example& example,
+                                               const PromptOptions& options);
 // The same as JSON, for rewards: [{"role": .., "content": ..}, ..]; a conversation as its file has
 // it.
 std::string prompt_json(const Example& example, const PromptOptions& options);

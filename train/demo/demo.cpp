@@ -91,8 +91,9 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   console.line(fmt::format("   {}: loss {:.3f} after {:.0f} s", demo.folder, demo.cold_start_loss,
                            seconds()));
 
-  const auto tokenizer = load_tokenizer(demo.folder);
-  const ChatTemplate chat_template = load_chat_template(demo.folder, *tokenizer);
+  const auto tokenizer = tokenizer::load_tokenizer(demo.folder);
+  const tokenizer::ChatTemplate chat_template =
+      tokenizer::load_chat_template(demo.folder, *tokenizer);
   const std::vector<Example> held_out = read_gsm8k(demo.test_path());
   const auto rewards = parse_rewards({});
   const TrainOptions run = demo_options(options, demo);

@@ -30,17 +30,17 @@ constexpr const char* kMark = "/demo.json";
 constexpr std::uint32_t kColdStartIndex = 1u << 20;
 
 // The demo's conversations have no system message.
-const ChatTemplate& chat() {
-  static const ChatTemplate plain(ChatTemplate::Rules::kPlain, std::nullopt);
+const tokenizer::ChatTemplate& chat() {
+  static const tokenizer::ChatTemplate plain(tokenizer::ChatTemplate::Rules::kPlain, std::nullopt);
   return plain;
 }
 
 std::string prompt_text(const DemoProblem& problem) {
-  const std::vector<Message> messages = {{"user", problem.question}};
+  const std::vector<tokenizer::Message> messages = {{"user", problem.question}};
   return chat().render(messages, true);
 }
 
-std::int32_t id_of(const Tokenizer& tokenizer, const char* token) {
+std::int32_t id_of(const tokenizer::Tokenizer& tokenizer, const char* token) {
   const auto id = tokenizer.token_to_id(token);
   require(id.has_value(), "the demo's tokenizer has no token {}", token);
   return *id;
@@ -97,16 +97,16 @@ void write_demo_tokenizer(const std::string& folder, std::uint64_t seed) {
     texts.push_back(prompt_text(problem) + noisy_demo_completion(problem, seed, i) + kMessageEnd +
                     "\n");
   }
-  const BpeDefinition definition =
-      train_bpe(texts, kVocabularyLimit, {kEndOfText, kMessageStart, kMessageEnd});
-  TokenizerFiles files;
+  const tokenizer::BpeDefinition definition =
+      tokenizer::train_bpe(texts, kVocabularyLimit, {kEndOfText, kMessageStart, kMessageEnd});
+  tokenizer::TokenizerFiles files;
   files.eos_token = kMessageEnd;
   files.pad_token = kEndOfText;
   files.model_max_length = static_cast<int>(model::named_shape("demo").max_position_embeddings);
-  write_tokenizer(folder, definition, files);
+  tokenizer::write_tokenizer(folder, definition, files);
 }
 
-model::Config demo_config(const Tokenizer& tokenizer) {
+model::Config demo_config(const tokenizer::Tokenizer& tokenizer) {
   model::Config c = model::named_shape("demo");
   c.vocab_size = tokenizer.vocab_size();
   c.eos_token_ids = {id_of(tokenizer, kMessageEnd)};
@@ -115,7 +115,8 @@ model::Config demo_config(const Tokenizer& tokenizer) {
   return c;
 }
 
-SftExample demo_sft_example(const Tokenizer& tokenizer, std::uint64_t seed, std::uint32_t index) {
+SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, std::uint64_t seed,
+                            std::uint32_t index) {
   const DemoProblem problem = demo_problem(seed, DemoSplit::train, index);
   SftExample e;
   e.prompt = tokenizer.encode(prompt_text(problem));
@@ -138,7 +139,7 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
     fs::create_directories(work);
     report({"tokenizer"});
     write_demo_tokenizer(work, seed);
-    const auto tokenizer = load_tokenizer(work);
+    const auto tokenizer = tokenizer::load_tokenizer(work);
 
     auto model = model::Model::random(backend, demo_config(*tokenizer), WeightFormat::f32,
                                       WeightFormat::f32, seed);

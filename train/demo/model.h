@@ -59,9 +59,10 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
 // Writes tokenizer.json and tokenizer_config.json, trained on generated conversations.
 void write_demo_tokenizer(const std::string& folder, std::uint64_t seed);
 // named_shape("demo") with the tokenizer's vocabulary and special ids.
-model::Config demo_config(const Tokenizer& tokenizer);
+model::Config demo_config(const tokenizer::Tokenizer& tokenizer);
 // The example of one question: the chat prompt (no system message), and the noisy completion with
 // <|im_end|>.
-SftExample demo_sft_example(const Tokenizer& tokenizer, std::uint64_t seed, std::uint32_t index);
+SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, std::uint64_t seed,
+                            std::uint32_t index);
 
 }  // namespace qgrpo::train

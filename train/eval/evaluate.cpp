@@ -102,7 +102,8 @@ Evaluation judge(std::span<const Group> groups, AnswerMatch match) {
   return out;
 }
 
-std::vector<Group> question_groups(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+std::vector<Group> question_groups(const tokenizer::Tokenizer& tokenizer,
+                                   const tokenizer::ChatTemplate& chat_template,
                                    std::span<const Example> examples,
                                    const EvaluationSettings& settings, std::int64_t& truncated) {
   std::vector<Group> groups;
@@ -110,7 +111,7 @@ std::vector<Group> question_groups(const Tokenizer& tokenizer, const ChatTemplat
     Group group;
     group.question = example.question;
     group.answer = example.answer;
-    const std::vector<Message> messages = example_prompt(example, settings.prompt);
+    const std::vector<tokenizer::Message> messages = example_prompt(example, settings.prompt);
     group.prompt_ids = tokenizer.encode(chat_template.render(messages, true));
     if (truncate_prompt(group.prompt_ids, static_cast<std::size_t>(settings.max_prompt_length)) > 0)
       ++truncated;
@@ -119,12 +120,12 @@ std::vector<Group> question_groups(const Tokenizer& tokenizer, const ChatTemplat
   return groups;
 }
 
-bool answer_questions(Generator& generator, const model::Config& config, const Tokenizer& tokenizer,
-                      std::span<Group> groups, const EvaluationSettings& settings,
-                      const EvaluationProgress& progress) {
-  std::vector<GroupId> ids;
+bool answer_questions(engine::Generator& generator, const model::Config& config,
+                      const tokenizer::Tokenizer& tokenizer, std::span<Group> groups,
+                      const EvaluationSettings& settings, const EvaluationProgress& progress) {
+  std::vector<engine::GroupId> ids;
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    GroupRequest request;
+    engine::GroupRequest request;
     request.prompt = groups[g].prompt_ids;
     request.samples = settings.samples;
     request.max_new_tokens = static_cast<std::int32_t>(settings.max_completion_length);
@@ -138,22 +139,22 @@ bool answer_questions(Generator& generator, const model::Config& config, const T
   std::int64_t tokens = 0;
   std::size_t finished = 0;  // completions
   while (generator.has_work()) {
-    for (const TokenEvent& event : generator.step()) {
+    for (const engine::TokenEvent& event : generator.step()) {
       ++tokens;
-      if (event.finish != FinishReason::none) ++finished;
+      if (event.finish != engine::FinishReason::none) ++finished;
     }
     if (progress && !progress(finished / static_cast<std::size_t>(settings.samples), tokens)) {
       generator.cancel_all();
-      for (const GroupId id : ids) generator.take(id);
+      for (const engine::GroupId id : ids) generator.take(id);
       return false;
     }
   }
   for (std::size_t g = 0; g < groups.size(); ++g) {
     groups[g].completions.clear();
-    for (Completion& completion : generator.take(ids[g])) {
+    for (engine::Completion& completion : generator.take(ids[g])) {
       GroupCompletion out;
-      out.terminated = completion.finish == FinishReason::stop;
-      StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/true);
+      out.terminated = completion.finish == engine::FinishReason::stop;
+      tokenizer::StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/true);
       for (const std::int32_t id : completion.ids) {
         // A model's embedding may have more rows than its tokenizer has tokens.
         if (tokenizer.id_to_token(id)) out.text += decoder.push(id);
@@ -166,8 +167,8 @@ bool answer_questions(Generator& generator, const model::Config& config, const T
   return true;
 }
 
-Evaluation evaluate(const model::Model& model, const Tokenizer& tokenizer,
-                    const ChatTemplate& chat_template, std::span<const Example> examples,
+Evaluation evaluate(const model::Model& model, const tokenizer::Tokenizer& tokenizer,
+                    const tokenizer::ChatTemplate& chat_template, std::span<const Example> examples,
                     std::span<const Reward> rewards, const EvaluationSettings& settings) {
   std::int64_t truncated = 0;
   std::vector<Group> groups =
@@ -178,17 +179,18 @@ Evaluation evaluate(const model::Model& model, const Tokenizer& tokenizer,
   const std::int64_t at_once =
       std::clamp<std::int64_t>(settings.max_sequences / settings.samples, 1,
                                std::max<std::int64_t>(1, static_cast<std::int64_t>(groups.size())));
-  GeneratorCapacity capacity;
+  engine::GeneratorCapacity capacity;
   capacity.max_sequences = static_cast<std::int32_t>(at_once * settings.samples);
   capacity.max_tokens = std::max(capacity.max_tokens, capacity.max_sequences);
   capacity.num_blocks = static_cast<std::int32_t>(
-      at_once * most_blocks_of_group(longest, settings.max_completion_length, settings.samples,
-                                     capacity.block_size));
+      at_once * engine::most_blocks_of_group(longest, settings.max_completion_length,
+                                             settings.samples, capacity.block_size));
   model::Arena count;
-  GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(), capacity);
+  engine::GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(),
+                                  capacity);
   const auto memory = model.backend().allocate(count.used());
   model::Arena arena(memory->data(), memory->bytes());
-  Generator generator(model, arena, capacity);
+  engine::Generator generator(model, arena, capacity);
   answer_questions(generator, model.config(), tokenizer, groups, settings);
   for (Group& group : groups) {
     for (GroupCompletion& completion : group.completions) {

@@ -80,7 +80,8 @@ struct Evaluation {
 Evaluation judge(std::span<const Group> groups, AnswerMatch match);
 
 // A group without completions for each question. `truncated`: += prompts that were cut.
-std::vector<Group> question_groups(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+std::vector<Group> question_groups(const tokenizer::Tokenizer& tokenizer,
+                                   const tokenizer::ChatTemplate& chat_template,
                                    std::span<const Example> examples,
                                    const EvaluationSettings& settings, std::int64_t& truncated);
 
@@ -91,14 +92,14 @@ using EvaluationProgress = std::function<bool(std::size_t questions, std::int64_
 // the group, sample, position): what a question is answered does not depend on the others. False
 // where `progress` gave up: nothing of it remains in the generator then. Throws Error where a
 // prompt and its completion do not fit the generator.
-bool answer_questions(Generator& generator, const model::Config& config, const Tokenizer& tokenizer,
-                      std::span<Group> groups, const EvaluationSettings& settings,
-                      const EvaluationProgress& progress = {});
+bool answer_questions(engine::Generator& generator, const model::Config& config,
+                      const tokenizer::Tokenizer& tokenizer, std::span<Group> groups,
+                      const EvaluationSettings& settings, const EvaluationProgress& progress = {});
 
 // All of it, on memory of its own: completions for each question, judged and scored by built-in
 // rewards.
-Evaluation evaluate(const model::Model& model, const Tokenizer& tokenizer,
-                    const ChatTemplate& chat_template, std::span<const Example> examples,
+Evaluation evaluate(const model::Model& model, const tokenizer::Tokenizer& tokenizer,
+                    const tokenizer::ChatTemplate& chat_template, std::span<const Example> examples,
                     std::span<const Reward> rewards, const EvaluationSettings& settings);
 
 }  // namespace qgrpo::train

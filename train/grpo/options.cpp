@@ -71,7 +71,7 @@ void check_sources(const TrainOptions& o) {
   number("--train-split", o.train_split, 0, true, 1e9,
          "a part such as 0.9, or the number of examples to train on (1 is all)");
   require(!o.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
-  check_chat_template_options(o.chat_template, "");
+  tokenizer::check_chat_template_options(o.chat_template, "");
   require(o.resume.empty() || !o.overwrite_output_dir,
           "--resume and --overwrite-output-dir: found both, expected one");
 }

@@ -76,14 +76,14 @@ class Planner {
     return o_.max_prompt_length + o_.num_generations * o_.max_completion_length;
   }
 
-  GeneratorCapacity rollout(std::int64_t groups) const {
-    GeneratorCapacity g;
+  engine::GeneratorCapacity rollout(std::int64_t groups) const {
+    engine::GeneratorCapacity g;
     g.max_sequences = static_cast<std::int32_t>(groups * o_.num_generations);
     g.max_tokens = static_cast<std::int32_t>(
         std::max<std::int64_t>(g.max_sequences, preferences_.prefill_rows));
     g.num_blocks = static_cast<std::int32_t>(
-        groups * most_blocks_of_group(o_.max_prompt_length, o_.max_completion_length,
-                                      o_.num_generations, g.block_size));
+        groups * engine::most_blocks_of_group(o_.max_prompt_length, o_.max_completion_length,
+                                              o_.num_generations, g.block_size));
     return g;
   }
 
@@ -101,7 +101,7 @@ class Planner {
   }
   std::size_t sampling_bytes() const {
     model::Arena count;
-    GeneratorBuffers::place(count, config_, dtype_, generator_);
+    engine::GeneratorBuffers::place(count, config_, dtype_, generator_);
     return count.used();
   }
   std::size_t offloaded_bytes() const {
@@ -129,7 +129,7 @@ class Planner {
   std::size_t optimizer_bytes_;
 
   std::int64_t groups_at_once_ = 1;
-  GeneratorCapacity generator_;
+  engine::GeneratorCapacity generator_;
   model::PassCapacity pass_;
 };
 

@@ -40,7 +40,7 @@ struct MemoryPlan {
   WorkspaceShape workspace;         // for Backend::reserve
   std::vector<NamedBytes> scratch;  // what the workspace consists of, where the backend tells
   model::PassCapacity pass;         // of a micro-batch
-  GeneratorCapacity generator;
+  engine::GeneratorCapacity generator;
   std::int64_t group_tokens = 0;    // the largest group: prompt + G completions
   bool shares_prompt = false;       // a whole group fits a micro-batch
   std::int64_t groups_at_once = 0;  // that are sampled together

@@ -30,8 +30,8 @@ struct RolloutSettings {
 // step, first_prompt + index of the group, sample, position). `on_tokens(done)` is called with the
 // number of tokens so far; returning false stops: the function then returns false and the groups
 // are not complete.
-bool sample_groups(Generator& generator, const Tokenizer& tokenizer, std::span<Group> groups,
-                   std::uint32_t step, const RolloutSettings& settings,
+bool sample_groups(engine::Generator& generator, const tokenizer::Tokenizer& tokenizer,
+                   std::span<Group> groups, std::uint32_t step, const RolloutSettings& settings,
                    const std::function<bool(std::int64_t)>& on_tokens = {});
 
 // Scores every completion: reward_values and reward.

@@ -86,8 +86,9 @@ void Trainer::load_inputs() {
     const std::vector<Reward> rewards = parse_rewards(options_.rewards);
     load_examples(rewards);
     cursor_.emplace(examples_.size(), options_.seed, options_.shuffle_dataset);
-    tokenizer_ = load_tokenizer(options_.model);
-    chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template);
+    tokenizer_ = tokenizer::load_tokenizer(options_.model);
+    chat_template_ =
+        tokenizer::load_chat_template(options_.model, *tokenizer_, options_.chat_template);
     RewardHostSettings host;
     host.python = options_.python;
     host.timeout = options_.reward_timeout;
@@ -179,7 +180,7 @@ void Trainer::make_memory() {
 
   pool_ = backend_->allocate(std::max(plan_.sampling_bytes, plan_.training_bytes));
   model::Arena sampling(pool_->data(), pool_->bytes());
-  generator_ = std::make_unique<Generator>(*model_, sampling, plan_.generator);
+  generator_ = std::make_unique<engine::Generator>(*model_, sampling, plan_.generator);
   model::Arena training(pool_->data(), pool_->bytes());
   pass_ = std::make_unique<model::TrainingPass>(*model_, training, plan_.pass);
   state_.base_fingerprint = model_->fingerprint();

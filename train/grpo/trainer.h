@@ -94,8 +94,8 @@ class Trainer {
   Experience experience_;
 
   // Inputs.
-  std::unique_ptr<Tokenizer> tokenizer_;  // null in a replay
-  std::optional<ChatTemplate> chat_template_;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;  // null in a replay
+  std::optional<tokenizer::ChatTemplate> chat_template_;
   std::vector<Example> examples_;
   std::optional<DataCursor> cursor_;
   std::vector<Group> recorded_;                   // of a replay
@@ -112,7 +112,7 @@ class Trainer {
   std::unique_ptr<model::TrainableParameters> parameters_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Buffer> pool_;  // sampling and training in turn
-  std::unique_ptr<Generator> generator_;
+  std::unique_ptr<engine::Generator> generator_;
   std::unique_ptr<model::TrainingPass> pass_;
 
   std::unique_ptr<LogFile> metrics_log_;

@@ -60,7 +60,7 @@ std::string_view behind(std::string_view text, std::string_view prefix, const st
 }
 
 SftExample text_example(std::string_view prompt, std::string_view completion,
-                        const Tokenizer& tokenizer, std::int32_t eos) {
+                        const tokenizer::Tokenizer& tokenizer, std::int32_t eos) {
   ExampleBuilder builder;
   if (!prompt.empty()) builder.add(tokenizer.encode(prompt), false);
   std::vector<std::int32_t> ids = tokenizer.encode(completion);
@@ -69,7 +69,7 @@ SftExample text_example(std::string_view prompt, std::string_view completion,
   return builder.finish();
 }
 
-SftExample read_example(const io::JsonValue& line, const Tokenizer& tokenizer,
+SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& tokenizer,
                         const SftTextOptions& options) {
   constexpr const char* kExpected =
       "{\"messages\": [..]}, {\"prompt\": .., \"completion\": ..} or {\"text\": ..}";
@@ -90,7 +90,8 @@ SftExample read_example(const io::JsonValue& line, const Tokenizer& tokenizer,
 
   if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
   if (messages) {
-    return chat_example(read_messages(*messages), 0, tokenizer, options.chat_template(), where);
+    return chat_example(tokenizer::read_messages(*messages), 0, tokenizer, options.chat_template(),
+                        where);
   }
   require(prompt->is_string() == completion->is_string(),
           "{}: \"prompt\" and \"completion\" have different types, expected two strings or two "
@@ -101,17 +102,18 @@ SftExample read_example(const io::JsonValue& line, const Tokenizer& tokenizer,
     return text_example(prompt->as_string_view(), completion->as_string_view(), tokenizer,
                         options.eos_token_id);
   }
-  std::vector<Message> all = read_messages(*prompt);
+  std::vector<tokenizer::Message> all = tokenizer::read_messages(*prompt);
   const std::size_t first = all.size();
-  for (Message& message : read_messages(*completion)) all.push_back(std::move(message));
+  for (tokenizer::Message& message : tokenizer::read_messages(*completion))
+    all.push_back(std::move(message));
   return chat_example(all, first, tokenizer, options.chat_template(), where);
 }
 
 }  // namespace
 
-SftExample chat_example(std::span<const Message> messages, std::size_t first_learned,
-                        const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                        const std::string& where) {
+SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_t first_learned,
+                        const tokenizer::Tokenizer& tokenizer,
+                        const tokenizer::ChatTemplate& chat_template, const std::string& where) {
   const auto render = [&](std::size_t count, bool prompt) {
     try {
       return chat_template.render(messages.first(count), prompt);
@@ -154,7 +156,7 @@ bool truncate_example(SftExample& example, std::int64_t max_length) {
   return !example.learned.empty();
 }
 
-SftData read_sft_data(std::span<const std::string> paths, const Tokenizer& tokenizer,
+SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Tokenizer& tokenizer,
                       const SftTextOptions& options) {
   SftData data;
   io::JsonDocument document;

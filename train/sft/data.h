@@ -17,7 +17,7 @@ struct SftTextOptions {
   std::int64_t max_length = 1024;  // tokens; longer examples are cut at the end, as by TRL
   std::int32_t eos_token_id = 0;   // ends a completion that is plain text
   // Asked for when the first conversation needs it: plain text can do without a chat template.
-  std::function<const ChatTemplate&()> chat_template;
+  std::function<const tokenizer::ChatTemplate&()> chat_template;
 };
 
 struct SftData {
@@ -33,7 +33,7 @@ struct SftData {
 //   "text": a string                            all of it but its first token, with the eos token
 // Other keys are ignored, and so are blank lines. Throws Error that names file and line on anything
 // else, on a conversation in which no turn is the assistant's, and where nothing at all is left.
-SftData read_sft_data(std::span<const std::string> paths, const Tokenizer& tokenizer,
+SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Tokenizer& tokenizer,
                       const SftTextOptions& options);
 
 // The ids of a conversation. A turn of the assistant is what the template renders behind the prefix
@@ -43,9 +43,9 @@ SftData read_sft_data(std::span<const std::string> paths, const Tokenizer& token
 // the last turn that is learned is left out. Throws Error, which begins with `where`, where no turn
 // is the assistant's, one is empty, or the template does not render a conversation's beginning as
 // the beginning of its rendering.
-SftExample chat_example(std::span<const Message> messages, std::size_t first_learned,
-                        const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                        const std::string& where);
+SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_t first_learned,
+                        const tokenizer::Tokenizer& tokenizer,
+                        const tokenizer::ChatTemplate& chat_template, const std::string& where);
 
 // Cuts an example to max_length ids; whether anything is left to learn.
 bool truncate_example(SftExample& example, std::int64_t max_length);

@@ -47,7 +47,7 @@ void validate(const SftRunOptions& o) {
           "--dataset: not given, expected a file of JSON lines with \"messages\", or with "
           "\"prompt\" and \"completion\"");
   require(!o.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
-  check_chat_template_options(o.chat_template, "");
+  tokenizer::check_chat_template_options(o.chat_template, "");
   require(o.resume.empty() || !o.overwrite_output_dir,
           "--resume and --overwrite-output-dir: found both, expected one");
   require(!o.full || o.adapter.empty(),

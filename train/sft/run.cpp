@@ -137,14 +137,15 @@ void SftRun::load_data() {
   const model::Config config = model::load_config(options_.model);
   require(!config.eos_token_ids.empty(),
           "{}: neither generation_config.json nor config.json has an eos_token_id", options_.model);
-  tokenizer_ = load_tokenizer(options_.model);
+  tokenizer_ = tokenizer::load_tokenizer(options_.model);
   options_.max_length = std::min(options_.max_length, config.max_position_embeddings);
   SftTextOptions text;
   text.max_length = options_.max_length;
   text.eos_token_id = config.eos_token_ids.front();
-  text.chat_template = [&]() -> const ChatTemplate& {
+  text.chat_template = [&]() -> const tokenizer::ChatTemplate& {
     if (!chat_template_) {
-      chat_template_ = load_chat_template(options_.model, *tokenizer_, options_.chat_template);
+      chat_template_ =
+          tokenizer::load_chat_template(options_.model, *tokenizer_, options_.chat_template);
     }
     return *chat_template_;
   };

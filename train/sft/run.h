@@ -72,8 +72,8 @@ class SftRun {
   SftState state_;
   std::string resume_folder_;  // empty: a new run
 
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_template_;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  std::optional<tokenizer::ChatTemplate> chat_template_;
   SftData data_;
   SftData held_out_;
   std::vector<std::vector<std::uint32_t>> rows_;  // of examples; what the batch sizes count

@@ -55,7 +55,7 @@ SftOptions short_start() {
 TEST_CASE("demo model: the tokenizer is small, exact and knows the chat's special tokens") {
   const TemporaryFolder folder;
   write_demo_tokenizer(folder / "", 1);
-  const auto tokenizer = load_tokenizer(folder / "");
+  const auto tokenizer = tokenizer::load_tokenizer(folder / "");
   CHECK(tokenizer->vocab_size() > 400);
   CHECK(tokenizer->vocab_size() <= 512);
   const model::Config config = demo_config(*tokenizer);
@@ -65,7 +65,7 @@ TEST_CASE("demo model: the tokenizer is small, exact and knows the chat's specia
   CHECK(config.pad_token_id == tokenizer->token_to_id("<|endoftext|>").value());
   CHECK(model::parameter_count(config) < 500'000);
 
-  const ChatTemplate chat = load_chat_template(folder / "", *tokenizer);
+  const tokenizer::ChatTemplate chat = tokenizer::load_chat_template(folder / "", *tokenizer);
   double prompts = 0.0;
   double completions = 0.0;
   for (std::uint32_t i = 0; i < 200; ++i) {
@@ -106,7 +106,7 @@ TEST_CASE("demo model: prepare_demo makes a whole folder, the same for the same 
   CHECK(demo.cold_start_loss > 0.0);
 
   const auto model = model::Model::load(*backend, demo.folder, model::Quantize::none);
-  const auto tokenizer = load_tokenizer(demo.folder);
+  const auto tokenizer = tokenizer::load_tokenizer(demo.folder);
   CHECK(model.config().vocab_size == tokenizer->vocab_size());
   CHECK(model.config().eos_token_ids[0] == tokenizer->token_to_id("<|im_end|>").value());
   CHECK(read_gsm8k(demo.train_path()).size() == kDemoTrainQuestions);

@@ -22,7 +22,7 @@ class Folder {
     fs::remove_all(path_);
     fs::create_directories(path_);
     write_demo_tokenizer(path_, 1);
-    tokenizer_ = load_tokenizer(path_);
+    tokenizer_ = tokenizer::load_tokenizer(path_);
   }
   ~Folder() { fs::remove_all(path_); }
 
@@ -30,14 +30,14 @@ class Folder {
     io::write_file_atomically(path_ + "/" + name, text);
     return path_ + "/" + name;
   }
-  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
   std::int32_t eos() const { return *tokenizer_->token_to_id("<|im_end|>"); }
 
   SftData read(const std::string& text, std::int64_t max_length = 1024) const {
     SftTextOptions options;
     options.max_length = max_length;
     options.eos_token_id = eos();
-    options.chat_template = [&]() -> const ChatTemplate& { return chat_; };
+    options.chat_template = [&]() -> const tokenizer::ChatTemplate& { return chat_; };
     return read_sft_data(std::vector<std::string>{write("data.jsonl", text)}, *tokenizer_, options);
   }
   std::string error(const std::string& text) const {
@@ -48,13 +48,13 @@ class Folder {
     }
     return "no error";
   }
-  const ChatTemplate& chat() const { return chat_; }
+  const tokenizer::ChatTemplate& chat() const { return chat_; }
   std::string text(std::vector<std::int32_t> ids) const { return tokenizer_->decode(ids); }
 
  private:
   std::string path_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  ChatTemplate chat_{ChatTemplate::Rules::kPlain, std::nullopt};
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  tokenizer::ChatTemplate chat_{tokenizer::ChatTemplate::Rules::kPlain, std::nullopt};
 };
 
 std::vector<std::int32_t> learned_ids(const SftExample& e) {

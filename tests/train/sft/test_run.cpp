@@ -116,7 +116,8 @@ TEST_CASE("sft run: a resumed run equals the uninterrupted one bit for bit") {
     CHECK(io::read_file(whole + "/optimizer.safetensors") == optimizer);
     if (full) {
       CHECK(fs::exists(whole + "/tokenizer.json"));
-      CHECK(load_tokenizer(whole)->vocab_size() == load_tokenizer(o.model)->vocab_size());
+      CHECK(tokenizer::load_tokenizer(whole)->vocab_size() ==
+            tokenizer::load_tokenizer(o.model)->vocab_size());
     }
     again.seed = 7;
     CHECK_THROWS_WITH_AS(f.run(again), doctest::Contains("seed = 42"), Error);
