@@ -48,27 +48,27 @@ class Planning {
  public:
   explicit Planning(const PlanOptions& options)
       : options_(options),
-        config_(options.shape.empty() ? model::load_config(options.train.model)
+        config_(options.shape.empty() ? model::load_config(options.train.base.model)
                                       : model::named_shape(options.shape)),
         target_(plan_target(options)),
         stored_(stored_format(options.dtype)) {
-    lora_.r = options.train.lora_r;
-    lora_.lora_alpha = options.train.lora_alpha;
-    lora_.target_modules = model::parse_target_modules(options.train.lora_target_modules);
+    lora_.r = options.train.lora.lora_r;
+    lora_.lora_alpha = options.train.lora.lora_alpha;
+    lora_.target_modules = model::parse_target_modules(options.train.lora.lora_target_modules);
   }
 
   std::string title() const {
     return fmt::format("{}: {:.1f} M parameters, on {}\n",
-                       options_.shape.empty() ? options_.train.model : options_.shape,
+                       options_.shape.empty() ? options_.train.base.model : options_.shape,
                        static_cast<double>(model::parameter_count(config_)) / 1e6,
                        target_.description);
   }
   // memory_gb 0: what this machine has.
   train::MemoryPlan plan(double memory_gb) const {
     train::TrainOptions train = options_.train;
-    train.device_memory_gb = memory_gb;
+    train.memory.device_memory_gb = memory_gb;
     const WeightFormat linears =
-        train.quantize == model::Quantize::nf4 ? WeightFormat::nf4 : stored_;
+        train.base.quantize == model::Quantize::nf4 ? WeightFormat::nf4 : stored_;
     return train::make_plan(
         train, config_, lora_, target_.sizes(), linears, stored_,
         train::memory_budget(train, target_.free_bytes(), io::available_host_memory()));
@@ -123,7 +123,7 @@ void compare_sizes(const PlanOptions& options, const Planning& planning, std::os
 }  // namespace
 
 int run_plan(const PlanOptions& options, std::ostream& out) {
-  require(options.train.model.empty() != options.shape.empty(),
+  require(options.train.base.model.empty() != options.shape.empty(),
           "plan: found {}, expected either --model DIR or --shape NAME",
           options.shape.empty() ? "neither" : "both");
   const Planning planning(options);
@@ -150,7 +150,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   const auto value = [&](const char* name, auto& field, const char* type, const char* meaning) {
     command->add_option(name, field, meaning)->capture_default_str()->type_name(type);
   };
-  value("--model", t.model, "DIR", "Hugging Face folder (config.json is enough)");
+  value("--model", t.base.model, "DIR", "Hugging Face folder (config.json is enough)");
   value("--shape", options->shape, "NAME",
         "Instead of a folder: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, demo");
   command
@@ -165,29 +165,29 @@ void add_plan_command(CLI::App& app, Command& chosen) {
           "is free here)")
       ->type_name("SIZE")
       ->delimiter(',');
-  value("--gpu-memory-utilization", t.gpu_memory_utilization, "X",
+  value("--gpu-memory-utilization", t.memory.gpu_memory_utilization, "X",
         "The part of --device-memory that is used");
   command
       ->add_option_function<std::string>(
           "--quantize",
           [options](const std::string& name) {
-            options->train.quantize = model::parse_quantize(name);
+            options->train.base.quantize = model::parse_quantize(name);
           },
           "Base weights: nf4 (4 bits, default) or none")
       ->type_name("NAME");
   value("--dtype", options->dtype, "NAME", "The checkpoint's type: bf16 or f32");
-  value("--num-generations", t.num_generations, "G", "Completions of each prompt");
-  value("--max-prompt-length", t.max_prompt_length, "N", "Tokens");
-  value("--max-completion-length", t.max_completion_length, "N", "Tokens");
-  value("--prompts-per-step", t.prompts_per_step, "N", "Prompts computed together");
-  value("--gradient-accumulation-steps", t.gradient_accumulation_steps, "N",
+  value("--num-generations", t.sampling.num_generations, "G", "Completions of each prompt");
+  value("--max-prompt-length", t.prompt.max_prompt_length, "N", "Tokens");
+  value("--max-completion-length", t.sampling.max_completion_length, "N", "Tokens");
+  value("--prompts-per-step", t.batch.prompts_per_step, "N", "Prompts computed together");
+  value("--gradient-accumulation-steps", t.batch.gradient_accumulation_steps, "N",
         "Times --prompts-per-step prompts an optimizer step");
-  value("--micro-batch-tokens", t.micro_batch_tokens, "N", "0 = chosen from the plan");
-  value("--beta", t.beta, "X", "0 = no reference pass");
-  value("--optim", t.optim, "NAME", "adamw_8bit or adamw_torch");
-  value("--lora-r", t.lora_r, "R", "Rank of the adapter");
+  value("--micro-batch-tokens", t.memory.micro_batch_tokens, "N", "0 = chosen from the plan");
+  value("--beta", t.objective.beta, "X", "0 = no reference pass");
+  value("--optim", t.optimizer.optim, "NAME", "adamw_8bit or adamw_torch");
+  value("--lora-r", t.lora.lora_r, "R", "Rank of the adapter");
   command
-      ->add_option("--lora-target-modules", t.lora_target_modules,
+      ->add_option("--lora-target-modules", t.lora.lora_target_modules,
                    "all-linear, or some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj")
       ->type_name("NAME")
       ->delimiter(',');
@@ -196,7 +196,7 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   command->callback([options, &chosen] {
     train::TrainOptions checked = options->train;
     // The plan needs no data; everything else must be what `train` would take.
-    checked.model.clear();
+    checked.base.model.clear();
     train::validate(checked);
     chosen = [options] { return run_plan(*options, std::cout); };
   });

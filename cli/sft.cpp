@@ -22,54 +22,55 @@ struct SftCommand {
 void add_sources(OptionTable& table, SftCommand& command) {
   train::SftRunOptions& o = command.options;
   table.group("What is trained, and on what");
-  table.value("--model", o.model, "DIR", "Hugging Face folder of a Qwen2/Qwen2.5 model");
+  table.value("--model", o.base.model, "DIR", "Hugging Face folder of a Qwen2/Qwen2.5 model");
   table
-      .value("--dataset", o.dataset, "FILE",
+      .value("--dataset", o.data.dataset, "FILE",
              "JSON lines: \"messages\", or \"prompt\" and \"completion\" (may be repeated)")
       ->default_str("")
       ->delimiter(',');
   table
-      .value("--eval-dataset", o.eval_dataset, "FILE",
+      .value("--eval-dataset", o.eval.eval_dataset, "FILE",
              "A hold-out of which the loss is reported (may be repeated)")
       ->default_str("")
       ->delimiter(',');
-  table.value("--adapter", o.adapter, "DIR", "Starting adapter, a peft folder");
+  table.value("--adapter", o.base.adapter, "DIR", "Starting adapter, a peft folder");
   table.flag("full", o.full, "Train every parameter in float32 instead of a LoRA adapter");
   table.value(
-      "--chat-template", o.chat_template, "NAME",
+      "--chat-template", o.base.chat_template, "NAME",
       "chatml (for folders whose own template is missing), or a file with a Jinja template");
   table.text("--quantize", "NAME", "Base weights: nf4 (4 bits, default) or none",
-             [&o](const std::string& name) { o.quantize = model::parse_quantize(name); });
-  table.value("--output-dir", o.output_dir, "DIR", "Checkpoints and logs");
+             [&o](const std::string& name) { o.base.quantize = model::parse_quantize(name); });
+  table.value("--output-dir", o.run.output_dir, "DIR", "Checkpoints and logs");
   table
       .text("--resume", "[DIR]", "Go on from a checkpoint; without a folder, from the latest one",
-            [&o](const std::string& folder) { o.resume = folder.empty() ? "latest" : folder; })
+            [&o](const std::string& folder) { o.run.resume = folder.empty() ? "latest" : folder; })
       ->expected(0, 1);
-  table.flag("overwrite-output-dir", o.overwrite_output_dir,
+  table.flag("overwrite-output-dir", o.run.overwrite_output_dir,
              "Start anew in an output folder that holds an earlier run");
   table.value("--make-demo-model", command.demo_model, "DIR",
               "Make the built-in demo's tiny model in DIR, taught by --max-steps steps (0 = as in "
               "the demo), and end");
 
   table.group("Examples");
-  table.value("--max-length", o.max_length, "N", "Tokens; longer examples are cut at the end");
-  table.flag("packing", o.packing,
+  table.value("--max-length", o.batch.max_length, "N",
+              "Tokens; longer examples are cut at the end");
+  table.flag("packing", o.batch.packing,
              "Samples are rows of several examples, best fit to --max-length; they do not see each "
              "other");
-  table.flag("shuffle-dataset", o.shuffle_dataset, "A new order in each epoch");
+  table.flag("shuffle-dataset", o.data.shuffle_dataset, "A new order in each epoch");
 }
 
 void add_optimization(OptionTable& table, train::SftRunOptions& o) {
   table.group("Steps");
-  table.value("--num-train-epochs", o.num_train_epochs, "X", "Times through the data");
-  table.value("--max-steps", o.max_steps, "N", "Optimizer steps; 0 = by --num-train-epochs");
-  table.value("--per-device-train-batch-size", o.per_device_train_batch_size, "N",
+  table.value("--num-train-epochs", o.batch.num_train_epochs, "X", "Times through the data");
+  table.value("--max-steps", o.run.max_steps, "N", "Optimizer steps; 0 = by --num-train-epochs");
+  table.value("--per-device-train-batch-size", o.batch.per_device_train_batch_size, "N",
               "Samples: examples, or rows with --packing");
-  table.value("--gradient-accumulation-steps", o.gradient_accumulation_steps, "N",
+  table.value("--gradient-accumulation-steps", o.batch.gradient_accumulation_steps, "N",
               "Times --per-device-train-batch-size samples an optimizer step");
-  table.flag("gradient-checkpointing", o.gradient_checkpointing,
+  table.flag("gradient-checkpointing", o.memory.gradient_checkpointing,
              "Save memory: compute blocks anew in the backward pass where there is no room");
-  table.value("--micro-batch-tokens", o.micro_batch_tokens, "N",
+  table.value("--micro-batch-tokens", o.memory.micro_batch_tokens, "N",
               "Computed at once; 0 = 2048, or the longest example");
 
   table.group("Optimizer");
@@ -80,25 +81,29 @@ void add_optimization(OptionTable& table, train::SftRunOptions& o) {
                  throw CLI::ValidationError("--learning-rate",
                                             fmt::format("found \"{}\", expected a number", text));
                }
-               o.learning_rate = value;
+               o.optimizer.learning_rate = value;
              });
-  table.value("--adam-beta1", o.adam_beta1, "X", "Decay of the first moment");
-  table.value("--adam-beta2", o.adam_beta2, "X", "Decay of the second moment");
-  table.value("--adam-epsilon", o.adam_epsilon, "X", "Added to the root of the second moment");
-  table.value("--weight-decay", o.weight_decay, "X", "Decoupled (AdamW)");
-  table.value("--max-grad-norm", o.max_grad_norm, "X", "Clip the gradient's norm; 0 = off");
-  table.value("--optim", o.optim, "NAME", "adamw_torch (32 bits) or adamw_8bit");
-  table.value("--lr-scheduler-type", o.lr_scheduler_type, "NAME",
+  table.value("--adam-beta1", o.optimizer.adam_beta1, "X", "Decay of the first moment");
+  table.value("--adam-beta2", o.optimizer.adam_beta2, "X", "Decay of the second moment");
+  table.value("--adam-epsilon", o.optimizer.adam_epsilon, "X",
+              "Added to the root of the second moment");
+  table.value("--weight-decay", o.optimizer.weight_decay, "X", "Decoupled (AdamW)");
+  table.value("--max-grad-norm", o.optimizer.max_grad_norm, "X",
+              "Clip the gradient's norm; 0 = off");
+  table.value("--optim", o.optimizer.optim, "NAME", "adamw_torch (32 bits) or adamw_8bit");
+  table.value("--lr-scheduler-type", o.optimizer.lr_scheduler_type, "NAME",
               "linear, cosine or constant (no warm-up)");
-  table.value("--warmup-ratio", o.warmup_ratio, "X", "Part of the steps in which the rate rises");
-  table.value("--warmup-steps", o.warmup_steps, "N", "Instead of --warmup-ratio; 0 = off");
+  table.value("--warmup-ratio", o.optimizer.warmup_ratio, "X",
+              "Part of the steps in which the rate rises");
+  table.value("--warmup-steps", o.optimizer.warmup_steps, "N",
+              "Instead of --warmup-ratio; 0 = off");
 
   table.group("LoRA (a new adapter)");
-  table.value("--lora-r", o.lora_r, "R", "Rank");
-  table.value("--lora-alpha", o.lora_alpha, "X", "Scale = alpha / r");
-  table.flag("use-rslora", o.use_rslora, "Scale = alpha / sqrt(r)");
+  table.value("--lora-r", o.lora.lora_r, "R", "Rank");
+  table.value("--lora-alpha", o.lora.lora_alpha, "X", "Scale = alpha / r");
+  table.flag("use-rslora", o.lora.use_rslora, "Scale = alpha / sqrt(r)");
   table
-      .value("--lora-target-modules", o.lora_target_modules, "NAME",
+      .value("--lora-target-modules", o.lora.lora_target_modules, "NAME",
              "all-linear, or some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj")
       ->delimiter(',');
 }
@@ -106,19 +111,20 @@ void add_optimization(OptionTable& table, train::SftRunOptions& o) {
 void add_run(OptionTable& table, SftCommand& command) {
   train::SftRunOptions& o = command.options;
   table.group("The run");
-  table.value("--seed", o.seed, "N", "Decides all random numbers")->check(not_negative());
-  table.value("--eval-steps", o.eval_steps, "N",
+  table.value("--seed", o.run.seed, "N", "Decides all random numbers")->check(not_negative());
+  table.value("--eval-steps", o.eval.eval_steps, "N",
               "Steps between evaluations; 0 = at the end of each epoch");
-  table.value("--save-steps", o.save_steps, "N", "Steps between checkpoints; 0 = only the last");
-  table.value("--save-total-limit", o.save_total_limit, "N", "Keep the newest N; 0 = all");
-  table.value("--logging-steps", o.logging_steps, "N", "Steps between console lines");
+  table.value("--save-steps", o.run.save_steps, "N",
+              "Steps between checkpoints; 0 = only the last");
+  table.value("--save-total-limit", o.run.save_total_limit, "N", "Keep the newest N; 0 = all");
+  table.value("--logging-steps", o.run.logging_steps, "N", "Steps between console lines");
   table.value("--device", command.device.device, "NAME", "auto, cpu or cuda");
-  table.value("--threads", o.threads, "N", "CPU threads; 0 = all cores");
+  table.value("--threads", o.run.threads, "N", "CPU threads; 0 = all cores");
   table.text("--device-memory", "SIZE", "What the run may use, e.g. 24GB (default: what is free)",
              [&o](const std::string& text) {
-               o.device_memory_gb = static_cast<double>(io::parse_bytes(text)) / 1e9;
+               o.memory.device_memory_gb = static_cast<double>(io::parse_bytes(text)) / 1e9;
              });
-  table.value("--gpu-memory-utilization", o.gpu_memory_utilization, "X",
+  table.value("--gpu-memory-utilization", o.memory.gpu_memory_utilization, "X",
               "The part of --device-memory that is used");
 }
 
@@ -126,14 +132,14 @@ void add_run(OptionTable& table, SftCommand& command) {
 int make_demo_model(const SftCommand& command) {
   const auto backend = make_backend(command.device);
   train::SftOptions teaching = train::demo_sft_options();
-  if (command.options.max_steps > 0) {
-    teaching.max_steps = command.options.max_steps;
+  if (command.options.run.max_steps > 0) {
+    teaching.max_steps = command.options.run.max_steps;
     teaching.warmup_steps = std::min(teaching.warmup_steps, teaching.max_steps);
   }
   const StopSignals signals;
   const bool show = progress_wanted();
   const train::DemoModel made = train::prepare_demo(
-      *backend, command.demo_model, command.options.seed,
+      *backend, command.demo_model, command.options.run.seed,
       [&](const train::DemoProgress& p) {
         if (show)
           show_progress(fmt::format("{} {}/{}  loss {:.3f}", p.phase, p.step, p.total, p.loss));
@@ -169,12 +175,12 @@ void add_sft_command(CLI::App& app, Command& chosen) {
                      ->group("The run");
   sub->callback([sub, config, command, &chosen] {
     if (config->count() > 0) apply_toml(*sub, command->config);
-    command->device.threads = command->options.threads;
+    command->device.threads = command->options.run.threads;
     if (!command->demo_model.empty()) {
-      require(command->options.dataset.empty() && command->options.model.empty(),
+      require(command->options.data.dataset.empty() && command->options.base.model.empty(),
               "--make-demo-model: found --model or --dataset too; it makes its own model and data");
-      require(command->options.max_steps >= 0 && command->options.max_steps <= 1 << 20,
-              "--max-steps: found {}, expected 0 to {}", command->options.max_steps, 1 << 20);
+      require(command->options.run.max_steps >= 0 && command->options.run.max_steps <= 1 << 20,
+              "--max-steps: found {}, expected 0 to {}", command->options.run.max_steps, 1 << 20);
       chosen = [command] { return make_demo_model(*command); };
       return;
     }

@@ -1,5 +1,5 @@
 # One folder a concern; docs/architecture.md says which may use which.
-foreach(part data reward objective optim run eval grpo sft demo)
+foreach(part data reward objective optim options run eval grpo sft demo)
   file(GLOB part_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/train/${part}/*.cpp)
   target_sources(qgrpo_train PRIVATE ${part_sources})
 endforeach()

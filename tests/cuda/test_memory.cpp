@@ -1,6 +1,6 @@
 #include "cuda/device.h"
 #include "cuda/sizes.h"
-#include "train/trl_scenarios.h"
+#include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
 // The memory plan against what the device's allocator then says.
@@ -142,34 +142,35 @@ TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing
   };
   const Case cases[] = {
       {"as it is", [](train::TrainOptions&) {}},
-      {"dense", [](train::TrainOptions& o) { o.quantize = model::Quantize::none; }},
+      {"dense", [](train::TrainOptions& o) { o.base.quantize = model::Quantize::none; }},
       {"no reference, 32-bit states",
        [](train::TrainOptions& o) {
-         o.beta = 0.0;
-         o.optim = "adamw_torch";
-         o.repetition_penalty = 1.1;
+         o.objective.beta = 0.0;
+         o.optimizer.optim = "adamw_torch";
+         o.sampling.repetition_penalty = 1.1;
        }},
-      {"a completion a micro-batch", [](train::TrainOptions& o) { o.micro_batch_tokens = 64; }},
+      {"a completion a micro-batch",
+       [](train::TrainOptions& o) { o.memory.micro_batch_tokens = 64; }},
       {"odd sizes",
        [](train::TrainOptions& o) {
-         o.num_generations = 3;
-         o.prompts_per_step = 3;
-         o.max_completion_length = 13;
-         o.max_prompt_length = 41;
-         o.lora_r = 24;
-         o.lora_target_modules = {"q_proj", "down_proj"};
+         o.sampling.num_generations = 3;
+         o.batch.prompts_per_step = 3;
+         o.sampling.max_completion_length = 13;
+         o.prompt.max_prompt_length = 41;
+         o.lora.lora_r = 24;
+         o.lora.lora_target_modules = {"q_proj", "down_proj"};
        }},
   };
   {
     // The kernels' own variables are loaded with the first launches.
     train::TrainOptions first = small_run(folder / "first");
-    first.max_steps = 1;
+    first.run.max_steps = 1;
     train::Trainer(first, *qgrpo::cuda::make_cuda_backend()).run();
   }
   for (const Case& c : cases) {
     CAPTURE(std::string(c.name));
     train::TrainOptions options = small_run(folder / c.name);
-    options.max_steps = 1;
+    options.run.max_steps = 1;
     c.change(options);
     const auto backend = qgrpo::cuda::make_cuda_backend();
     const Used used;
@@ -196,9 +197,10 @@ TEST_CASE(
   write_replay(folder / "groups.jsonl", root, scenario);
   train::TrainOptions options =
       scenario_options(scenario, folder / "groups.jsonl", folder / "much");
-  options.quantize = model::Quantize::nf4;
-  options.micro_batch_tokens = 4000;  // so that training needs more of the pool than sampling
-  options.gpu_memory_utilization = 1.0;
+  options.base.quantize = model::Quantize::nf4;
+  options.memory.micro_batch_tokens =
+      4000;  // so that training needs more of the pool than sampling
+  options.memory.gpu_memory_utilization = 1.0;
   const auto backend = qgrpo::cuda::make_cuda_backend();
   train::Trainer much(options, *backend);
   CHECK(much.plan().pass.kept_layers == 3);
@@ -206,12 +208,12 @@ TEST_CASE(
 
   // Down to the least that the run can do with: all three inputs wait in the host's memory, where
   // two buffers on the device serve them.
-  options.output_dir = folder / "little";
-  options.overwrite_output_dir = true;
+  options.run.output_dir = folder / "little";
+  options.run.overwrite_output_dir = true;
   const auto other = qgrpo::cuda::make_cuda_backend();
   std::unique_ptr<train::Trainer> little;
   for (std::size_t bytes = much.plan().total_bytes - 1; !little;) {
-    options.device_memory_gb = static_cast<double>(bytes) / 1e9;
+    options.memory.device_memory_gb = static_cast<double>(bytes) / 1e9;
     little = std::make_unique<train::Trainer>(options, *other);
     bytes = little->plan().total_bytes - 1;
     if (little->plan().pass.offloaded_layers == 0) little.reset();
@@ -226,13 +228,13 @@ TEST_CASE("cuda memory: a plan for more than is free is refused before anything 
   if (!both_backends()) return;
   const RunFolder folder;
   train::TrainOptions options = small_run(folder / "run");
-  options.num_generations = 65536;  // more than any device has
-  options.max_completion_length = 460;
+  options.sampling.num_generations = 65536;  // more than any device has
+  options.sampling.max_completion_length = 460;
   const auto backend = qgrpo::cuda::make_cuda_backend();
   const Used used;
-  options.device_memory_gb = 10000;
+  options.memory.device_memory_gb = 10000;
   CHECK_THROWS_WITH_AS(train::Trainer(options, *backend), doctest::Contains("are free"), Error);
-  options.device_memory_gb = 0.5;
+  options.memory.device_memory_gb = 0.5;
   CHECK_THROWS_WITH_AS(train::Trainer(options, *backend), doctest::Contains("--device-memory"),
                        Error);
   CHECK(used.bytes() == 0);

@@ -1,7 +1,7 @@
 #include "model/golden.h"
 #include "model/parameters.h"
 #include "support/program.h"
-#include "train/trl_scenarios.h"
+#include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
 // Training on the CUDA backend against the CPU's float32: whole passes, TRL's recorded steps, runs.
@@ -168,13 +168,13 @@ TEST_CASE("cuda train: TRL's recorded steps, within bf16") {
     train::Trainer trainer(options, *b.cuda);
     const std::string checkpoint = trainer.run();
 
-    const Log log(options.output_dir + "/metrics.jsonl");
+    const Log log(options.run.output_dir + "/metrics.jsonl");
     std::size_t step = 0;
     for (const auto& expected : scenario.at("logs").as_array()) {
       for (const char* key : {"loss", "grad_norm", "kl", "entropy", "reward", "learning_rate"}) {
         const auto value = expected.find(key);
         if (!value || !value->is_number()) continue;
-        if (options.gradient_accumulation_steps > 1 &&
+        if (options.batch.gradient_accumulation_steps > 1 &&
             (std::string(key) == "kl" || std::string(key) == "entropy"))
           continue;
         CAPTURE(key);
@@ -185,10 +185,10 @@ TEST_CASE("cuda train: TRL's recorded steps, within bf16") {
       ++step;
     }
 
-    const io::SafetensorsFile start(options.adapter + "/adapter_model.safetensors");
+    const io::SafetensorsFile start(options.base.adapter + "/adapter_model.safetensors");
     const io::SafetensorsFile theirs(vector_path("e2e_grpo/" + name + ".safetensors"));
     const io::SafetensorsFile ours(checkpoint + "/adapter_model.safetensors");
-    const std::string prefix = fmt::format("adapter.step{}/", options.max_steps);
+    const std::string prefix = fmt::format("adapter.step{}/", options.run.max_steps);
     double dot = 0.0, mine = 0.0, recorded = 0.0;
     for (const auto& key : ours.names()) {
       const auto s = io::to_float(start.tensor(key));
@@ -218,27 +218,28 @@ TEST_CASE("cuda train: a stopped and resumed run equals the uninterrupted one, b
   if (!both_backends()) return;
   const RunFolder folder;
   train::TrainOptions whole = small_run(folder / "whole");
-  whole.max_steps = 3;
-  whole.lora_r = 40;  // factors above 4,096 elements have 8-bit states
+  whole.run.max_steps = 3;
+  whole.lora.lora_r = 40;  // factors above 4,096 elements have 8-bit states
   const auto run = [](const train::TrainOptions& options) {
     const auto backend = qgrpo::cuda::make_cuda_backend();
     return train::Trainer(options, *backend).run();
   };
   const std::string expected = run(whole);
   train::TrainOptions part = whole;
-  part.output_dir = folder / "part";
-  part.save_steps = 2;
+  part.run.output_dir = folder / "part";
+  part.run.save_steps = 2;
   run(part);
   // As if it had been killed after step 3.
-  std::filesystem::remove_all(part.output_dir + "/checkpoint-3");
-  part.resume = "latest";
+  std::filesystem::remove_all(part.run.output_dir + "/checkpoint-3");
+  part.run.resume = "latest";
   const auto backend = qgrpo::cuda::make_cuda_backend();
   train::Trainer trainer(part, *backend);
   const std::string resumed = trainer.run();
   for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"}) {
     CHECK(same_file(expected + "/" + file, resumed + "/" + file));
   }
-  CHECK(same_file(whole.output_dir + "/completions.jsonl", part.output_dir + "/completions.jsonl"));
+  CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
+                  part.run.output_dir + "/completions.jsonl"));
 }
 
 // The same seeds on both backends. A draw is the same function of the same uniform number, so a
@@ -251,16 +252,16 @@ TEST_CASE("cuda train: ten steps of the demo agree with the CPU's") {
   const RunFolder folder;
   const auto run = [&](Backend& backend, const std::string& name) {
     train::TrainOptions options = small_run(folder / name);
-    options.quantize = model::Quantize::none;  // the demo's setting
-    options.optim = "adamw_torch";
-    options.max_steps = 10;
-    options.learning_rate = 3e-3;
-    options.weight_decay = 0.0;
-    options.warmup_ratio = 0.0;
-    options.max_grad_norm = 1.0;
-    options.temperature = 1.0;
+    options.base.quantize = model::Quantize::none;  // the demo's setting
+    options.optimizer.optim = "adamw_torch";
+    options.run.max_steps = 10;
+    options.optimizer.learning_rate = 3e-3;
+    options.optimizer.weight_decay = 0.0;
+    options.optimizer.warmup_ratio = 0.0;
+    options.optimizer.max_grad_norm = 1.0;
+    options.sampling.temperature = 1.0;
     train::Trainer(options, backend).run();
-    return options.output_dir;
+    return options.run.output_dir;
   };
   const std::string host = run(*b.cpu, "cpu");
   const std::string device = run(*b.cuda, "cuda");

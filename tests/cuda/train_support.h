@@ -52,20 +52,20 @@ class RunFolder {
 // A small run on the demo's model: 2 prompts x 4 completions of up to 16 tokens a step.
 inline train::TrainOptions small_run(const std::string& output) {
   train::TrainOptions o;
-  o.model = short_demo_model();
-  o.dataset = {short_demo_model() + "/train.jsonl"};
-  o.quantize = model::Quantize::nf4;
-  o.output_dir = output;
-  o.system_prompt = "";
-  o.num_generations = 4;
-  o.prompts_per_step = 2;
-  o.max_completion_length = 16;
-  o.max_prompt_length = 48;
-  o.max_steps = 2;
-  o.lora_r = 8;
-  o.lora_alpha = 16;
-  o.learning_rate = 1e-3;
-  o.logging_steps = 1000;
+  o.base.model = short_demo_model();
+  o.data.dataset = {short_demo_model() + "/train.jsonl"};
+  o.base.quantize = model::Quantize::nf4;
+  o.run.output_dir = output;
+  o.prompt.system_prompt = "";
+  o.sampling.num_generations = 4;
+  o.batch.prompts_per_step = 2;
+  o.sampling.max_completion_length = 16;
+  o.prompt.max_prompt_length = 48;
+  o.run.max_steps = 2;
+  o.lora.lora_r = 8;
+  o.lora.lora_alpha = 16;
+  o.optimizer.learning_rate = 1e-3;
+  o.run.logging_steps = 1000;
   o.sample_steps = 0;
   return o;
 }

@@ -15,29 +15,30 @@ namespace {
 TrainOptions demo_options(const TrainOptions& user, const DemoModel& demo) {
   TrainOptions o = user;
   const auto set = [&](const char* name, auto& field, auto value) {
-    if (std::find(user.given.begin(), user.given.end(), name) == user.given.end()) field = value;
+    if (std::find(user.run.given.begin(), user.run.given.end(), name) == user.run.given.end())
+      field = value;
   };
-  o.model = demo.folder;
-  if (o.dataset.empty()) o.dataset = {demo.train_path()};
-  o.output_dir = user.output_dir + "/demo/grpo";
-  o.overwrite_output_dir = true;
-  set("quantize", o.quantize, model::Quantize::none);
-  set("system_prompt", o.system_prompt, std::optional<std::string>(""));
-  set("max_prompt_length", o.max_prompt_length, 64);
-  set("max_completion_length", o.max_completion_length, 48);
-  set("num_generations", o.num_generations, 8);
-  set("prompts_per_step", o.prompts_per_step, 16);
-  set("max_steps", o.max_steps, 120);
-  set("temperature", o.temperature, 1.0);
-  set("lora_r", o.lora_r, 8);
-  set("lora_alpha", o.lora_alpha, 16.0);
-  set("learning_rate", o.learning_rate, 3e-3);
-  set("weight_decay", o.weight_decay, 0.0);
-  set("max_grad_norm", o.max_grad_norm, 1.0);
-  set("warmup_ratio", o.warmup_ratio, 0.0);
-  set("optim", o.optim, std::string("adamw_torch"));
-  set("save_steps", o.save_steps, 0);
-  set("logging_steps", o.logging_steps, 4);
+  o.base.model = demo.folder;
+  if (o.data.dataset.empty()) o.data.dataset = {demo.train_path()};
+  o.run.output_dir = user.run.output_dir + "/demo/grpo";
+  o.run.overwrite_output_dir = true;
+  set("quantize", o.base.quantize, model::Quantize::none);
+  set("system_prompt", o.prompt.system_prompt, std::optional<std::string>(""));
+  set("max_prompt_length", o.prompt.max_prompt_length, 64);
+  set("max_completion_length", o.sampling.max_completion_length, 48);
+  set("num_generations", o.sampling.num_generations, 8);
+  set("prompts_per_step", o.batch.prompts_per_step, 16);
+  set("max_steps", o.run.max_steps, 120);
+  set("temperature", o.sampling.temperature, 1.0);
+  set("lora_r", o.lora.lora_r, 8);
+  set("lora_alpha", o.lora.lora_alpha, 16.0);
+  set("learning_rate", o.optimizer.learning_rate, 3e-3);
+  set("weight_decay", o.optimizer.weight_decay, 0.0);
+  set("max_grad_norm", o.optimizer.max_grad_norm, 1.0);
+  set("warmup_ratio", o.optimizer.warmup_ratio, 0.0);
+  set("optim", o.optimizer.optim, std::string("adamw_torch"));
+  set("save_steps", o.run.save_steps, 0);
+  set("logging_steps", o.run.logging_steps, 4);
   set("sample_steps", o.sample_steps, 40);
   return o;
 }
@@ -74,7 +75,7 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   const auto seconds = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  const std::string root = options.output_dir + "/demo";
+  const std::string root = options.run.output_dir + "/demo";
   std::error_code error;
   std::filesystem::create_directories(root, error);
   if (error) fail("{}: the output folder cannot be made ({})", root, error.message());
@@ -83,7 +84,7 @@ int run_demo(const TrainOptions& options, Backend& backend) {
       "1. Supervised cold start: the model learns to answer, badly (20 % wrong results, 60 % wrong "
       "formats).");
   const DemoModel demo =
-      prepare_demo(backend, root + "/model", options.seed, [&](const DemoProgress& p) {
+      prepare_demo(backend, root + "/model", options.run.seed, [&](const DemoProgress& p) {
         if (p.total > 0)
           console.live(fmt::format("   {} {}/{}  loss {:.3f}", p.phase, p.step, p.total, p.loss));
         return !stop_requested.load();
@@ -98,15 +99,15 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   const auto rewards = parse_rewards({});
   const TrainOptions run = demo_options(options, demo);
   EvaluationSettings settings;
-  settings.prompt.system_prompt = run.system_prompt.value_or("");
-  settings.max_completion_length = run.max_completion_length;
+  settings.prompt.system_prompt = run.prompt.system_prompt.value_or("");
+  settings.max_completion_length = run.sampling.max_completion_length;
   const auto evaluate_both = [&](const model::Model& model, std::int32_t adapter,
                                  Evaluation& greedy, Evaluation& sampled) {
     settings.adapter = adapter;
     settings.sampling.temperature = 0.0f;
     greedy = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
     settings.sampling.temperature = 1.0f;
-    settings.seed = options.seed;
+    settings.seed = options.run.seed;
     sampled = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
   };
   Evaluation greedy_before;
@@ -118,7 +119,7 @@ int run_demo(const TrainOptions& options, Backend& backend) {
       "\n2. GRPO: groups of completions, scored by the five rewards (at most 3.5), train a LoRA.");
   Trainer trainer(run, backend);
   // Within what the run has planned of the device's memory for its sampling.
-  settings.max_prompt_length = run.max_prompt_length;
+  settings.max_prompt_length = run.prompt.max_prompt_length;
   settings.max_sequences = std::min(settings.max_sequences, trainer.plan().generator.max_sequences);
   evaluate_both(trainer.model(), -1, greedy_before, sampled_before);
   const std::string checkpoint = trainer.run();

@@ -46,149 +46,161 @@ void named(const char* name, Check&& check) {
 }
 
 void check_sources(const TrainOptions& o) {
-  require(o.dataset.empty() || o.replay.empty(),
+  require(o.data.dataset.empty() || o.data.replay.empty(),
           "--dataset and --replay: found both, expected one: a replay brings its own prompts");
-  if (o.model.empty()) {
-    const std::string data = o.dataset.empty() ? "" : o.dataset.front();
+  if (o.base.model.empty()) {
+    const std::string data = o.data.dataset.empty() ? "" : o.data.dataset.front();
     for (const auto& [name, value] :
-         {std::pair{"--dataset", &data}, std::pair{"--replay", &o.replay},
-          std::pair{"--adapter", &o.adapter}}) {
+         {std::pair{"--dataset", &data}, std::pair{"--replay", &o.data.replay},
+          std::pair{"--adapter", &o.base.adapter}}) {
       require(value->empty(),
               "{} {}: found no --model, expected the folder of the model to train (without either, "
               "the built-in demo runs)",
               name, *value);
     }
   } else {
-    require(!o.dataset.empty() || !o.replay.empty(),
+    require(!o.data.dataset.empty() || !o.data.replay.empty(),
             "--dataset: not given, expected a file of JSON lines with \"question\" and \"answer\" "
             "(GSM8K's format), or --replay with recorded groups");
   }
-  for (const std::string& path : o.dataset)
+  for (const std::string& path : o.data.dataset)
     require(!path.empty(), "--dataset: found an empty name, expected a file of JSON lines");
   DatasetOptions columns;
-  columns.answer_format = o.answer_format;
+  columns.answer_format = o.data.answer_format;
   check_dataset_options(columns);
-  number("--train-split", o.train_split, 0, true, 1e9,
+  number("--train-split", o.data.train_split, 0, true, 1e9,
          "a part such as 0.9, or the number of examples to train on (1 is all)");
-  require(!o.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
-  tokenizer::check_chat_template_options(o.chat_template, "");
-  require(o.resume.empty() || !o.overwrite_output_dir,
+  require(!o.run.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
+  tokenizer::check_chat_template_options(o.base.chat_template, "");
+  require(o.run.resume.empty() || !o.run.overwrite_output_dir,
           "--resume and --overwrite-output-dir: found both, expected one");
 }
 
 void check_sampling(const TrainOptions& o) {
-  whole("--max-prompt-length", o.max_prompt_length, 1, kMost, "longer prompts are cut on the left");
-  whole("--max-completion-length", o.max_completion_length, 1, kMost, "tokens");
-  whole("--num-generations", o.num_generations, 2, 4096,
+  whole("--max-prompt-length", o.prompt.max_prompt_length, 1, kMost,
+        "longer prompts are cut on the left");
+  whole("--max-completion-length", o.sampling.max_completion_length, 1, kMost, "tokens");
+  whole("--num-generations", o.sampling.num_generations, 2, 4096,
         "the advantage compares a group's completions, so a group of 1 has none");
-  if (o.replay.empty()) {
-    number("--temperature", o.temperature, 0, true, 1e6,
+  if (o.data.replay.empty()) {
+    number("--temperature", o.sampling.temperature, 0, true, 1e6,
            "a number > 0: greedy completions of a prompt are all alike");
   } else {
-    number("--temperature", o.temperature, 0, true, 1e6, "a number > 0");
+    number("--temperature", o.sampling.temperature, 0, true, 1e6, "a number > 0");
   }
-  number("--top-p", o.top_p, 0, true, 1, "0 < top_p <= 1 (1 is off)");
-  whole("--top-k", o.top_k, 0, std::numeric_limits<std::int32_t>::max(), "0 is off");
-  number("--min-p", o.min_p, 0, false, 1, "0 <= min_p <= 1 (0 is off)");
-  number("--repetition-penalty", o.repetition_penalty, 0, true, 1e6, "a number > 0 (1 is off)");
-  named("--rewards", [&] { parse_rewards(o.rewards); });
-  number("--reward-timeout", o.reward_timeout, 0, true, 1e6, "a number of seconds > 0");
-  whole("--preflight", o.preflight, 0, 1 << 16, "prompts to describe before step 1; 0 is off");
+  number("--top-p", o.sampling.top_p, 0, true, 1, "0 < top_p <= 1 (1 is off)");
+  whole("--top-k", o.sampling.top_k, 0, std::numeric_limits<std::int32_t>::max(), "0 is off");
+  number("--min-p", o.sampling.min_p, 0, false, 1, "0 <= min_p <= 1 (0 is off)");
+  number("--repetition-penalty", o.sampling.repetition_penalty, 0, true, 1e6,
+         "a number > 0 (1 is off)");
+  named("--rewards", [&] { parse_rewards(o.reward.rewards); });
+  number("--reward-timeout", o.reward.reward_timeout, 0, true, 1e6, "a number of seconds > 0");
+  whole("--preflight", o.reward.preflight, 0, 1 << 16,
+        "prompts to describe before step 1; 0 is off");
 }
 
 void check_objective(const TrainOptions& o) {
-  number("--beta", o.beta, 0, false, 1e6, "a number >= 0 (0 is off)");
-  number("--epsilon", o.epsilon, 0, false, 1e6, "a number >= 0");
-  if (o.epsilon_high) number("--epsilon-high", *o.epsilon_high, 0, true, 1e6, "a number > 0");
-  if (o.delta) {
-    number("--delta", *o.delta, 1.0 + o.epsilon_high.value_or(o.epsilon), false, 1e6,
+  number("--beta", o.objective.beta, 0, false, 1e6, "a number >= 0 (0 is off)");
+  number("--epsilon", o.objective.epsilon, 0, false, 1e6, "a number >= 0");
+  if (o.objective.epsilon_high)
+    number("--epsilon-high", *o.objective.epsilon_high, 0, true, 1e6, "a number > 0");
+  if (o.objective.delta) {
+    number("--delta", *o.objective.delta,
+           1.0 + o.objective.epsilon_high.value_or(o.objective.epsilon), false, 1e6,
            "a bound of the ratio that is not below 1 + epsilon_high");
   }
-  require(o.reference == "base" || o.reference == "adapter",
-          "--reference: found \"{}\", expected base or adapter", o.reference);
-  require(o.reference == "base" || !o.adapter.empty(),
+  require(o.objective.reference == "base" || o.objective.reference == "adapter",
+          "--reference: found \"{}\", expected base or adapter", o.objective.reference);
+  require(o.objective.reference == "base" || !o.base.adapter.empty(),
           "--reference adapter: found no --adapter, expected the starting adapter that is the "
           "reference");
-  named("--loss-type", [&] { parse_loss_type(o.loss_type); });
-  require(o.loss_type != "cispo" || o.epsilon_high,
+  named("--loss-type", [&] { parse_loss_type(o.objective.loss_type); });
+  require(o.objective.loss_type != "cispo" || o.objective.epsilon_high,
           "--loss-type cispo: found no --epsilon-high, expected the bound of the ratio itself (5.0 "
           "is usual)");
   named("--importance-sampling-level",
-        [&] { parse_importance_level(o.importance_sampling_level); });
-  whole("--num-iterations", o.num_iterations, 1, 1 << 16, "steps on each round of sampling");
-  number("--top-entropy-quantile", o.top_entropy_quantile, 0, true, 1,
+        [&] { parse_importance_level(o.objective.importance_sampling_level); });
+  whole("--num-iterations", o.objective.num_iterations, 1, 1 << 16,
+        "steps on each round of sampling");
+  number("--top-entropy-quantile", o.objective.top_entropy_quantile, 0, true, 1,
          "0 < quantile <= 1 (1 is all tokens)");
-  whole("--max-resample-batches", o.max_resample_batches, 1, 1 << 16, "rounds of sampling");
-  require(!o.dynamic_sampling || o.replay.empty(),
+  whole("--max-resample-batches", o.objective.max_resample_batches, 1, 1 << 16,
+        "rounds of sampling");
+  require(!o.objective.dynamic_sampling || o.data.replay.empty(),
           "--dynamic-sampling and --replay: found both; a replay samples nothing");
-  require(o.loss_form == "now" || o.loss_form == "then",
-          "--loss-form: found \"{}\", expected now or then", o.loss_form);
-  require(o.loss_form == "now" || (o.num_iterations == 1 && o.loss_type != "cispo" &&
-                                   o.loss_type != "sapo" && o.loss_type != "vespo"),
+  require(o.objective.loss_form == "now" || o.objective.loss_form == "then",
+          "--loss-form: found \"{}\", expected now or then", o.objective.loss_form);
+  require(o.objective.loss_form == "now" ||
+              (o.objective.num_iterations == 1 && o.objective.loss_type != "cispo" &&
+               o.objective.loss_type != "sapo" && o.objective.loss_type != "vespo"),
           "--loss-form then: the loss of 2025 knows no --num-iterations above 1 and no cispo, sapo "
           "or vespo; use --loss-form now");
-  named("--scale-rewards", [&] { parse_scale_rewards(o.scale_rewards); });
-  number("--logp-difference-limit", o.logp_difference_limit, 0, false, 1e6,
+  named("--scale-rewards", [&] { parse_scale_rewards(o.objective.scale_rewards); });
+  number("--logp-difference-limit", o.objective.logp_difference_limit, 0, false, 1e6,
          "a number >= 0 (0 is off)");
 }
 
 void check_optimizer(const TrainOptions& o) {
-  number("--learning-rate", o.learning_rate, 0, false, 1e3, "a number >= 0");
-  number("--adam-beta1", o.adam_beta1, 0, false, std::nextafter(1.0, 0.0), "0 <= beta1 < 1");
-  number("--adam-beta2", o.adam_beta2, 0, false, std::nextafter(1.0, 0.0), "0 <= beta2 < 1");
-  number("--adam-epsilon", o.adam_epsilon, 0, true, 1, "0 < epsilon <= 1");
-  number("--weight-decay", o.weight_decay, 0, false, 1e3, "a number >= 0");
-  number("--max-grad-norm", o.max_grad_norm, 0, false, 1e30, "a number >= 0 (0 is off)");
-  named("--optim", [&] { parse_optimizer(o.optim); });
-  named("--lr-scheduler-type", [&] { parse_lr_schedule(o.lr_scheduler_type); });
-  number("--warmup-ratio", o.warmup_ratio, 0, false, 1, "0 to 1");
-  whole("--warmup-steps", o.warmup_steps, 0, 1 << 30, "0 leaves it to --warmup-ratio");
+  number("--learning-rate", o.optimizer.learning_rate, 0, false, 1e3, "a number >= 0");
+  number("--adam-beta1", o.optimizer.adam_beta1, 0, false, std::nextafter(1.0, 0.0),
+         "0 <= beta1 < 1");
+  number("--adam-beta2", o.optimizer.adam_beta2, 0, false, std::nextafter(1.0, 0.0),
+         "0 <= beta2 < 1");
+  number("--adam-epsilon", o.optimizer.adam_epsilon, 0, true, 1, "0 < epsilon <= 1");
+  number("--weight-decay", o.optimizer.weight_decay, 0, false, 1e3, "a number >= 0");
+  number("--max-grad-norm", o.optimizer.max_grad_norm, 0, false, 1e30, "a number >= 0 (0 is off)");
+  named("--optim", [&] { parse_optimizer(o.optimizer.optim); });
+  named("--lr-scheduler-type", [&] { parse_lr_schedule(o.optimizer.lr_scheduler_type); });
+  number("--warmup-ratio", o.optimizer.warmup_ratio, 0, false, 1, "0 to 1");
+  whole("--warmup-steps", o.optimizer.warmup_steps, 0, 1 << 30, "0 leaves it to --warmup-ratio");
 }
 
 void check_lora(const TrainOptions& o) {
-  whole("--lora-r", o.lora_r, 1, 1 << 16, "the rank");
-  number("--lora-alpha", o.lora_alpha, 0, true, 1e6, "a number > 0");
+  whole("--lora-r", o.lora.lora_r, 1, 1 << 16, "the rank");
+  number("--lora-alpha", o.lora.lora_alpha, 0, true, 1e6, "a number > 0");
   named("--lora-target-modules", [&] {
-    require(!o.lora_target_modules.empty(), "found none, expected at least one module");
-    model::parse_target_modules(o.lora_target_modules);
+    require(!o.lora.lora_target_modules.empty(), "found none, expected at least one module");
+    model::parse_target_modules(o.lora.lora_target_modules);
   });
 }
 
 void check_run(const TrainOptions& o) {
-  whole("--max-steps", o.max_steps, 0, 1 << 30, "0 = the default");
-  number("--hours", o.hours, 0, false, 1e5, "a number of hours (0 is off)");
-  require(o.hours == 0 || o.warmup_steps == 0,
+  whole("--max-steps", o.run.max_steps, 0, 1 << 30, "0 = the default");
+  number("--hours", o.run.hours, 0, false, 1e5, "a number of hours (0 is off)");
+  require(o.run.hours == 0 || o.optimizer.warmup_steps == 0,
           "--hours and --warmup-steps: found both; with --hours the warm-up is a part of the run: "
           "give --warmup-ratio");
-  named("--report-to", [&] { check_report_to(o.report_to); });
-  whole("--prompts-per-step", o.prompts_per_step, 1, 1 << 16, "groups computed together");
-  whole("--gradient-accumulation-steps", o.gradient_accumulation_steps, 1, 1 << 16,
+  named("--report-to", [&] { check_report_to(o.run.report_to); });
+  whole("--prompts-per-step", o.batch.prompts_per_step, 1, 1 << 16, "groups computed together");
+  whole("--gradient-accumulation-steps", o.batch.gradient_accumulation_steps, 1, 1 << 16,
         "times --prompts-per-step groups an optimizer step");
-  whole("--micro-batch-tokens", o.micro_batch_tokens, 0, 1 << 24, "0 = chosen from the plan");
-  whole("--eval-every", o.eval_every, 0, 1 << 30, "0 = never");
-  whole("--eval-limit", o.eval_limit, 0, 1 << 30, "questions; 0 = all");
-  require(o.eval_every == 0 || o.replay.empty(),
+  whole("--micro-batch-tokens", o.memory.micro_batch_tokens, 0, 1 << 24,
+        "0 = chosen from the plan");
+  whole("--eval-every", o.eval.eval_every, 0, 1 << 30, "0 = never");
+  whole("--eval-limit", o.eval.eval_limit, 0, 1 << 30, "questions; 0 = all");
+  require(o.eval.eval_every == 0 || o.data.replay.empty(),
           "--eval-every and --replay: found both; a replay samples nothing, so it cannot evaluate");
-  require(o.eval_every == 0 || !o.eval_dataset.empty() || o.model.empty() ||
-              (o.train_split > 0 && o.train_split != 1),
+  require(o.eval.eval_every == 0 || !o.eval.eval_dataset.empty() || o.base.model.empty() ||
+              (o.data.train_split > 0 && o.data.train_split != 1),
           "--eval-every {}: found no questions for it, expected --eval-dataset FILE, or a "
           "--train-split that holds some out",
-          o.eval_every);
-  require(o.eval_every > 0 || o.eval_dataset.empty(),
+          o.eval.eval_every);
+  require(o.eval.eval_every > 0 || o.eval.eval_dataset.empty(),
           "--eval-dataset: found no --eval-every, expected the steps between evaluations");
-  require(!o.load_best_model_at_end || o.eval_every > 0,
+  require(!o.eval.load_best_model_at_end || o.eval.eval_every > 0,
           "--load-best-model-at-end: found no --eval-every, so no checkpoint is known to be best");
-  named("--eval-match", [&] { parse_answer_match(o.eval_match); });
-  require(o.metric_for_best_model == "accuracy" || o.metric_for_best_model == "reward",
+  named("--eval-match", [&] { parse_answer_match(o.eval.eval_match); });
+  require(o.eval.metric_for_best_model == "accuracy" || o.eval.metric_for_best_model == "reward",
           "--metric-for-best-model: found \"{}\", expected accuracy or reward",
-          o.metric_for_best_model);
-  whole("--save-steps", o.save_steps, 0, 1 << 30, "0 = only at the end");
-  whole("--save-total-limit", o.save_total_limit, 0, 1 << 30, "0 = keep all");
-  whole("--logging-steps", o.logging_steps, 1, 1 << 30, "steps between console lines");
+          o.eval.metric_for_best_model);
+  whole("--save-steps", o.run.save_steps, 0, 1 << 30, "0 = only at the end");
+  whole("--save-total-limit", o.run.save_total_limit, 0, 1 << 30, "0 = keep all");
+  whole("--logging-steps", o.run.logging_steps, 1, 1 << 30, "steps between console lines");
   whole("--sample-steps", o.sample_steps, 0, 1 << 30, "0 = never");
-  whole("--threads", o.threads, 0, 1024, "0 = all cores");
-  number("--device-memory", o.device_memory_gb, 0, false, 1e9, "a size such as 24GB");
-  number("--gpu-memory-utilization", o.gpu_memory_utilization, 0, true, 1, "0 < utilization <= 1");
+  whole("--threads", o.run.threads, 0, 1024, "0 = all cores");
+  number("--device-memory", o.memory.device_memory_gb, 0, false, 1e9, "a size such as 24GB");
+  number("--gpu-memory-utilization", o.memory.gpu_memory_utilization, 0, true, 1,
+         "0 < utilization <= 1");
 }
 
 }  // namespace
@@ -203,7 +215,7 @@ void validate(const TrainOptions& options) {
 }
 
 bool uses_reference_adapter(const TrainOptions& options) {
-  return options.reference == "adapter" && options.beta != 0.0;
+  return options.objective.reference == "adapter" && options.objective.beta != 0.0;
 }
 
 }  // namespace qgrpo::train

@@ -48,7 +48,8 @@ class Planner {
         lora_bytes_(model::LoraAdapter::bytes(config, lora, dtype_) *
                     (uses_reference_adapter(options) ? 2 : 1)),
         gradient_bytes_(model::TrainableParameters::lora_bytes(config, lora)),
-        optimizer_bytes_(Optimizer::state_bytes(trained_sizes(), parse_optimizer(options.optim))) {}
+        optimizer_bytes_(
+            Optimizer::state_bytes(trained_sizes(), parse_optimizer(options.optimizer.optim))) {}
 
   MemoryPlan choose() {
     const std::vector<model::PassCapacity> candidates = micro_batches();
@@ -71,19 +72,23 @@ class Planner {
     }
     return sizes;
   }
-  std::int64_t step_groups() const { return o_.prompts_per_step * o_.gradient_accumulation_steps; }
+  std::int64_t step_groups() const {
+    return o_.batch.prompts_per_step * o_.batch.gradient_accumulation_steps;
+  }
   std::int64_t group_tokens() const {
-    return o_.max_prompt_length + o_.num_generations * o_.max_completion_length;
+    return o_.prompt.max_prompt_length +
+           o_.sampling.num_generations * o_.sampling.max_completion_length;
   }
 
   engine::GeneratorCapacity rollout(std::int64_t groups) const {
     engine::GeneratorCapacity g;
-    g.max_sequences = static_cast<std::int32_t>(groups * o_.num_generations);
+    g.max_sequences = static_cast<std::int32_t>(groups * o_.sampling.num_generations);
     g.max_tokens = static_cast<std::int32_t>(
         std::max<std::int64_t>(g.max_sequences, preferences_.prefill_rows));
     g.num_blocks = static_cast<std::int32_t>(
-        groups * engine::most_blocks_of_group(o_.max_prompt_length, o_.max_completion_length,
-                                              o_.num_generations, g.block_size));
+        groups * engine::most_blocks_of_group(o_.prompt.max_prompt_length,
+                                              o_.sampling.max_completion_length,
+                                              o_.sampling.num_generations, g.block_size));
     return g;
   }
 
@@ -149,7 +154,7 @@ WorkspaceShape Planner::workspace(const model::PassCapacity& pass) const {
   }
   shape.decode_rows = generator_.max_sequences;
   shape.decode_window = generator_.window;
-  shape.max_context = o_.max_prompt_length + o_.max_completion_length;
+  shape.max_context = o_.prompt.max_prompt_length + o_.sampling.max_completion_length;
   shape.block_size = generator_.block_size;
   shape.linears = linears_;
   shape.training = true;
@@ -165,36 +170,37 @@ std::vector<model::PassCapacity> Planner::micro_batches() const {
     model::PassCapacity pass;
     pass.tokens = tokens;
     pass.head_rows = head_rows;
-    pass.kept_layers = o_.gradient_checkpointing ? 0 : config_.num_layers;
-    pass.reference = o_.beta != 0.0;
+    pass.kept_layers = o_.memory.gradient_checkpointing ? 0 : config_.num_layers;
+    pass.reference = o_.objective.beta != 0.0;
     out.push_back(pass);
   };
-  if (o_.micro_batch_tokens > 0) {
-    const std::int64_t smallest = o_.max_prompt_length + o_.max_completion_length;
-    require(o_.micro_batch_tokens >= smallest,
+  if (o_.memory.micro_batch_tokens > 0) {
+    const std::int64_t smallest = o_.prompt.max_prompt_length + o_.sampling.max_completion_length;
+    require(o_.memory.micro_batch_tokens >= smallest,
             "micro_batch_tokens is {}, but a prompt and one completion may need {}; raise it or "
             "lower max_completion_length",
-            o_.micro_batch_tokens, smallest);
-    add(o_.micro_batch_tokens, o_.micro_batch_tokens);
+            o_.memory.micro_batch_tokens, smallest);
+    add(o_.memory.micro_batch_tokens, o_.memory.micro_batch_tokens);
     return out;
   }
-  const std::int64_t completions = o_.num_generations * o_.max_completion_length;
+  const std::int64_t completions = o_.sampling.num_generations * o_.sampling.max_completion_length;
   const std::int64_t together =
       std::clamp<std::int64_t>(preferences_.micro_batch_tokens / group_tokens(), 1, step_groups());
   for (std::int64_t k = together; k >= 1; --k) add(k * group_tokens(), k * completions);
-  for (std::int64_t j = o_.num_generations - 1; j >= 1; --j) {
-    add(o_.max_prompt_length + j * o_.max_completion_length, j * o_.max_completion_length);
+  for (std::int64_t j = o_.sampling.num_generations - 1; j >= 1; --j) {
+    add(o_.prompt.max_prompt_length + j * o_.sampling.max_completion_length,
+        j * o_.sampling.max_completion_length);
   }
   return out;
 }
 
 // As many groups at once as there are, up to kMaxSequences completions, and as fit.
 void Planner::choose_rollout(model::PassCapacity smallest) {
-  if (o_.gradient_checkpointing && backend_.has_host_store()) {
+  if (o_.memory.gradient_checkpointing && backend_.has_host_store()) {
     smallest.offloaded_layers = config_.num_layers;
   }
   const std::int64_t most =
-      std::clamp<std::int64_t>(kMaxSequences / o_.num_generations, 1, step_groups());
+      std::clamp<std::int64_t>(kMaxSequences / o_.sampling.num_generations, 1, step_groups());
   const std::size_t may = budget_.soft ? budget_.hard_bytes : budget_.bytes;
   for (groups_at_once_ = most; groups_at_once_ > 1; --groups_at_once_) {
     generator_ = rollout(groups_at_once_);
@@ -207,7 +213,7 @@ void Planner::choose_rollout(model::PassCapacity smallest) {
 
 void Planner::choose_pass(const std::vector<model::PassCapacity>& candidates) {
   const auto fits = [&](const model::PassCapacity& c) { return total(c) <= budget_.bytes; };
-  const bool may_offload = o_.gradient_checkpointing && backend_.has_host_store();
+  const bool may_offload = o_.memory.gradient_checkpointing && backend_.has_host_store();
   // A larger micro-batch is worth inputs that leave the device: the copies hide behind the blocks,
   // a prompt that is computed again does not.
   const auto offloading = [&](model::PassCapacity c) {
@@ -225,7 +231,7 @@ void Planner::choose_pass(const std::vector<model::PassCapacity>& candidates) {
     } while (pass_.offloaded_layers < config_.num_layers && !fits(pass_));
     return;
   }
-  if (!o_.gradient_checkpointing) return;
+  if (!o_.memory.gradient_checkpointing) return;
   // Where there is room, the last blocks keep their activations and are not computed twice.
   while (pass_.kept_layers < config_.num_layers) {
     model::PassCapacity more = pass_;
@@ -238,12 +244,14 @@ void Planner::choose_pass(const std::vector<model::PassCapacity>& candidates) {
 void Planner::refuse(std::size_t need, std::size_t may) const {
   std::string help =
       fmt::format("lower --max-completion-length ({}), --num-generations ({}) or --lora-r ({})",
-                  o_.max_completion_length, o_.num_generations, lora_.r);
-  if (o_.micro_batch_tokens > 0)
-    help += fmt::format(", leave --micro-batch-tokens ({}) to the plan", o_.micro_batch_tokens);
+                  o_.sampling.max_completion_length, o_.sampling.num_generations, lora_.r);
+  if (o_.memory.micro_batch_tokens > 0)
+    help +=
+        fmt::format(", leave --micro-batch-tokens ({}) to the plan", o_.memory.micro_batch_tokens);
   if (linears_ != WeightFormat::nf4) help += ", use --quantize nf4 instead of none";
-  if (parse_optimizer(o_.optim) != OptimizerKind::adamw_8bit) help += ", use --optim adamw_8bit";
-  if (!o_.gradient_checkpointing) help += ", use --gradient-checkpointing true";
+  if (parse_optimizer(o_.optimizer.optim) != OptimizerKind::adamw_8bit)
+    help += ", use --optim adamw_8bit";
+  if (!o_.memory.gradient_checkpointing) help += ", use --gradient-checkpointing true";
   fail("the run needs at least {} of memory, but {} may be used: {}, or raise --device-memory",
        io::format_bytes(need), io::format_bytes(may), help);
 }
@@ -275,7 +283,7 @@ MemoryPlan Planner::plan() const {
                    uses_reference_adapter(o_) ? "; twice, for the frozen reference" : ""),
        Kind::allocated},
       {"gradients", gradient_bytes_, "float32", Kind::allocated},
-      {"optimizer", optimizer_bytes_, o_.optim, Kind::allocated},
+      {"optimizer", optimizer_bytes_, o_.optimizer.optim, Kind::allocated},
       {"pool", std::max(plan.sampling_bytes, plan.training_bytes),
        fmt::format("the larger of sampling ({}) and training ({})",
                    io::format_bytes(plan.sampling_bytes), io::format_bytes(plan.training_bytes)),
@@ -311,10 +319,11 @@ MemoryPlan Planner::plan() const {
 
 MemoryBudget memory_budget(const TrainOptions& options, std::optional<std::size_t> device_free,
                            std::size_t host_available) {
-  if (options.device_memory_gb > 0 || device_free) {
-    const double memory = options.device_memory_gb > 0 ? options.device_memory_gb * 1e9
-                                                       : static_cast<double>(*device_free);
-    const auto bytes = static_cast<std::size_t>(memory * options.gpu_memory_utilization);
+  if (options.memory.device_memory_gb > 0 || device_free) {
+    const double memory = options.memory.device_memory_gb > 0
+                              ? options.memory.device_memory_gb * 1e9
+                              : static_cast<double>(*device_free);
+    const auto bytes = static_cast<std::size_t>(memory * options.memory.gpu_memory_utilization);
     return {bytes, false, bytes};
   }
   const std::size_t hard = host_available / 10 * 9;
@@ -325,9 +334,11 @@ MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
                      const model::LoraConfig& lora, const BackendSizes& backend,
                      WeightFormat linears, WeightFormat embedding, const MemoryBudget& budget) {
   require(
-      options.max_prompt_length + options.max_completion_length <= config.max_position_embeddings,
+      options.prompt.max_prompt_length + options.sampling.max_completion_length <=
+          config.max_position_embeddings,
       "max_prompt_length ({}) + max_completion_length ({}) is more than the model's {} positions",
-      options.max_prompt_length, options.max_completion_length, config.max_position_embeddings);
+      options.prompt.max_prompt_length, options.sampling.max_completion_length,
+      config.max_position_embeddings);
   return Planner(options, config, lora, backend, linears, embedding, budget).choose();
 }
 
@@ -349,12 +360,13 @@ std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verb
   for (const auto& region : plan.regions) {
     if (region.kind == PlanRegion::Kind::host) line(region.name, region.bytes, region.note);
   }
-  const std::int64_t groups = o.prompts_per_step * o.gradient_accumulation_steps;
+  const std::int64_t groups = o.batch.prompts_per_step * o.batch.gradient_accumulation_steps;
   out += fmt::format(
       "  each step: {} prompt{} x {} completions = {} completions of up to {} tokens, prompts up "
       "to {}\n",
-      groups, groups == 1 ? "" : "s", o.num_generations, groups * o.num_generations,
-      o.max_completion_length, o.max_prompt_length);
+      groups, groups == 1 ? "" : "s", o.sampling.num_generations,
+      groups * o.sampling.num_generations, o.sampling.max_completion_length,
+      o.prompt.max_prompt_length);
   out += fmt::format("  sampling: {} completions at once, {} KV blocks of {} tokens\n",
                      plan.generator.max_sequences, plan.generator.num_blocks,
                      plan.generator.block_size);

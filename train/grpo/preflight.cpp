@@ -77,7 +77,7 @@ std::vector<std::string> Preflight::warnings(const TrainOptions& options) const 
         "all {} completions were cut off at --max-completion-length {}: none reached its end, so "
         "none can score for a finished answer; raise the limit, or check that the model ends its "
         "answers",
-        completions_, options.max_completion_length));
+        completions_, options.sampling.max_completion_length));
   if (equal_groups_ == groups_)
     out.push_back(fmt::format(
         "in each of the {} groups all completions scored the same: every advantage is 0, so there "

@@ -19,42 +19,44 @@ constexpr std::int32_t kPolicyAdapter = 0;
 
 // What the best checkpoint is chosen by: the named metric, then the other one.
 std::pair<double, double> rank(const TrainOptions& o, double accuracy, double reward) {
-  return o.metric_for_best_model == "reward" ? std::pair{reward, accuracy}
-                                             : std::pair{accuracy, reward};
+  return o.eval.metric_for_best_model == "reward" ? std::pair{reward, accuracy}
+                                                  : std::pair{accuracy, reward};
 }
 
 }  // namespace
 
 // The questions: those of --eval-dataset, or those that --train-split has left out.
 void Trainer::load_evaluation() {
-  if (options_.eval_every == 0) return;
+  if (options_.eval.eval_every == 0) return;
   DatasetOptions columns;
-  columns.prompt_column = options_.prompt_column;
-  columns.answer_column = options_.answer_column;
-  columns.answer_format = options_.answer_format;
+  columns.prompt_column = options_.data.prompt_column;
+  columns.answer_column = options_.data.answer_column;
+  columns.answer_format = options_.data.answer_format;
   columns.answer_required = true;
   std::vector<Example> examples;
-  if (!options_.eval_dataset.empty()) {
-    examples = read_dataset(options_.eval_dataset, columns);
+  if (!options_.eval.eval_dataset.empty()) {
+    examples = read_dataset(options_.eval.eval_dataset, columns);
   } else {
-    examples =
-        split_dataset(read_dataset(options_.dataset, columns), options_.train_split, options_.seed)
-            .held_out;
+    examples = split_dataset(read_dataset(options_.data.dataset, columns),
+                             options_.data.train_split, options_.run.seed)
+                   .held_out;
   }
-  if (options_.eval_limit > 0 && static_cast<std::size_t>(options_.eval_limit) < examples.size())
-    examples.resize(static_cast<std::size_t>(options_.eval_limit));
+  if (options_.eval.eval_limit > 0 &&
+      static_cast<std::size_t>(options_.eval.eval_limit) < examples.size())
+    examples.resize(static_cast<std::size_t>(options_.eval.eval_limit));
   EvaluationSettings settings;
-  if (options_.system_prompt) settings.prompt.system_prompt = *options_.system_prompt;
-  settings.prompt.system_prompt_given = options_.system_prompt.has_value();
-  settings.prompt.one_shot = options_.one_shot;
-  settings.max_prompt_length = options_.max_prompt_length;
+  if (options_.prompt.system_prompt) settings.prompt.system_prompt = *options_.prompt.system_prompt;
+  settings.prompt.system_prompt_given = options_.prompt.system_prompt.has_value();
+  settings.prompt.one_shot = options_.prompt.one_shot;
+  settings.max_prompt_length = options_.prompt.max_prompt_length;
   std::int64_t truncated = 0;
   eval_groups_ = question_groups(*tokenizer_, *chat_template_, examples, settings, truncated);
   model::Hash64 hash;
-  for (const std::string& text : {options_.eval_match, options_.metric_for_best_model,
-                                  fmt::to_string(fmt::join(options_.rewards, ","))})
+  for (const std::string& text : {options_.eval.eval_match, options_.eval.metric_for_best_model,
+                                  fmt::to_string(fmt::join(options_.reward.rewards, ","))})
     hash.add(text.data(), text.size());
-  hash.add(&options_.max_completion_length, sizeof options_.max_completion_length);
+  hash.add(&options_.sampling.max_completion_length,
+           sizeof options_.sampling.max_completion_length);
   for (const Group& group : eval_groups_) {
     hash.add(group.prompt_ids.data(), group.prompt_ids.size() * sizeof(std::int32_t));
     hash.add(group.answer.data(), group.answer.size());
@@ -63,7 +65,7 @@ void Trainer::load_evaluation() {
   if (truncated > 0) {
     console_.line(fmt::format(
         "  {} question(s) of the evaluation are longer than --max-prompt-length {} and are cut",
-        truncated, options_.max_prompt_length));
+        truncated, options_.prompt.max_prompt_length));
   }
 }
 
@@ -81,8 +83,8 @@ void Trainer::forget_best() {
 
 bool Trainer::evaluation_due() const {
   const std::int64_t step = state_.global_step;
-  if (options_.eval_every == 0 || step == 0 || step == state_.last_eval_step) return false;
-  return step % options_.eval_every == 0 || step == options_.max_steps;
+  if (options_.eval.eval_every == 0 || step == 0 || step == state_.last_eval_step) return false;
+  return step % options_.eval.eval_every == 0 || step == options_.run.max_steps;
 }
 
 // Whether this is the best so far; nothing where it was interrupted.
@@ -90,7 +92,7 @@ std::optional<bool> Trainer::evaluate_policy() {
   const auto start = std::chrono::steady_clock::now();
   poison_pool();
   EvaluationSettings settings;
-  settings.max_completion_length = options_.max_completion_length;
+  settings.max_completion_length = options_.sampling.max_completion_length;
   settings.adapter = kPolicyAdapter;
   std::vector<Group> groups = eval_groups_;
   const bool finished = answer_questions(
@@ -101,7 +103,7 @@ std::optional<bool> Trainer::evaluate_policy() {
       });
   if (!finished) return std::nullopt;
   std::vector<Reward> built_in;
-  for (const Reward& reward : parse_rewards(options_.rewards)) {
+  for (const Reward& reward : parse_rewards(options_.reward.rewards)) {
     if (reward.kind == RewardKind::built_in) built_in.push_back(reward);
   }
   for (Group& group : groups) {
@@ -109,7 +111,7 @@ std::optional<bool> Trainer::evaluate_policy() {
       if (!built_in.empty()) c.reward = score(built_in, c.text, group.answer).total;
     }
   }
-  const Evaluation found = judge(groups, parse_answer_match(options_.eval_match));
+  const Evaluation found = judge(groups, parse_answer_match(options_.eval.eval_match));
   const auto total = static_cast<std::int64_t>(groups.size());
   const auto right = static_cast<std::int64_t>(
       std::count_if(found.questions.begin(), found.questions.end(),
@@ -144,7 +146,7 @@ std::optional<bool> Trainer::evaluate_policy() {
     state_.best_metric = found.accuracy;
     state_.best_reward = found.mean_reward;
     state_.best_global_step = state_.global_step;
-    state_.best_model_checkpoint = checkpoint_path(options_.output_dir, state_.global_step);
+    state_.best_model_checkpoint = checkpoint_path(options_.run.output_dir, state_.global_step);
   }
   return best;
 }
@@ -154,9 +156,10 @@ void Trainer::drop_superseded_best() {
   const std::int64_t step = superseded_best_;
   superseded_best_ = 0;
   if (step == 0 || step == state_.best_global_step || step == state_.global_step) return;
-  if (options_.save_steps > 0 && step % options_.save_steps == 0) return;  // pruned in its turn
+  if (options_.run.save_steps > 0 && step % options_.run.save_steps == 0)
+    return;  // pruned in its turn
   std::error_code error;
-  std::filesystem::remove_all(checkpoint_path(options_.output_dir, step), error);
+  std::filesystem::remove_all(checkpoint_path(options_.run.output_dir, step), error);
 }
 
 }  // namespace qgrpo::train

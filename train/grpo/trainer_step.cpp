@@ -22,43 +22,43 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 RolloutSettings rollout_settings(const TrainOptions& o, std::vector<std::int32_t> eos_ids) {
   RolloutSettings rollout;
-  rollout.num_generations = o.num_generations;
-  rollout.max_completion_length = o.max_completion_length;
-  rollout.sampling.temperature = static_cast<float>(o.temperature);
-  rollout.sampling.top_p = static_cast<float>(o.top_p);
-  rollout.sampling.top_k = static_cast<std::int32_t>(o.top_k);
-  rollout.sampling.min_p = static_cast<float>(o.min_p);
-  rollout.sampling.repetition_penalty = static_cast<float>(o.repetition_penalty);
+  rollout.num_generations = o.sampling.num_generations;
+  rollout.max_completion_length = o.sampling.max_completion_length;
+  rollout.sampling.temperature = static_cast<float>(o.sampling.temperature);
+  rollout.sampling.top_p = static_cast<float>(o.sampling.top_p);
+  rollout.sampling.top_k = static_cast<std::int32_t>(o.sampling.top_k);
+  rollout.sampling.min_p = static_cast<float>(o.sampling.min_p);
+  rollout.sampling.repetition_penalty = static_cast<float>(o.sampling.repetition_penalty);
   rollout.eos_ids = std::move(eos_ids);
   rollout.adapter = kPolicyAdapter;
-  rollout.seed = o.seed;
-  rollout.logprobs_at_temperature_one = o.loss_form == "then";
+  rollout.seed = o.run.seed;
+  rollout.logprobs_at_temperature_one = o.objective.loss_form == "then";
   return rollout;
 }
 
 UpdateSettings update_settings(const TrainOptions& o, std::span<const Group> groups) {
-  const bool then_form = o.loss_form == "then";
+  const bool then_form = o.objective.loss_form == "then";
   UpdateSettings update;
   ObjectiveParams& params = update.objective.params;
-  params.beta = static_cast<float>(o.beta);
-  params.epsilon_low = static_cast<float>(o.epsilon);
-  params.epsilon_high = static_cast<float>(o.epsilon_high.value_or(o.epsilon));
-  params.has_delta = o.delta.has_value();
-  if (o.delta) params.delta = static_cast<float>(*o.delta);
-  params.kl_bias_correction = o.use_bias_correction_kl && !then_form;
-  update.objective.type = parse_loss_type(o.loss_type);
-  update.objective.level = parse_importance_level(o.importance_sampling_level);
-  update.objective.top_entropy_quantile = o.top_entropy_quantile;
-  update.normalization.accumulation_steps = o.gradient_accumulation_steps;
-  update.normalization.max_completion_length = o.max_completion_length;
+  params.beta = static_cast<float>(o.objective.beta);
+  params.epsilon_low = static_cast<float>(o.objective.epsilon);
+  params.epsilon_high = static_cast<float>(o.objective.epsilon_high.value_or(o.objective.epsilon));
+  params.has_delta = o.objective.delta.has_value();
+  if (o.objective.delta) params.delta = static_cast<float>(*o.objective.delta);
+  params.kl_bias_correction = o.objective.use_bias_correction_kl && !then_form;
+  update.objective.type = parse_loss_type(o.objective.loss_type);
+  update.objective.level = parse_importance_level(o.objective.importance_sampling_level);
+  update.objective.top_entropy_quantile = o.objective.top_entropy_quantile;
+  update.normalization.accumulation_steps = o.batch.gradient_accumulation_steps;
+  update.normalization.max_completion_length = o.sampling.max_completion_length;
   std::int64_t tokens = 0;
   for (const Group& group : groups) {
     for (const auto& c : group.completions)
       tokens += c.counted ? static_cast<std::int64_t>(c.ids.size()) : 0;
   }
   update.normalization.step_tokens = static_cast<double>(tokens);
-  update.groups_per_chunk = o.prompts_per_step;
-  update.temperature = then_form ? 1.0f : static_cast<float>(o.temperature);
+  update.groups_per_chunk = o.batch.prompts_per_step;
+  update.temperature = then_form ? 1.0f : static_cast<float>(o.sampling.temperature);
   update.policy_adapter = kPolicyAdapter;
   update.reference_adapter = uses_reference_adapter(o) ? kAdapterReference : kBaseReference;
   return update;
@@ -72,13 +72,13 @@ Advantages set_advantages(Experience& experience, const TrainOptions& o) {
     sizes.push_back(group.completions.size());
     for (const auto& c : group.completions) rewards.push_back(c.reward);
   }
-  Advantages advantages =
-      compute_advantages(rewards, sizes, parse_scale_rewards(o.scale_rewards), Unscored::leave_out);
+  Advantages advantages = compute_advantages(
+      rewards, sizes, parse_scale_rewards(o.objective.scale_rewards), Unscored::leave_out);
   std::size_t at = 0;
   for (Group& group : experience.groups) {
     for (auto& c : group.completions) {
       c.advantage = advantages.values[at++];
-      c.counted = c.terminated || !o.mask_truncated_completions;
+      c.counted = c.terminated || !o.objective.mask_truncated_completions;
     }
   }
   experience.frac_reward_zero_std = advantages.frac_reward_zero_std;
@@ -88,16 +88,16 @@ Advantages set_advantages(Experience& experience, const TrainOptions& o) {
 }  // namespace
 
 bool Trainer::starts_experience(std::int64_t step) const {
-  return step % options_.num_iterations == 0;
+  return step % options_.objective.num_iterations == 0;
 }
 
 Group Trainer::group_of(const Example& example, std::int64_t& truncated) {
   PromptOptions prompt;
-  if (options_.system_prompt) {
-    prompt.system_prompt = *options_.system_prompt;
+  if (options_.prompt.system_prompt) {
+    prompt.system_prompt = *options_.prompt.system_prompt;
     prompt.system_prompt_given = true;
   }
-  prompt.one_shot = options_.one_shot;
+  prompt.one_shot = options_.prompt.one_shot;
   Group group;
   group.question = example.question;
   group.answer = example.answer;
@@ -105,7 +105,8 @@ Group Trainer::group_of(const Example& example, std::int64_t& truncated) {
   group.prompt_json = prompt_json(example, prompt);
   group.prompt_ids = tokenizer_->encode(
       chat_template_->render(example_prompt(example, prompt), /*add_generation_prompt=*/true));
-  if (truncate_prompt(group.prompt_ids, static_cast<std::size_t>(options_.max_prompt_length)) > 0)
+  if (truncate_prompt(group.prompt_ids,
+                      static_cast<std::size_t>(options_.prompt.max_prompt_length)) > 0)
     ++truncated;
   return group;
 }
@@ -141,7 +142,7 @@ bool Trainer::sample_and_score(std::int64_t step, std::span<Group> groups,
   if (!finished) return false;
   RewardContext context;
   context.global_step = state_.global_step;
-  context.max_steps = options_.max_steps;
+  context.max_steps = options_.run.max_steps;
   context.epoch = static_cast<double>(state_.data_position) / static_cast<double>(examples_.size());
   context.cancelled = [] { return stop_requested.load(); };
   RewardReport report;
@@ -161,7 +162,8 @@ bool Trainer::preflight(std::span<const Group> groups) {
   report.add(groups);
   Experience further;  // its groups are not trained on, and the data stream does not move
   further.data_position = groups.size();
-  const auto wanted = std::min(options_.preflight, static_cast<std::int64_t>(examples_.size()));
+  const auto wanted =
+      std::min(options_.reward.preflight, static_cast<std::int64_t>(examples_.size()));
   const std::int64_t missing = wanted - static_cast<std::int64_t>(groups.size());
   if (missing > 0) {
     std::vector<Group> more = next_groups(further, missing);
@@ -170,7 +172,7 @@ bool Trainer::preflight(std::span<const Group> groups) {
     report.add(more);
   }
   console_.line(report.text(options_));
-  io::write_file_atomically(options_.output_dir + "/preflight.json", report.json(options_));
+  io::write_file_atomically(options_.run.output_dir + "/preflight.json", report.json(options_));
   return true;
 }
 
@@ -180,15 +182,16 @@ bool Trainer::preflight(std::span<const Group> groups) {
 bool Trainer::collect(std::int64_t step) {
   Experience experience;
   experience.data_position = state_.data_position;
-  const std::int64_t wanted = options_.prompts_per_step * options_.gradient_accumulation_steps;
+  const std::int64_t wanted =
+      options_.batch.prompts_per_step * options_.batch.gradient_accumulation_steps;
   std::vector<Group> aside;
   std::int64_t sampled = 0;
-  for (std::int64_t round = 0; round <= options_.max_resample_batches; ++round) {
+  for (std::int64_t round = 0; round <= options_.objective.max_resample_batches; ++round) {
     const auto missing = wanted - static_cast<std::int64_t>(experience.groups.size());
     if (missing == 0) break;
     std::vector<Group> groups = next_groups(experience, missing);
     if (recorded_.empty() && !sample_and_score(step, groups, sampled)) return false;
-    if (recorded_.empty() && step == 0 && round == 0 && options_.preflight > 0) {
+    if (recorded_.empty() && step == 0 && round == 0 && options_.reward.preflight > 0) {
       const auto metrics = reward_metrics_;
       if (!preflight(groups)) return false;
       reward_metrics_ = metrics;
@@ -197,7 +200,7 @@ bool Trainer::collect(std::int64_t step) {
     for (Group& group : groups) {
       for (const auto& c : group.completions)
         experience.completion_tokens += static_cast<std::int64_t>(c.ids.size());
-      const bool keep = !options_.dynamic_sampling || rewards_differ(group);
+      const bool keep = !options_.objective.dynamic_sampling || rewards_differ(group);
       (keep ? experience.groups : aside).push_back(std::move(group));
     }
   }
@@ -214,7 +217,7 @@ bool Trainer::run_step(std::int64_t step) {
   const auto start = std::chrono::steady_clock::now();
   StepMetrics metrics;
   metrics.step = step + 1;
-  metrics.max_steps = options_.max_steps;
+  metrics.max_steps = options_.run.max_steps;
   metrics.num_tokens = state_.num_tokens;
 
   const bool fresh = starts_experience(step);
@@ -231,18 +234,19 @@ bool Trainer::run_step(std::int64_t step) {
   metrics.update =
       accumulate_policy_gradient(*pass_, *model_, parameters_->gradients(), experience_.groups,
                                  update_settings(options_, experience_.groups), &logprobs);
-  metrics.has_kl = options_.beta != 0.0;
+  metrics.has_kl = options_.objective.beta != 0.0;
   metrics.loss = metrics.update.loss;
   require(std::isfinite(metrics.loss),
           "step {}: the loss is not finite: the weights of the model or the adapter have diverged",
           step + 1);
   // After the first of several iterations the policy is no longer the one that sampled.
-  if (fresh && options_.logp_difference_limit > 0 && metrics.update.has_sampling) {
-    require(metrics.update.logp_difference_mean <= options_.logp_difference_limit,
+  if (fresh && options_.objective.logp_difference_limit > 0 && metrics.update.has_sampling) {
+    require(metrics.update.logp_difference_mean <= options_.objective.logp_difference_limit,
             "step {}: the log-probs of sampling and training differ by {:.4f} on average, more "
             "than --logp-difference-limit {}; "
             "the run stops",
-            step + 1, metrics.update.logp_difference_mean, options_.logp_difference_limit);
+            step + 1, metrics.update.logp_difference_mean,
+            options_.objective.logp_difference_limit);
   }
 
   metrics.grad_norm = optimizer_->gradient_norm();
@@ -251,13 +255,13 @@ bool Trainer::run_step(std::int64_t step) {
   if (metrics.skipped) {
     ++state_.skipped_steps;
   } else {
-    const double scale = options_.max_grad_norm > 0
-                             ? clip_coefficient(metrics.grad_norm, options_.max_grad_norm)
+    const double scale = options_.optimizer.max_grad_norm > 0
+                             ? clip_coefficient(metrics.grad_norm, options_.optimizer.max_grad_norm)
                              : 1.0;
     optimizer_->step(metrics.learning_rate, scale);
     parameters_->publish();
   }
-  if (fresh && options_.num_iterations > 1) keep_old_logprobs(logprobs);
+  if (fresh && options_.objective.num_iterations > 1) keep_old_logprobs(logprobs);
   metrics.skipped_steps = state_.skipped_steps;
   if (fresh) state_.prompts_truncated += experience_.prompts_truncated;
   metrics.prompts_truncated = state_.prompts_truncated;
@@ -273,7 +277,7 @@ bool Trainer::run_step(std::int64_t step) {
   state_.rewards.push_back(std::isnan(metrics.reward) ? before : metrics.reward);
   step_times_.push_back(metrics.step_time);
   count_time();
-  metrics.max_steps = options_.max_steps;
+  metrics.max_steps = options_.run.max_steps;
   log_step(metrics, fresh);
   return true;
 }
@@ -304,13 +308,13 @@ void Trainer::log_step(StepMetrics& metrics, bool fresh) {
   double sum = 0.0;
   for (std::size_t i = step_times_.size() - recent; i < step_times_.size(); ++i)
     sum += step_times_[i];
-  const double left =
-      sum / static_cast<double>(recent) * static_cast<double>(options_.max_steps - metrics.step);
+  const double left = sum / static_cast<double>(recent) *
+                      static_cast<double>(options_.run.max_steps - metrics.step);
   console_.step(metrics, state_.rewards, left);
   if (metrics.prompts_truncated > truncated_prompts_shown_) {
     console_.line(fmt::format(
         "  {} prompt(s) so far were longer than --max-prompt-length {} and were cut on the left",
-        metrics.prompts_truncated, options_.max_prompt_length));
+        metrics.prompts_truncated, options_.prompt.max_prompt_length));
     truncated_prompts_shown_ = metrics.prompts_truncated;
   }
   if (recorded_.empty() && options_.sample_steps > 0 &&

@@ -11,7 +11,7 @@ namespace qgrpo::train {
 
 Console::Console(const TrainOptions& options)
     : terminal_(isatty(STDOUT_FILENO) == 1),
-      logging_steps_(std::max<std::int64_t>(1, options.logging_steps)) {}
+      logging_steps_(std::max<std::int64_t>(1, options.run.logging_steps)) {}
 
 void Console::clear_live() {
   if (live_shown_) fmt::print("\r\033[K");

@@ -64,7 +64,7 @@ std::string start_json(const TrainOptions& options, const RunRecord& record) {
   }
   std::error_code ignored;
   w.member("working_directory", fs::current_path(ignored).string());
-  w.member("threads", options.threads);
+  w.member("threads", options.run.threads);
   w.end_object();
   return w.str();
 }
@@ -95,14 +95,14 @@ std::map<std::string, std::string> build_versions() {
 std::string options_json(const TrainOptions& options) {
   io::JsonWriter w;
   w.begin_object();
-  w.member("model", options.model);
-  w.member("dataset", options.dataset);
-  if (!options.replay.empty()) w.member("replay", options.replay);
-  if (!options.adapter.empty()) w.member("adapter", options.adapter);
+  w.member("model", options.base.model);
+  w.member("dataset", options.data.dataset);
+  if (!options.data.replay.empty()) w.member("replay", options.data.replay);
+  if (!options.base.adapter.empty()) w.member("adapter", options.base.adapter);
   for (const auto& [name, value] : result_options(options)) w.member(name, value);
-  w.member("lora_r", options.lora_r);
-  w.member("lora_alpha", options.lora_alpha);
-  w.member("lora_target_modules", options.lora_target_modules);
+  w.member("lora_r", options.lora.lora_r);
+  w.member("lora_alpha", options.lora.lora_alpha);
+  w.member("lora_target_modules", options.lora.lora_target_modules);
   w.end_object();
   return w.str();
 }
@@ -115,7 +115,7 @@ void write_run_folder(const std::string& output_dir, const TrainOptions& options
   starts.push_back(start_json(options, record));
   io::JsonWriter w;
   w.begin_object();
-  w.member("seed", static_cast<std::int64_t>(options.seed));
+  w.member("seed", static_cast<std::int64_t>(options.run.seed));
   w.member("model_fingerprint", fmt::format("{:016x}", record.model_fingerprint));
   w.member("data_fingerprint", fmt::format("{:016x}", record.data_fingerprint));
   w.key("options");
@@ -127,8 +127,8 @@ void write_run_folder(const std::string& output_dir, const TrainOptions& options
   w.end_object();
   io::write_file_atomically(path, w.str() + "\n");
   const std::string config = output_dir + "/config.toml";
-  if (!options.config_toml.empty()) {
-    io::write_file_atomically(config, options.config_toml);
+  if (!options.run.config_toml.empty()) {
+    io::write_file_atomically(config, options.run.config_toml);
   } else if (record.first_step == 1) {
     std::error_code ignored;
     fs::remove(config, ignored);  // of an earlier run

@@ -49,7 +49,7 @@ class SftRun {
   // returned.
   std::string run();
 
-  std::int64_t max_steps() const { return options_.max_steps; }
+  std::int64_t max_steps() const { return options_.run.max_steps; }
   std::optional<double> eval_loss() const { return state_.eval_loss; }
 
  private:

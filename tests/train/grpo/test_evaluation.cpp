@@ -32,9 +32,9 @@ std::string error_of(const TrainOptions& o) {
 }
 
 TrainOptions with_evaluation(TrainOptions o, std::int64_t every) {
-  o.eval_every = every;
-  o.eval_dataset = {o.model + "/test.jsonl"};
-  o.eval_limit = 12;
+  o.eval.eval_every = every;
+  o.eval.eval_dataset = {o.base.model + "/test.jsonl"};
+  o.eval.eval_limit = 12;
   return o;
 }
 
@@ -43,43 +43,43 @@ TrainOptions with_evaluation(TrainOptions o, std::int64_t every) {
 TEST_CASE("trainer: evaluation changes nothing of the run") {
   const Fixture f;
   auto plain = f.options("plain");
-  plain.max_steps = 5;
-  plain.num_iterations = 2;  // also between two steps on the same groups
+  plain.run.max_steps = 5;
+  plain.objective.num_iterations = 2;  // also between two steps on the same groups
   const std::string without = run(plain);
   auto evaluated = with_evaluation(plain, 1);
-  evaluated.output_dir = plain.output_dir + "-evaluated";
+  evaluated.run.output_dir = plain.run.output_dir + "-evaluated";
   const std::string with = run(evaluated);
   CHECK(same_file(without + "/adapter_model.safetensors", with + "/adapter_model.safetensors"));
   CHECK(same_file(without + "/optimizer.safetensors", with + "/optimizer.safetensors"));
-  CHECK(same_file(plain.output_dir + "/completions.jsonl",
-                  evaluated.output_dir + "/completions.jsonl"));
-  CHECK(values(plain.output_dir, "loss") == values(evaluated.output_dir, "loss"));
-  CHECK(values(evaluated.output_dir, "eval_accuracy").size() == 5);
-  CHECK(values(plain.output_dir, "eval_accuracy").empty());
+  CHECK(same_file(plain.run.output_dir + "/completions.jsonl",
+                  evaluated.run.output_dir + "/completions.jsonl"));
+  CHECK(values(plain.run.output_dir, "loss") == values(evaluated.run.output_dir, "loss"));
+  CHECK(values(evaluated.run.output_dir, "eval_accuracy").size() == 5);
+  CHECK(values(plain.run.output_dir, "eval_accuracy").empty());
 }
 
 TEST_CASE("trainer: the best checkpoint is kept, whatever is pruned") {
   const Fixture f;
   auto o = with_evaluation(f.options("best"), 1);
-  o.max_steps = 6;
-  o.save_steps = 1;
-  o.save_total_limit = 1;
-  o.metric_for_best_model = "reward";
-  o.learning_rate = 5e-3;
-  o.load_best_model_at_end = true;
+  o.run.max_steps = 6;
+  o.run.save_steps = 1;
+  o.run.save_total_limit = 1;
+  o.eval.metric_for_best_model = "reward";
+  o.optimizer.learning_rate = 5e-3;
+  o.eval.load_best_model_at_end = true;
   const std::string result = run(o);
-  const auto rewards = values(o.output_dir, "eval_reward");
+  const auto rewards = values(o.run.output_dir, "eval_reward");
   REQUIRE(rewards.size() == 6);
-  const auto accuracies = values(o.output_dir, "eval_accuracy");
+  const auto accuracies = values(o.run.output_dir, "eval_accuracy");
   std::size_t best = 0;
   for (std::size_t i = 1; i < rewards.size(); ++i) {
     if (std::pair(rewards[i], accuracies[i]) > std::pair(rewards[best], accuracies[best])) best = i;
   }
-  CHECK(result == fmt::format("{}/checkpoint-{}", o.output_dir, best + 1));
+  CHECK(result == fmt::format("{}/checkpoint-{}", o.run.output_dir, best + 1));
   CHECK(fs::exists(result + "/adapter_model.safetensors"));
-  const auto left = list_checkpoints(o.output_dir);
+  const auto left = list_checkpoints(o.run.output_dir);
   CHECK(left.size() == (best + 1 == 6 ? 1 : 2));
-  const TrainerState state = load_trainer_state(o.output_dir + "/checkpoint-6");
+  const TrainerState state = load_trainer_state(o.run.output_dir + "/checkpoint-6");
   CHECK(state.best_model_checkpoint == result);
   CHECK(state.best_global_step == static_cast<std::int64_t>(best) + 1);
   CHECK(*state.best_metric == accuracies[best]);
@@ -89,64 +89,64 @@ TEST_CASE("trainer: the best checkpoint is kept, whatever is pruned") {
 TEST_CASE("trainer: held-out questions of the training data; a resumed run evaluates alike") {
   const Fixture f;
   auto o = f.options("split");
-  o.train_split = 0.99;
-  o.eval_every = 2;
-  o.eval_limit = 8;
-  o.max_steps = 4;
-  o.save_steps = 2;
+  o.data.train_split = 0.99;
+  o.eval.eval_every = 2;
+  o.eval.eval_limit = 8;
+  o.run.max_steps = 4;
+  o.run.save_steps = 2;
   const std::string whole = run(o);
-  const auto accuracies = values(o.output_dir, "eval_accuracy");
+  const auto accuracies = values(o.run.output_dir, "eval_accuracy");
   CHECK(accuracies.size() == 2);
   const std::string adapter = io::read_file(whole + "/adapter_model.safetensors");
-  const std::string metrics = io::read_file(o.output_dir + "/metrics.jsonl");
+  const std::string metrics = io::read_file(o.run.output_dir + "/metrics.jsonl");
   auto again = o;
-  again.resume = o.output_dir + "/checkpoint-2";
+  again.run.resume = o.run.output_dir + "/checkpoint-2";
   run(again);
   CHECK(io::read_file(whole + "/adapter_model.safetensors") == adapter);
-  CHECK(values(o.output_dir, "eval_accuracy") == accuracies);
+  CHECK(values(o.run.output_dir, "eval_accuracy") == accuracies);
   CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 6);
 }
 
 TEST_CASE("trainer: evaluation that has no questions is refused") {
   const Fixture f;
   auto o = f.options("bad");
-  o.eval_every = 1;
+  o.eval.eval_every = 1;
   CHECK(error_of(o).starts_with("--eval-every 1: found no questions"));
-  o.eval_dataset = {"x"};
-  o.eval_match = "fuzzy";
+  o.eval.eval_dataset = {"x"};
+  o.eval.eval_match = "fuzzy";
   CHECK(error_of(o).starts_with("--eval-match"));
   o = f.options("bad");
-  o.load_best_model_at_end = true;
+  o.eval.load_best_model_at_end = true;
   CHECK(error_of(o).starts_with("--load-best-model-at-end"));
   o = f.options("bad");
-  o.reference = "adapter";
+  o.objective.reference = "adapter";
   CHECK(error_of(o).starts_with("--reference adapter: found no --adapter"));
 }
 
 TEST_CASE("trainer: a frozen copy of the starting adapter is the reference") {
   const Fixture f;
   auto first = f.options("start");
-  first.max_steps = 3;
-  first.learning_rate = 1e-2;
+  first.run.max_steps = 3;
+  first.optimizer.learning_rate = 1e-2;
   const std::string start = run(first);
   auto other = first;
-  other.output_dir += "-other";
-  other.seed = 5;
+  other.run.output_dir += "-other";
+  other.run.seed = 5;
   const std::string another = run(other);
 
   auto base = f.options("base");
-  base.adapter = start;
-  base.max_steps = 4;
-  base.learning_rate = 1e-2;
-  base.warmup_ratio = 0;
-  base.save_steps = 2;
+  base.base.adapter = start;
+  base.run.max_steps = 4;
+  base.optimizer.learning_rate = 1e-2;
+  base.optimizer.warmup_ratio = 0;
+  base.run.save_steps = 2;
   auto frozen = base;
-  frozen.output_dir += "-frozen";
-  frozen.reference = "adapter";
+  frozen.run.output_dir += "-frozen";
+  frozen.objective.reference = "adapter";
   run(base);
   const std::string end = run(frozen);
-  const auto kl_base = values(base.output_dir, "kl");
-  const auto kl = values(frozen.output_dir, "kl");
+  const auto kl_base = values(base.run.output_dir, "kl");
+  const auto kl = values(frozen.run.output_dir, "kl");
   REQUIRE(kl.size() == 4);
   // The policy begins as its reference, exactly; and moves away from it, not with it.
   CHECK(kl[0] == 0.0);
@@ -156,19 +156,19 @@ TEST_CASE("trainer: a frozen copy of the starting adapter is the reference") {
 
   const std::string adapter = io::read_file(end + "/adapter_model.safetensors");
   auto again = frozen;
-  again.resume = frozen.output_dir + "/checkpoint-2";
+  again.run.resume = frozen.run.output_dir + "/checkpoint-2";
   run(again);
   CHECK(io::read_file(end + "/adapter_model.safetensors") == adapter);
-  again.adapter = another;
+  again.base.adapter = another;
   CHECK(error_of(again).find("its reference policy is the adapter") != std::string::npos);
-  again.reference = "base";
+  again.objective.reference = "base";
   CHECK(error_of(again).find("reference = adapter") != std::string::npos);
   // Without a KL term there is no reference, and nothing is loaded for it.
   auto off = frozen;
-  off.output_dir += "-off";
-  off.beta = 0;
+  off.run.output_dir += "-off";
+  off.objective.beta = 0;
   run(off);
-  CHECK(load_trainer_state(off.output_dir + "/checkpoint-4").reference == "base");
+  CHECK(load_trainer_state(off.run.output_dir + "/checkpoint-4").reference == "base");
 }
 
 }  // namespace qgrpo::train

@@ -198,13 +198,13 @@ TEST_CASE("experience: several iterations on each round, resumed in between, bit
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
   TrainOptions whole = fixture.options("whole");
-  whole.num_iterations = 3;
-  whole.loss_type = "dapo";
-  whole.importance_sampling_level = "sequence";
-  whole.max_steps = 7;
+  whole.objective.num_iterations = 3;
+  whole.objective.loss_type = "dapo";
+  whole.objective.importance_sampling_level = "sequence";
+  whole.run.max_steps = 7;
   const std::string expected = Trainer(whole, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto metrics = lines_of(whole.output_dir + "/metrics.jsonl", documents);
+  const auto metrics = lines_of(whole.run.output_dir + "/metrics.jsonl", documents);
   REQUIRE(metrics.size() == 7);
   // Steps 1-3 are on the same completions, 4-6 on the next ones.
   CHECK(metrics[0].at("reward").as_double() == metrics[2].at("reward").as_double());
@@ -214,24 +214,24 @@ TEST_CASE("experience: several iterations on each round, resumed in between, bit
   // The warm-up's first step has the learning rate 0.
   CHECK(metrics[1].at("sampling/sampling_logp_difference/max").as_double() == 0.0);
   CHECK(metrics[2].at("sampling/sampling_logp_difference/max").as_double() > 0.0);
-  CHECK(lines_of(whole.output_dir + "/completions.jsonl", documents).size() == 3 * 2 * 4);
+  CHECK(lines_of(whole.run.output_dir + "/completions.jsonl", documents).size() == 3 * 2 * 4);
 
   for (const std::int64_t killed_after : {1, 2, 3, 5}) {
     CAPTURE(killed_after);
     TrainOptions part = whole;
-    part.output_dir = fixture.options(fmt::format("part-{}", killed_after)).output_dir;
-    part.save_steps = 1;
+    part.run.output_dir = fixture.options(fmt::format("part-{}", killed_after)).run.output_dir;
+    part.run.save_steps = 1;
     Trainer(part, *backend).run();
     for (std::int64_t s = killed_after + 1; s <= 7; ++s)
-      fs::remove_all(fmt::format("{}/checkpoint-{}", part.output_dir, s));
-    CHECK(fs::exists(fmt::format("{}/checkpoint-{}/experience.json", part.output_dir,
+      fs::remove_all(fmt::format("{}/checkpoint-{}", part.run.output_dir, s));
+    CHECK(fs::exists(fmt::format("{}/checkpoint-{}/experience.json", part.run.output_dir,
                                  killed_after)) == (killed_after % 3 != 0));
-    part.resume = "latest";
+    part.run.resume = "latest";
     const std::string resumed = Trainer(part, *backend).run();
     for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"})
       CHECK(same_file(expected + "/" + file, resumed + "/" + file));
-    CHECK(
-        same_file(whole.output_dir + "/completions.jsonl", part.output_dir + "/completions.jsonl"));
+    CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
+                    part.run.output_dir + "/completions.jsonl"));
   }
 }
 
@@ -239,16 +239,16 @@ TEST_CASE("experience: dynamic sampling replaces groups of equal rewards") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
   TrainOptions plain = fixture.options("plain");
-  plain.beta = 0.0;
-  plain.rewards = {"int"};  // often the same for a whole group of 4
+  plain.objective.beta = 0.0;
+  plain.reward.rewards = {"int"};  // often the same for a whole group of 4
   Trainer(plain, *backend).run();
   TrainOptions refilled = plain;
-  refilled.output_dir = fixture.options("refilled").output_dir;
-  refilled.dynamic_sampling = true;
+  refilled.run.output_dir = fixture.options("refilled").run.output_dir;
+  refilled.objective.dynamic_sampling = true;
   const std::string expected = Trainer(refilled, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto before = lines_of(plain.output_dir + "/metrics.jsonl", documents);
-  const auto after = lines_of(refilled.output_dir + "/metrics.jsonl", documents);
+  const auto before = lines_of(plain.run.output_dir + "/metrics.jsonl", documents);
+  const auto after = lines_of(refilled.run.output_dir + "/metrics.jsonl", documents);
   std::int64_t skipped = 0, discarded = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
     skipped += before[i].at("skipped_groups").as_int();
@@ -261,23 +261,24 @@ TEST_CASE("experience: dynamic sampling replaces groups of equal rewards") {
 
   // The data cursor is where the groups that were discarded have moved it: also after a stop.
   TrainOptions part = refilled;
-  part.output_dir = fixture.options("part").output_dir;
-  part.save_steps = 2;
+  part.run.output_dir = fixture.options("part").run.output_dir;
+  part.run.save_steps = 2;
   Trainer(part, *backend).run();
-  for (const int s : {4, 6}) fs::remove_all(fmt::format("{}/checkpoint-{}", part.output_dir, s));
-  part.resume = "latest";
+  for (const int s : {4, 6})
+    fs::remove_all(fmt::format("{}/checkpoint-{}", part.run.output_dir, s));
+  part.run.resume = "latest";
   CHECK(same_file(expected + "/adapter_model.safetensors",
                   Trainer(part, *backend).run() + "/adapter_model.safetensors"));
 
   // Where no prompt gives a signal the rounds end, and the step is one without signal.
   TrainOptions hopeless = refilled;
-  hopeless.output_dir = fixture.options("hopeless").output_dir;
-  hopeless.max_resample_batches = 2;
-  hopeless.max_completion_length = 1;
-  hopeless.rewards = {"strict_format"};
-  hopeless.max_steps = 1;
+  hopeless.run.output_dir = fixture.options("hopeless").run.output_dir;
+  hopeless.objective.max_resample_batches = 2;
+  hopeless.sampling.max_completion_length = 1;
+  hopeless.reward.rewards = {"strict_format"};
+  hopeless.run.max_steps = 1;
   Trainer(hopeless, *backend).run();
-  const auto last = lines_of(hopeless.output_dir + "/metrics.jsonl", documents);
+  const auto last = lines_of(hopeless.run.output_dir + "/metrics.jsonl", documents);
   CHECK(last.back().at("frac_reward_zero_std").as_double() == 1.0);
   CHECK(last.back().at("discarded_groups").as_int() == 4);
 }

@@ -14,15 +14,15 @@ namespace {
 
 model::LoraConfig lora_of(const TrainOptions& o) {
   model::LoraConfig lora;
-  lora.r = o.lora_r;
-  lora.lora_alpha = o.lora_alpha;
+  lora.r = o.lora.lora_r;
+  lora.lora_alpha = o.lora.lora_alpha;
   return lora;
 }
 
 // The notebook's job: Qwen2.5-3B in NF4, r = 64 on all linears, 8 completions of up to 512 tokens
 // for a prompt of up to 256.
 MemoryPlan notebook(double gigabytes, TrainOptions o = {}) {
-  o.device_memory_gb = gigabytes;
+  o.memory.device_memory_gb = gigabytes;
   const auto sizes = cuda::make_cuda_sizes();
   return make_plan(o, model::named_shape("qwen2.5-3b"), lora_of(o), *sizes, WeightFormat::nf4,
                    WeightFormat::bf16, memory_budget(o, std::nullopt, 0));
@@ -121,8 +121,8 @@ TEST_CASE("plan: what does not fit keeps less on the device, then is refused wit
   CHECK(last_total <= static_cast<std::size_t>(0.9e9 * (gigabytes + 0.125)));
 
   TrainOptions dense;
-  dense.quantize = model::Quantize::none;
-  dense.device_memory_gb = 6;
+  dense.base.quantize = model::Quantize::none;
+  dense.memory.device_memory_gb = 6;
   const auto sizes = cuda::make_cuda_sizes();
   CHECK_THROWS_WITH_AS(
       make_plan(dense, model::named_shape("qwen2.5-3b"), lora_of(dense), *sizes, WeightFormat::bf16,
@@ -132,15 +132,15 @@ TEST_CASE("plan: what does not fit keeps less on the device, then is refused wit
 
 TEST_CASE("plan: several prompts are sampled at once as far as memory goes") {
   TrainOptions o;
-  o.prompts_per_step = 16;
+  o.batch.prompts_per_step = 16;
   CHECK(notebook(80, o).groups_at_once == 16);
   const MemoryPlan small = notebook(7, o);
   CHECK(small.groups_at_once < 16);
   CHECK(small.groups_at_once >= 1);
-  CHECK(small.generator.max_sequences == small.groups_at_once * o.num_generations);
+  CHECK(small.generator.max_sequences == small.groups_at_once * o.sampling.num_generations);
   // Short groups share a micro-batch.
-  o.max_prompt_length = 64;
-  o.max_completion_length = 48;
+  o.prompt.max_prompt_length = 64;
+  o.sampling.max_completion_length = 48;
   const MemoryPlan many = notebook(24, o);
   CHECK(many.pass.tokens > 2 * many.group_tokens);
   CHECK(many.pass.tokens <= 4096);
@@ -148,20 +148,20 @@ TEST_CASE("plan: several prompts are sampled at once as far as memory goes") {
 
 TEST_CASE("plan: without a reference pass its residual stream is not there") {
   TrainOptions o;
-  o.micro_batch_tokens = 4352;
-  o.gradient_checkpointing = false;
+  o.memory.micro_batch_tokens = 4352;
+  o.memory.gradient_checkpointing = false;
   const MemoryPlan with = notebook(80, o);
-  o.beta = 0.0;
+  o.objective.beta = 0.0;
   const MemoryPlan without = notebook(80, o);
   CHECK(with.training_bytes - without.training_bytes == std::size_t{4352} * 2048 * 2);
 }
 
 TEST_CASE("plan: the budget is what is given, else what is free") {
   TrainOptions o;
-  o.gpu_memory_utilization = 0.5;
+  o.memory.gpu_memory_utilization = 0.5;
   CHECK(memory_budget(o, std::size_t{1000}, 0).bytes == 500);
   CHECK_FALSE(memory_budget(o, std::size_t{1000}, 0).soft);
   CHECK(memory_budget(o, std::nullopt, 100).soft);
-  o.device_memory_gb = 2;
+  o.memory.device_memory_gb = 2;
   CHECK(memory_budget(o, std::size_t{1000}, 0).bytes == 1000000000);
 }

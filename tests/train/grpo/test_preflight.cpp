@@ -100,19 +100,19 @@ TEST_CASE("preflight: changes nothing of the run that follows") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
   TrainOptions with = fixture.options("with");
-  with.preflight = 7;
-  with.max_steps = 2;
+  with.reward.preflight = 7;
+  with.run.max_steps = 2;
   const std::string checkpoint = Trainer(with, *backend).run();
   TrainOptions without = fixture.options("without");
-  without.preflight = 0;
-  without.max_steps = 2;
+  without.reward.preflight = 0;
+  without.run.max_steps = 2;
   const std::string other = Trainer(without, *backend).run();
   CHECK(same_file(checkpoint + "/adapter_model.safetensors", other + "/adapter_model.safetensors"));
-  CHECK(
-      same_file(with.output_dir + "/completions.jsonl", without.output_dir + "/completions.jsonl"));
-  CHECK_FALSE(fs::exists(without.output_dir + "/preflight.json"));
+  CHECK(same_file(with.run.output_dir + "/completions.jsonl",
+                  without.run.output_dir + "/completions.jsonl"));
+  CHECK_FALSE(fs::exists(without.run.output_dir + "/preflight.json"));
   io::JsonDocument document;
-  const auto report = document.parse_file(with.output_dir + "/preflight.json");
+  const auto report = document.parse_file(with.run.output_dir + "/preflight.json");
   CHECK(report.at("prompts").as_int() == 7);
   CHECK(report.at("completions").as_int() == 28);
   CHECK(report.at("rewards").as_array().size() == 6);
@@ -153,17 +153,17 @@ TEST_CASE("trainer: a bad reward loses nothing, and the run goes on when it is m
     io::write_file_atomically(path, text.replace(text.find("BAD"), 3, bad));
   };
   TrainOptions whole = fixture.options("whole");
-  const std::string file = fixture.options("").output_dir + "rewards.py";
-  whole.rewards = {file + ":digits", "xmlcount:2"};
-  whole.max_steps = 4;
+  const std::string file = fixture.options("").run.output_dir + "rewards.py";
+  whole.reward.rewards = {file + ":digits", "xmlcount:2"};
+  whole.run.max_steps = 4;
   write(file, "pass");
   const std::string expected = Trainer(whole, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto metrics = lines_of(whole.output_dir + "/metrics.jsonl", documents);
+  const auto metrics = lines_of(whole.run.output_dir + "/metrics.jsonl", documents);
   REQUIRE(metrics.size() == 4);
   CHECK(metrics[2].at("mine").as_double() == 2.0);
   CHECK(metrics[2].at("rewards/digits/mean").as_double() > 0.0);
-  const auto completions = lines_of(whole.output_dir + "/completions.jsonl", documents);
+  const auto completions = lines_of(whole.run.output_dir + "/completions.jsonl", documents);
   CHECK(completions[0].at("digits").is_null());
   CHECK(completions[1].at("digits").is_number());
   CHECK(completions[1].at("size").as_int() ==
@@ -178,20 +178,20 @@ TEST_CASE("trainer: a bad reward loses nothing, and the run goes on when it is m
         {"import os; os._exit(1)", "ended with exit code 1"}}) {
     CAPTURE(bad);
     TrainOptions part = whole;
-    part.output_dir = fixture.options(fmt::format("part-{}", n++)).output_dir;
-    part.save_steps = 0;
-    part.reward_timeout = 1.0;
+    part.run.output_dir = fixture.options(fmt::format("part-{}", n++)).run.output_dir;
+    part.run.save_steps = 0;
+    part.reward.reward_timeout = 1.0;
     write(file, "if trainer_state.global_step == 2: " + bad);
     CHECK_THROWS_WITH_AS(Trainer(part, *backend).run(), doctest::Contains(words.c_str()), Error);
-    REQUIRE(fs::exists(part.output_dir + "/checkpoint-2/adapter_model.safetensors"));
+    REQUIRE(fs::exists(part.run.output_dir + "/checkpoint-2/adapter_model.safetensors"));
     write(file, "pass");
-    part.reward_timeout = 60.0;
-    part.resume = "latest";
+    part.reward.reward_timeout = 60.0;
+    part.run.resume = "latest";
     const std::string resumed = Trainer(part, *backend).run();
     CHECK(
         same_file(expected + "/adapter_model.safetensors", resumed + "/adapter_model.safetensors"));
-    CHECK(
-        same_file(whole.output_dir + "/completions.jsonl", part.output_dir + "/completions.jsonl"));
+    CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
+                    part.run.output_dir + "/completions.jsonl"));
   }
 }
 
@@ -199,27 +199,27 @@ TEST_CASE("trainer: conversations, a held-out part, several files") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
   TrainOptions o = fixture.options("chat");
-  const std::string file = fixture.options("").output_dir + "chat.jsonl";
+  const std::string file = fixture.options("").run.output_dir + "chat.jsonl";
   std::string lines;
   for (int i = 0; i < 10; ++i)
     lines += fmt::format(
         "{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{} + 1?\"}}],\"gold\":{}}}\n", i, i + 1);
   io::write_file_atomically(file, lines);
-  o.dataset = {file, o.dataset.front()};
-  o.answer_column = "gold";
+  o.data.dataset = {file, o.data.dataset.front()};
+  o.data.answer_column = "gold";
   CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("the key \"gold\""), Error);
-  o.dataset = {file};
-  o.train_split = 0.8;
-  o.max_steps = 2;
-  o.rewards = {"numeric", "cmd:while read -r line; do echo '[1,2,3,4,5,6,7,8]'; done:0.5"};
-  o.preflight = 1;
+  o.data.dataset = {file};
+  o.data.train_split = 0.8;
+  o.run.max_steps = 2;
+  o.reward.rewards = {"numeric", "cmd:while read -r line; do echo '[1,2,3,4,5,6,7,8]'; done:0.5"};
+  o.reward.preflight = 1;
   Trainer(o, *backend).run();
-  CHECK(read_dataset(std::vector<std::string>{o.output_dir + "/held_out.jsonl"}).size() == 2);
+  CHECK(read_dataset(std::vector<std::string>{o.run.output_dir + "/held_out.jsonl"}).size() == 2);
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto metrics = lines_of(o.output_dir + "/metrics.jsonl", documents);
+  const auto metrics = lines_of(o.run.output_dir + "/metrics.jsonl", documents);
   CHECK(metrics[1].at("rewards/while/mean").as_double() == 4.5);
-  o.resume = "latest";
-  o.max_steps = 3;
+  o.run.resume = "latest";
+  o.run.max_steps = 3;
   io::write_file_atomically(file, lines + "\n");
   CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("other data"), Error);
 }

@@ -93,7 +93,7 @@ TEST_CASE(
   const TrainOptions a = fixture.options("a");
   const std::string checkpoint = Trainer(a, *cpu::make_cpu_backend(2)).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto metrics = lines_of(a.output_dir + "/metrics.jsonl", documents);
+  const auto metrics = lines_of(a.run.output_dir + "/metrics.jsonl", documents);
   CHECK(metrics.size() == 6);
   bool learned = false;
   for (const auto& m : metrics) {
@@ -103,14 +103,15 @@ TEST_CASE(
   }
   CHECK(learned);
   CHECK(metrics.back().at("kl").as_double() > 0.0);
-  CHECK(lines_of(a.output_dir + "/completions.jsonl", documents).size() == 6 * 2 * 4);
+  CHECK(lines_of(a.run.output_dir + "/completions.jsonl", documents).size() == 6 * 2 * 4);
 
   for (const int threads : {1, 3}) {
     const TrainOptions b = fixture.options(fmt::format("threads-{}", threads));
     const std::string other = Trainer(b, *cpu::make_cpu_backend(threads)).run();
     CHECK(
         same_file(checkpoint + "/adapter_model.safetensors", other + "/adapter_model.safetensors"));
-    CHECK(same_file(a.output_dir + "/completions.jsonl", b.output_dir + "/completions.jsonl"));
+    CHECK(same_file(a.run.output_dir + "/completions.jsonl",
+                    b.run.output_dir + "/completions.jsonl"));
   }
 }
 
@@ -119,34 +120,34 @@ TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit 
   for (const std::string optim : {"adamw_torch", "adamw_8bit"}) {
     CAPTURE(optim);
     TrainOptions whole = fixture.options("whole-" + optim);
-    whole.optim = optim;
-    whole.lora_r = 40;  // factors above 4,096 elements have 8-bit states
+    whole.optimizer.optim = optim;
+    whole.lora.lora_r = 40;  // factors above 4,096 elements have 8-bit states
     const std::string expected = Trainer(whole, *cpu::make_cpu_backend(2)).run();
 
     TrainOptions part = whole;
-    part.output_dir = fixture.options("part-" + optim).output_dir;
-    part.save_steps = 3;
+    part.run.output_dir = fixture.options("part-" + optim).run.output_dir;
+    part.run.save_steps = 3;
     const auto backend = cpu::make_cpu_backend(2);
     Trainer(part, *backend).run();
     // As if it had been killed after step 5: later checkpoints are gone, the logs run ahead of the
     // last one.
-    fs::remove_all(part.output_dir + "/checkpoint-6");
-    part.resume = "latest";
+    fs::remove_all(part.run.output_dir + "/checkpoint-6");
+    part.run.resume = "latest";
     const std::string resumed = Trainer(part, *backend).run();
     for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"}) {
       CHECK(same_file(expected + "/" + file, resumed + "/" + file));
     }
-    CHECK(
-        same_file(whole.output_dir + "/completions.jsonl", part.output_dir + "/completions.jsonl"));
+    CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
+                    part.run.output_dir + "/completions.jsonl"));
 
     // Another option, another base, a broken checkpoint: refused, and nothing is lost.
-    part.learning_rate *= 2;
+    part.optimizer.learning_rate *= 2;
     CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("learning_rate"), Error);
-    part.learning_rate = whole.learning_rate;
+    part.optimizer.learning_rate = whole.optimizer.learning_rate;
     fs::resize_file(resumed + "/optimizer.safetensors", 1000);
     CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("optimizer.safetensors"),
                          Error);
-    part.resume = part.output_dir + "/checkpoint-3";
+    part.run.resume = part.run.output_dir + "/checkpoint-3";
     CHECK(same_file(expected + "/adapter_model.safetensors",
                     Trainer(part, *backend).run() + "/adapter_model.safetensors"));
   }
@@ -158,14 +159,14 @@ TEST_CASE("trainer: Ctrl-C ends with a checkpoint from which the run goes on") {
   const TrainOptions whole = fixture.options("whole");
   const std::string expected = Trainer(whole, *backend).run();
   TrainOptions part = whole;
-  part.output_dir = fixture.options("part").output_dir;
+  part.run.output_dir = fixture.options("part").run.output_dir;
   {
     Trainer trainer(part, *backend);
     stop_requested = true;
-    CHECK(trainer.run() == part.output_dir + "/checkpoint-0");
+    CHECK(trainer.run() == part.run.output_dir + "/checkpoint-0");
     stop_requested = false;
   }
-  part.resume = "latest";
+  part.run.resume = "latest";
   CHECK(same_file(expected + "/adapter_model.safetensors",
                   Trainer(part, *backend).run() + "/adapter_model.safetensors"));
 }
@@ -174,11 +175,11 @@ TEST_CASE("trainer: an earlier run is not overwritten unasked") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(1);
   TrainOptions o = fixture.options("run");
-  o.max_steps = 1;
+  o.run.max_steps = 1;
   Trainer(o, *backend).run();
   CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--resume"), Error);
-  CHECK(fs::exists(o.output_dir + "/checkpoint-1/adapter_model.safetensors"));
-  o.overwrite_output_dir = true;
+  CHECK(fs::exists(o.run.output_dir + "/checkpoint-1/adapter_model.safetensors"));
+  o.run.overwrite_output_dir = true;
   Trainer(o, *backend).run();
 }
 
@@ -186,10 +187,10 @@ TEST_CASE("trainer: what cannot fit is refused with the figure and the option th
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(1);
   TrainOptions o = fixture.options("plan");
-  o.device_memory_gb = 0.001;
+  o.memory.device_memory_gb = 0.001;
   CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--device-memory"), Error);
-  CHECK_FALSE(fs::exists(o.output_dir));
-  o.device_memory_gb = 0;
-  o.max_completion_length = 100000;
+  CHECK_FALSE(fs::exists(o.run.output_dir));
+  o.memory.device_memory_gb = 0;
+  o.sampling.max_completion_length = 100000;
   CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("max_completion_length"), Error);
 }

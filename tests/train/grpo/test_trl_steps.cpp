@@ -41,10 +41,11 @@ TEST_CASE("trl: whole optimizer steps equal GRPOTrainer's, in every recorded sce
     // of it; a wrong formula moves most of them by much more.
     const io::SafetensorsFile expected(test::vector_path("e2e_grpo/" + name + ".safetensors"));
     const io::SafetensorsFile found(checkpoint + "/adapter_model.safetensors");
-    const double moved = options.learning_rate * static_cast<double>(options.max_steps);
+    const double moved =
+        options.optimizer.learning_rate * static_cast<double>(options.run.max_steps);
     std::size_t elements = 0;
     std::size_t close = 0;
-    const std::string prefix = fmt::format("adapter.step{}/", options.max_steps);
+    const std::string prefix = fmt::format("adapter.step{}/", options.run.max_steps);
     std::size_t tensors = 0;
     double worst = 0.0;
     for (const auto& key : expected.names()) {
@@ -83,7 +84,8 @@ TEST_CASE("trl: whole optimizer steps equal GRPOTrainer's, in every recorded sce
         // A group without signal is not computed where there is no KL term; TRL's mean entropy has
         // it.
         if (name == "equal_rewards_beta0" && key == "entropy") continue;
-        if (options.gradient_accumulation_steps > 1 && (key == "kl" || key == "entropy")) continue;
+        if (options.batch.gradient_accumulation_steps > 1 && (key == "kl" || key == "entropy"))
+          continue;
         CAPTURE(key);
         const auto mine = ours.find(key);
         REQUIRE(mine.has_value());

@@ -50,20 +50,20 @@ class Fixture {
   std::string model() const { return short_demo_model(); }
   TrainOptions options(const std::string& output) const {
     TrainOptions o;
-    o.model = model();
-    o.dataset = {model() + "/train.jsonl"};
-    o.quantize = model::Quantize::nf4;
-    o.output_dir = folder_ + "/" + output;
-    o.system_prompt = "";
-    o.num_generations = 4;
-    o.prompts_per_step = 2;
-    o.max_completion_length = 24;
-    o.max_prompt_length = 48;
-    o.max_steps = 6;
-    o.lora_r = 4;
-    o.lora_alpha = 8;
-    o.learning_rate = 1e-3;
-    o.logging_steps = 1000;
+    o.base.model = model();
+    o.data.dataset = {model() + "/train.jsonl"};
+    o.base.quantize = model::Quantize::nf4;
+    o.run.output_dir = folder_ + "/" + output;
+    o.prompt.system_prompt = "";
+    o.sampling.num_generations = 4;
+    o.batch.prompts_per_step = 2;
+    o.sampling.max_completion_length = 24;
+    o.prompt.max_prompt_length = 48;
+    o.run.max_steps = 6;
+    o.lora.lora_r = 4;
+    o.lora.lora_alpha = 8;
+    o.optimizer.learning_rate = 1e-3;
+    o.run.logging_steps = 1000;
     o.sample_steps = 0;
     return o;
   }

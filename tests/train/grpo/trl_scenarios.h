@@ -49,35 +49,35 @@ inline train::TrainOptions scenario_options(const io::JsonValue& scenario,
   const auto config = scenario.at("config");
   const auto number = [&](const char* key) { return config.at(key).as_double(); };
   train::TrainOptions o;
-  o.model = test::vector_path("tiny_qwen2");
-  o.replay = replay;
-  o.adapter = test::vector_path(scenario.at("name").as_string() == "adamw8bit_r26_grpo"
-                                    ? "e2e_grpo/adapter_r26"
-                                    : "lora/adapter");
-  o.quantize = model::Quantize::none;
-  o.output_dir = output;
-  o.gradient_accumulation_steps = config.at("gradient_accumulation_steps").as_int();
-  o.prompts_per_step = 2 / o.gradient_accumulation_steps;
-  o.max_steps = config.at("max_steps").as_int();
-  o.max_completion_length = config.at("max_completion_length").as_int();
-  o.learning_rate = number("learning_rate");
-  o.lr_scheduler_type = config.at("lr_scheduler_type").as_string();
+  o.base.model = test::vector_path("tiny_qwen2");
+  o.data.replay = replay;
+  o.base.adapter = test::vector_path(scenario.at("name").as_string() == "adamw8bit_r26_grpo"
+                                         ? "e2e_grpo/adapter_r26"
+                                         : "lora/adapter");
+  o.base.quantize = model::Quantize::none;
+  o.run.output_dir = output;
+  o.batch.gradient_accumulation_steps = config.at("gradient_accumulation_steps").as_int();
+  o.batch.prompts_per_step = 2 / o.batch.gradient_accumulation_steps;
+  o.run.max_steps = config.at("max_steps").as_int();
+  o.sampling.max_completion_length = config.at("max_completion_length").as_int();
+  o.optimizer.learning_rate = number("learning_rate");
+  o.optimizer.lr_scheduler_type = config.at("lr_scheduler_type").as_string();
   const double warmup = number("warmup_steps");  // below 1 it is a ratio
-  o.warmup_ratio = warmup < 1 ? warmup : 0.0;
-  o.warmup_steps = warmup < 1 ? 0 : static_cast<std::int64_t>(warmup);
-  o.optim = config.at("optim").as_string();
-  o.max_grad_norm = number("max_grad_norm");
-  o.beta = number("beta");
-  o.temperature = number("temperature");
+  o.optimizer.warmup_ratio = warmup < 1 ? warmup : 0.0;
+  o.optimizer.warmup_steps = warmup < 1 ? 0 : static_cast<std::int64_t>(warmup);
+  o.optimizer.optim = config.at("optim").as_string();
+  o.optimizer.max_grad_norm = number("max_grad_norm");
+  o.objective.beta = number("beta");
+  o.sampling.temperature = number("temperature");
   if (const auto iterations = config.find("num_iterations"))
-    o.num_iterations = iterations->as_int();
-  o.loss_type = config.at("loss_type").as_string();
-  o.use_bias_correction_kl = config.at("use_bias_correction_kl").as_bool();
-  o.adam_beta1 = number("adam_beta1");
-  o.adam_beta2 = number("adam_beta2");
-  o.adam_epsilon = number("adam_epsilon");
-  o.weight_decay = number("weight_decay");
-  o.logging_steps = 1000;
+    o.objective.num_iterations = iterations->as_int();
+  o.objective.loss_type = config.at("loss_type").as_string();
+  o.objective.use_bias_correction_kl = config.at("use_bias_correction_kl").as_bool();
+  o.optimizer.adam_beta1 = number("adam_beta1");
+  o.optimizer.adam_beta2 = number("adam_beta2");
+  o.optimizer.adam_epsilon = number("adam_epsilon");
+  o.optimizer.weight_decay = number("weight_decay");
+  o.run.logging_steps = 1000;
   return o;
 }
 

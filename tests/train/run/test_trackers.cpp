@@ -239,10 +239,10 @@ TEST_CASE("--hours: steps of one length make the plain schedule; limits and odd 
 TEST_CASE("a run's folder says how it was made, and --hours ends a run in time") {
   const Fixture fixture;
   TrainOptions o = fixture.options("timed");
-  o.hours = 4.0 / 3600.0;
-  o.max_steps = 0;
-  o.report_to = {"tensorboard"};
-  o.config_toml = "seed = 3407\n";
+  o.run.hours = 4.0 / 3600.0;
+  o.run.max_steps = 0;
+  o.run.report_to = {"tensorboard"};
+  o.run.config_toml = "seed = 3407\n";
   const auto backend = cpu::make_cpu_backend(2);
   const auto start = std::chrono::steady_clock::now();
   {
@@ -252,27 +252,27 @@ TEST_CASE("a run's folder says how it was made, and --hours ends a run in time")
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   CHECK(took.count() < 60.0);
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto lines = lines_of(o.output_dir + "/metrics.jsonl", documents);
+  const auto lines = lines_of(o.run.output_dir + "/metrics.jsonl", documents);
   REQUIRE(!lines.empty());
   io::JsonDocument document;
-  const auto run = document.parse_file(o.output_dir + "/run.json");
+  const auto run = document.parse_file(o.run.output_dir + "/run.json");
   CHECK(run.at("seed").as_int() == 3407);
   const auto starts = run.at("starts").as_array();
   REQUIRE(starts.size() == 1);
   for (const char* key : {"time", "version", "git", "compiler", "device", "libraries"})
     CHECK(!starts[0].at(key).as_string().empty());
   CHECK(run.at("options").at("schedule").as_string() == "hours");
-  CHECK(io::read_file(o.output_dir + "/config.toml") == o.config_toml);
-  CHECK(event_files(o.output_dir + "/runs").size() == 1);
+  CHECK(io::read_file(o.run.output_dir + "/config.toml") == o.run.config_toml);
+  CHECK(event_files(o.run.output_dir + "/runs").size() == 1);
 
-  const auto all = list_checkpoints(o.output_dir);
+  const auto all = list_checkpoints(o.run.output_dir);
   REQUIRE(!all.empty());
   const TrainerState state = load_trainer_state(all.back().second);
   REQUIRE(!state.schedule.empty());
   CHECK(state.schedule.back().max_steps == state.global_step);
   CHECK(state.elapsed_seconds > 0.0);
   // The recorded decisions give back each step's learning rate.
-  TimedSchedule schedule(o.hours, 1 << 30);
+  TimedSchedule schedule(o.run.hours, 1 << 30);
   schedule.restore(state.global_step, state.elapsed_seconds, state.schedule);
   for (const auto& line : lines) {
     const double p = schedule.progress(line.at("step").as_int() - 1);
@@ -280,20 +280,20 @@ TEST_CASE("a run's folder says how it was made, and --hours ends a run in time")
     const double expected =
         p < warm ? p / warm : 0.5 * (1 + std::cos(M_PI * (p - warm) / (1 - warm)));
     CHECK(line.at("learning_rate").as_double() ==
-          doctest::Approx(o.learning_rate * expected).epsilon(1e-6));
+          doctest::Approx(o.optimizer.learning_rate * expected).epsilon(1e-6));
   }
   // It cannot be resumed as a run of a number of steps, and as what it is there is nothing to do.
-  o.resume = "latest";
+  o.run.resume = "latest";
   {
     Trainer trainer(o, *backend);
     trainer.run();
   }
-  CHECK(load_trainer_state(list_checkpoints(o.output_dir).back().second).global_step ==
+  CHECK(load_trainer_state(list_checkpoints(o.run.output_dir).back().second).global_step ==
         state.global_step);
   io::JsonDocument second;
-  CHECK(second.parse_file(o.output_dir + "/run.json").at("starts").as_array().size() == 2);
-  o.hours = 0;
-  o.max_steps = 6000;
+  CHECK(second.parse_file(o.run.output_dir + "/run.json").at("starts").as_array().size() == 2);
+  o.run.hours = 0;
+  o.run.max_steps = 6000;
   CHECK_THROWS_AS(Trainer(o, *backend), Error);
 }
 

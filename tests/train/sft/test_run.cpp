@@ -42,17 +42,17 @@ struct SftFixture {
 
   SftRunOptions options(const std::string& output) const {
     SftRunOptions o;
-    o.model = short_demo_model();
-    o.dataset = {train};
-    o.quantize = model::Quantize::none;
-    o.output_dir = folder + "/" + output;
-    o.per_device_train_batch_size = 8;
-    o.max_steps = 6;
-    o.learning_rate = 2e-3;
-    o.warmup_steps = 1;
-    o.lora_r = 4;
-    o.logging_steps = 1000;
-    o.save_steps = 3;
+    o.base.model = short_demo_model();
+    o.data.dataset = {train};
+    o.base.quantize = model::Quantize::none;
+    o.run.output_dir = folder + "/" + output;
+    o.batch.per_device_train_batch_size = 8;
+    o.run.max_steps = 6;
+    o.optimizer.learning_rate = 2e-3;
+    o.optimizer.warmup_steps = 1;
+    o.lora.lora_r = 4;
+    o.run.logging_steps = 1000;
+    o.run.save_steps = 3;
     return o;
   }
   std::string run(const SftRunOptions& o) const { return SftRun(o, *backend).run(); }
@@ -69,18 +69,18 @@ struct SftFixture {
 TEST_CASE("sft run: an adapter learns, the hold-out's loss falls, the log says so") {
   const SftFixture f;
   auto o = f.options("out");
-  o.eval_dataset = {f.held_out};
-  o.max_steps = 0;
-  o.num_train_epochs = 4;
+  o.eval.eval_dataset = {f.held_out};
+  o.run.max_steps = 0;
+  o.batch.num_train_epochs = 4;
   SftRun run(o, *f.backend);
   CHECK(run.max_steps() == 12);  // 24 examples in steps of 8, four times
   const std::string saved = run.run();
-  CHECK(saved == o.output_dir + "/checkpoint-12");
+  CHECK(saved == o.run.output_dir + "/checkpoint-12");
   CHECK(fs::exists(saved + "/adapter_model.safetensors"));
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   std::vector<double> losses;
   std::vector<double> held_out;
-  for (const auto& line : lines_of(o.output_dir + "/metrics.jsonl", documents)) {
+  for (const auto& line : lines_of(o.run.output_dir + "/metrics.jsonl", documents)) {
     if (line.find("eval_loss")) {
       held_out.push_back(line.at("eval_loss").as_double());
     } else {
@@ -100,29 +100,29 @@ TEST_CASE("sft run: a resumed run equals the uninterrupted one bit for bit") {
     CAPTURE(full);
     auto o = f.options(full ? "full" : "lora");
     o.full = full;
-    o.learning_rate = 5e-4;
-    o.eval_dataset = {f.held_out};
-    o.eval_steps = 2;
+    o.optimizer.learning_rate = 5e-4;
+    o.eval.eval_dataset = {f.held_out};
+    o.eval.eval_steps = 2;
     const std::string whole = f.run(o);
     const std::string name = full ? "/model.safetensors" : "/adapter_model.safetensors";
     const std::string first = io::read_file(whole + name);
     const std::string optimizer = io::read_file(whole + "/optimizer.safetensors");
     const std::string state = io::read_file(whole + "/trainer_state.json");
-    const std::string middle = o.output_dir + "/checkpoint-3";
+    const std::string middle = o.run.output_dir + "/checkpoint-3";
     auto again = o;
-    again.resume = middle;
+    again.run.resume = middle;
     CHECK(f.run(again) == whole);
     CHECK(io::read_file(whole + name) == first);
     CHECK(io::read_file(whole + "/optimizer.safetensors") == optimizer);
     if (full) {
       CHECK(fs::exists(whole + "/tokenizer.json"));
       CHECK(tokenizer::load_tokenizer(whole)->vocab_size() ==
-            tokenizer::load_tokenizer(o.model)->vocab_size());
+            tokenizer::load_tokenizer(o.base.model)->vocab_size());
     }
-    again.seed = 7;
+    again.run.seed = 7;
     CHECK_THROWS_WITH_AS(f.run(again), doctest::Contains("seed = 42"), Error);
-    again.seed = o.seed;
-    again.dataset = {f.held_out};
+    again.run.seed = o.run.seed;
+    again.data.dataset = {f.held_out};
     CHECK_THROWS_WITH_AS(f.run(again), doctest::Contains("other data"), Error);
   }
 }
@@ -131,18 +131,18 @@ TEST_CASE("sft run: packing changes which examples share a step, not what is lea
   const SftFixture f;
   // One step over all examples is the same mean over the same tokens, packed or not.
   auto plain = f.options("plain");
-  plain.max_steps = 1;
-  plain.warmup_steps = 0;
-  plain.per_device_train_batch_size = 24;
+  plain.run.max_steps = 1;
+  plain.optimizer.warmup_steps = 0;
+  plain.batch.per_device_train_batch_size = 24;
   auto packed = plain;
-  packed.output_dir += "-packed";
-  packed.packing = true;
-  packed.max_length = 128;
+  packed.run.output_dir += "-packed";
+  packed.batch.packing = true;
+  packed.batch.max_length = 128;
   f.run(plain);
   f.run(packed);
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
-  const auto a = lines_of(plain.output_dir + "/metrics.jsonl", documents);
-  const auto b = lines_of(packed.output_dir + "/metrics.jsonl", documents);
+  const auto a = lines_of(plain.run.output_dir + "/metrics.jsonl", documents);
+  const auto b = lines_of(packed.run.output_dir + "/metrics.jsonl", documents);
   // The same float32 losses in another order of summation, in double.
   CHECK(a[0].at("loss").as_double() == doctest::Approx(b[0].at("loss").as_double()).epsilon(1e-12));
   CHECK(a[0].at("num_tokens").as_int() == b[0].at("num_tokens").as_int());
@@ -153,14 +153,14 @@ TEST_CASE("sft run: packing changes which examples share a step, not what is lea
 TEST_CASE("sft run: --adapter goes on from an adapter") {
   const SftFixture f;
   auto first = f.options("first");
-  first.eval_dataset = {f.held_out};
+  first.eval.eval_dataset = {f.held_out};
   SftRun one(first, *f.backend);
   const std::string adapter = one.run();
   auto second = f.options("second");
-  second.adapter = adapter;
-  second.eval_dataset = {f.held_out};
-  second.learning_rate = 0.0;
-  second.max_steps = 1;
+  second.base.adapter = adapter;
+  second.eval.eval_dataset = {f.held_out};
+  second.optimizer.learning_rate = 0.0;
+  second.run.max_steps = 1;
   SftRun two(second, *f.backend);
   two.run();
   CHECK(*two.eval_loss() == *one.eval_loss());
@@ -181,26 +181,26 @@ TEST_CASE("sft run: impossible options and other folders are refused before anyt
     void (*change)(SftRunOptions&);
   };
   const Case cases[] = {
-      {"--model", [](SftRunOptions& o) { o.model = ""; }},
-      {"--dataset", [](SftRunOptions& o) { o.dataset = {}; }},
-      {"--max-length", [](SftRunOptions& o) { o.max_length = 1; }},
-      {"--num-train-epochs", [](SftRunOptions& o) { o.num_train_epochs = 0; }},
-      {"--num-train-epochs", [](SftRunOptions& o) { o.num_train_epochs = std::nan(""); }},
-      {"--max-steps", [](SftRunOptions& o) { o.max_steps = -1; }},
+      {"--model", [](SftRunOptions& o) { o.base.model = ""; }},
+      {"--dataset", [](SftRunOptions& o) { o.data.dataset = {}; }},
+      {"--max-length", [](SftRunOptions& o) { o.batch.max_length = 1; }},
+      {"--num-train-epochs", [](SftRunOptions& o) { o.batch.num_train_epochs = 0; }},
+      {"--num-train-epochs", [](SftRunOptions& o) { o.batch.num_train_epochs = std::nan(""); }},
+      {"--max-steps", [](SftRunOptions& o) { o.run.max_steps = -1; }},
       {"--per-device-train-batch-size",
-       [](SftRunOptions& o) { o.per_device_train_batch_size = 0; }},
-      {"--learning-rate", [](SftRunOptions& o) { o.learning_rate = -1.0; }},
-      {"--optim", [](SftRunOptions& o) { o.optim = "sgd"; }},
-      {"--lr-scheduler-type", [](SftRunOptions& o) { o.lr_scheduler_type = "step"; }},
-      {"--warmup-ratio", [](SftRunOptions& o) { o.warmup_ratio = 2; }},
-      {"--lora-r", [](SftRunOptions& o) { o.lora_r = 0; }},
-      {"--eval-steps", [](SftRunOptions& o) { o.eval_steps = 5; }},
+       [](SftRunOptions& o) { o.batch.per_device_train_batch_size = 0; }},
+      {"--learning-rate", [](SftRunOptions& o) { o.optimizer.learning_rate = -1.0; }},
+      {"--optim", [](SftRunOptions& o) { o.optimizer.optim = "sgd"; }},
+      {"--lr-scheduler-type", [](SftRunOptions& o) { o.optimizer.lr_scheduler_type = "step"; }},
+      {"--warmup-ratio", [](SftRunOptions& o) { o.optimizer.warmup_ratio = 2; }},
+      {"--lora-r", [](SftRunOptions& o) { o.lora.lora_r = 0; }},
+      {"--eval-steps", [](SftRunOptions& o) { o.eval.eval_steps = 5; }},
       {"--full and --adapter",
        [](SftRunOptions& o) {
          o.full = true;
-         o.adapter = std::string("x");
+         o.base.adapter = std::string("x");
        }},
-      {"--micro-batch-tokens", [](SftRunOptions& o) { o.micro_batch_tokens = 8; }},
+      {"--micro-batch-tokens", [](SftRunOptions& o) { o.memory.micro_batch_tokens = 8; }},
   };
   for (const Case& one : cases) {
     auto o = f.options("bad");
@@ -211,7 +211,7 @@ TEST_CASE("sft run: impossible options and other folders are refused before anyt
   }
   CHECK_FALSE(fs::exists(f.folder + "/bad"));
   auto o = f.options("earlier");
-  o.max_steps = 1;
+  o.run.max_steps = 1;
   f.run(o);
   CHECK(message(o).find("holds an earlier run") != std::string::npos);
 }

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+
+namespace qgrpo::train {
+
+// Groups per optimizer step of GRPO = prompts_per_step * gradient_accumulation_steps.
+struct BatchOptions {
+  std::int64_t prompts_per_step = 1;
+  std::int64_t gradient_accumulation_steps = 1;
+};
+
+}  // namespace qgrpo::train

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace qgrpo::train {
+
+// The questions of GRPO: their files, what the columns mean, and the part that is trained on.
+struct DataOptions {
+  std::vector<std::string> dataset;  // JSONL files, read one after the other (train/data/dataset.h)
+  std::string replay;                // recorded groups to train on instead of sampling
+  std::string prompt_column;         // train/data/dataset.h, DatasetOptions
+  std::string answer_column;
+  std::string answer_format = "auto";  // auto | gsm8k | plain
+  double train_split = 1.0;  // below 1 a part, from 2 on a number of examples; the rest is held out
+  bool shuffle_dataset = true;
+};
+
+}  // namespace qgrpo::train

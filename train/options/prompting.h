@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace qgrpo::train {
+
+// What a question becomes before it is sampled from.
+struct PromptingOptions {
+  std::optional<std::string> system_prompt;  // absent: the notebook's
+  bool one_shot = false;
+  std::int64_t max_prompt_length = 256;  // cut on the left
+};
+
+}  // namespace qgrpo::train

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace qgrpo::train {
+
+// A run, whatever it trains: where its files go, how long it takes, what it shows. Every field has
+// an initializer, so that a command can name the defaults that it changes.
+struct RunOptions {
+  std::string output_dir = "outputs";
+  std::string resume = "";  // a checkpoint folder, or "latest" in output_dir; empty: a new run
+  bool overwrite_output_dir = false;
+  std::uint64_t seed = 3407;
+  // 0: GRPO takes 2000, or in a replay as many as its groups make; sft goes by num_train_epochs
+  std::int64_t max_steps = 0;
+  double hours = 0.0;  // > 0: max_steps follows from it (train/run/timed_schedule.h); 0 = off
+  std::int64_t save_steps = 250;
+  std::int64_t save_total_limit = 0;  // 0 = all
+  // a console line every so many steps (GRPO's metrics.jsonl has every step)
+  std::int64_t logging_steps = 1;
+  std::int64_t threads = 0;                 // 0 = all cores
+  std::vector<std::string> report_to = {};  // tensorboard, wandb (train/run/trackers.h); or none
+  std::string python = "";  // runs rewards and wandb in Python; empty: $QGRPO_PYTHON, else python3
+
+  // The options as a configuration file, for the run's folder; empty: none is written.
+  std::string config_toml = "";
+  // Names of the options that the user set (on the command line or in a file): the demo brings
+  // other defaults than a real run, and only for the rest.
+  std::vector<std::string> given = {};
+};
+
+}  // namespace qgrpo::train
