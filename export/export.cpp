@@ -6,7 +6,7 @@
 
 #include "export/hugging_face.h"
 #include "export/output.h"
-#include "model/hash.h"
+#include "model/io/hash.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qgrpo::exporting {
@@ -64,7 +64,7 @@ std::vector<std::vector<std::int32_t>> prompts_of(const std::string& model,
 }
 
 std::uint64_t hash_of(const std::vector<float>& values) {
-  model::Hash64 hash;
+  io::Hash64 hash;
   hash.add(values.data(), values.size() * sizeof(float));
   return hash.value();
 }

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "model/adapter_config.h"
-#include "model/hash.h"
 #include "model/io/file.h"
+#include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "model/ops/rng.h"
@@ -356,7 +356,7 @@ std::int64_t LoraAdapter::parameters(const Config& config, const LoraConfig& lor
 }
 
 std::uint64_t LoraAdapter::fingerprint(Backend& backend) const {
-  Hash64 hash;
+  io::Hash64 hash;
   std::vector<float> host;
   for (const auto& layer : factors_) {
     for (const auto& f : layer) {

@@ -6,7 +6,7 @@
 
 #include "model/arena.h"
 #include "model/formats/checkpoint.h"
-#include "model/hash.h"
+#include "model/io/hash.h"
 #include "model/io/safetensors.h"
 #include "model/ops/rng.h"
 
@@ -136,7 +136,7 @@ Model Model::random(Backend& backend, const Config& config, WeightFormat linears
   Model model(&backend, config);
   model.allocate_small();
   std::uint32_t tensor = 0;
-  Hash64 hash;
+  io::Hash64 hash;
   std::vector<float> host;
   const auto matrix = [&](std::int64_t rows, std::int64_t cols, float deviation,
                           WeightFormat format) {

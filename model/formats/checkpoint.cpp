@@ -8,9 +8,9 @@
 
 #include "model/formats/bnb4bit.h"
 #include "model/formats/gguf_names.h"
-#include "model/hash.h"
 #include "model/io/gguf.h"
 #include "model/io/gguf_quants.h"
+#include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 
@@ -25,7 +25,7 @@ class TensorSource {
   virtual const std::string& path_of(const std::string& name) const = 0;
   virtual Storage storage(const std::string& name) const = 0;
   // Adds what it read to the hash and to `done`.
-  virtual StoredMatrix read(const std::string& name, const Shape& shape, Hash64& hash,
+  virtual StoredMatrix read(const std::string& name, const Shape& shape, io::Hash64& hash,
                             std::size_t& done) = 0;
   virtual bool bnb4bit() const { return false; }
   virtual std::size_t total_bytes() const = 0;
@@ -35,7 +35,7 @@ class TensorSource {
 struct Checkpoint::Progress {
   std::string path;
   std::size_t done = 0;
-  Hash64 hash;
+  io::Hash64 hash;
 };
 
 namespace {
@@ -105,7 +105,7 @@ class SafetensorsSource : public TensorSource {
     }
   }
 
-  StoredMatrix read(const std::string& name, const Shape& shape, Hash64& hash,
+  StoredMatrix read(const std::string& name, const Shape& shape, io::Hash64& hash,
                     std::size_t& done) override {
     const io::SafetensorsFile& in = file(name);
     StoredMatrix out;
@@ -189,7 +189,7 @@ class GgufSource : public TensorSource {
     }
   }
 
-  StoredMatrix read(const std::string& name, const Shape& shape, Hash64& hash,
+  StoredMatrix read(const std::string& name, const Shape& shape, io::Hash64& hash,
                     std::size_t& done) override {
     const std::string& gguf = where_.at(name);
     const io::GgufTensor& tensor = file_.tensor(gguf);

@@ -2,13 +2,12 @@
 #include <cmath>
 #include <limits>
 
-#include "model/hash.h"
 #include "model/io/file.h"
+#include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "train/data/dataset.h"
 #include "train/data/python_text.h"
-#include "train/run/checkpoint.h"
 
 // Reading and parting data sets.
 namespace qgrpo::train {
@@ -197,13 +196,7 @@ std::vector<Example> read_gsm8k(const std::string& path) {
 }
 
 std::uint64_t dataset_fingerprint(std::span<const std::string> paths) {
-  if (paths.size() == 1) return file_fingerprint(paths.front());
-  model::Hash64 hash;
-  for (const std::string& path : paths) {
-    const std::uint64_t one = file_fingerprint(path);
-    hash.add(&one, sizeof one);
-  }
-  return hash.value();
+  return paths.size() == 1 ? io::file_fingerprint(paths.front()) : io::files_fingerprint(paths);
 }
 
 DatasetSplit split_dataset(std::vector<Example> examples, double train_split, std::uint64_t seed) {

@@ -7,6 +7,7 @@
 
 #include "model/io/bytes.h"
 #include "model/io/file.h"
+#include "model/io/hash.h"
 #include "train/data/replay.h"
 #include "train/demo/demo.h"
 #include "train/grpo/rollout.h"
@@ -56,7 +57,7 @@ void Trainer::load_inputs() {
   const std::int64_t per_step = groups_per_step(options_);
   if (!options_.data.replay.empty()) {
     recorded_ = read_replay(options_.data.replay, config.vocab_size, config.eos_token_ids);
-    state_.data_fingerprint = file_fingerprint(options_.data.replay);
+    state_.data_fingerprint = io::file_fingerprint(options_.data.replay);
     // The plan's lengths are those of the recording.
     options_.prompt.max_prompt_length = 1;
     options_.sampling.num_generations = 2;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "model/hash.h"
+#include "model/io/hash.h"
 #include "model/io/json.h"
 #include "train/eval/evaluate.h"
 #include "train/eval/statistics.h"
@@ -51,7 +51,7 @@ void Trainer::load_evaluation() {
   settings.max_prompt_length = options_.prompt.max_prompt_length;
   std::int64_t truncated = 0;
   eval_groups_ = question_groups(*tokenizer_, *chat_template_, examples, settings, truncated);
-  model::Hash64 hash;
+  io::Hash64 hash;
   for (const std::string& text : {options_.eval.eval_match, options_.eval.metric_for_best_model,
                                   fmt::to_string(fmt::join(options_.reward.rewards, ","))})
     hash.add(text.data(), text.size());

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <filesystem>
 
-#include "model/hash.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
@@ -293,13 +292,6 @@ void clear_output_dir(const std::string& output_dir) {
       if (error) fail("{}: cannot be removed ({})", entry.path().string(), error.message());
     }
   }
-}
-
-std::uint64_t file_fingerprint(const std::string& path) {
-  const std::string content = io::read_file(path);
-  model::Hash64 hash;
-  hash.add(content.data(), content.size());
-  return hash.value();
 }
 
 }  // namespace qgrpo::train

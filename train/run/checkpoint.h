@@ -77,7 +77,4 @@ void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::i
 // Removes checkpoints, half-written ones, and logs of an earlier run.
 void clear_output_dir(const std::string& output_dir);
 
-// A 64-bit hash of a file's bytes.
-std::uint64_t file_fingerprint(const std::string& path);
-
 }  // namespace qgrpo::train

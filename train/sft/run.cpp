@@ -8,9 +8,9 @@
 #include <filesystem>
 #include <numeric>
 
-#include "model/hash.h"
 #include "model/io/bytes.h"
 #include "model/io/file.h"
+#include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
@@ -36,15 +36,6 @@ constexpr std::array kTokenizerFiles = {
 // Console is told of the lines that it counts by itself; here each is asked for.
 Console plain_console() {
   return Console(TrainOptions{});
-}
-
-std::uint64_t fingerprint(const std::vector<std::string>& paths) {
-  model::Hash64 hash;
-  for (const std::string& path : paths) {
-    const std::uint64_t one = file_fingerprint(path);
-    hash.add(&one, sizeof one);
-  }
-  return hash.value();
 }
 
 void copy_tokenizer(const std::string& from, const std::string& to) {
@@ -154,7 +145,7 @@ void SftRun::load_data() {
   if (!options_.eval.eval_dataset.empty()) {
     held_out_ = read_sft_data(options_.eval.eval_dataset, *tokenizer_, text);
   }
-  state_.data_fingerprint = fingerprint(options_.data.dataset);
+  state_.data_fingerprint = io::files_fingerprint(options_.data.dataset);
   if (options_.batch.packing) {
     rows_ = pack_examples(data_.examples, options_.batch.max_length);
   } else {

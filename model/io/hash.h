@@ -3,8 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
+#include <string>
 
-namespace qgrpo::model {
+namespace qgrpo::io {
 
 // A quick 64-bit hash to tell files and tensors apart (not against an adversary): eight bytes at a
 // time, multiply and fold, as in the mixing step of wyhash-like functions.
@@ -33,4 +35,9 @@ class Hash64 {
   std::uint64_t state_ = 0x51F15EEDull;
 };
 
-}  // namespace qgrpo::model
+// Of a file's bytes. Throws Error where it cannot be read.
+std::uint64_t file_fingerprint(const std::string& path);
+// Of several files, in their order: the hash of their fingerprints.
+std::uint64_t files_fingerprint(std::span<const std::string> paths);
+
+}  // namespace qgrpo::io
