@@ -14,6 +14,7 @@
 #include "train/eval/evaluate.h"
 #include "train/eval/statistics.h"
 #include "train/run/console.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::cli {
 namespace {

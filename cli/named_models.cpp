@@ -9,6 +9,7 @@
 #include "cli/transfer_progress.h"
 #include "hub/pull.h"
 #include "model/ops/error.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::cli {
 namespace {

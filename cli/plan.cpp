@@ -71,7 +71,7 @@ class Planning {
         train.base.quantize == model::Quantize::nf4 ? WeightFormat::nf4 : stored_;
     return train::make_plan(
         train, config_, lora_, target_.sizes(), linears, stored_,
-        train::memory_budget(train, target_.free_bytes(), io::available_host_memory()));
+        train::memory_budget(train.memory, target_.free_bytes(), io::available_host_memory()));
   }
   std::string text(const train::MemoryPlan& plan) const {
     return train::format_plan(plan, options_.train, options_.verbose);

@@ -8,6 +8,7 @@
 #include "hub/push.h"
 #include "model/io/bytes.h"
 #include "model/ops/error.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::cli {
 namespace {

@@ -7,6 +7,7 @@
 #include "model/io/bytes.h"
 #include "train/demo/model.h"
 #include "train/grpo/plan.h"
+#include "train/run/stop.h"
 #include "train/sft/run.h"
 
 namespace qgrpo::cli {

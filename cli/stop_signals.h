@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "train/grpo/trainer.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::cli {
 

@@ -6,6 +6,7 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/io/bytes.h"
+#include "train/demo/demo.h"
 #include "train/grpo/options.h"
 #include "train/grpo/plan.h"
 #include "train/grpo/trainer.h"
@@ -252,7 +253,9 @@ void add_train_command(CLI::App& app, Command& chosen) {
       command->device.threads = command->options.run.threads;
       const auto backend = make_backend(command->device);
       const StopSignals signals;
-      return train::run_train(command->options, *backend);
+      if (command->options.base.model.empty()) return train::run_demo(command->options, *backend);
+      train::GrpoTrainer(command->options, *backend).run();
+      return 0;
     };
   });
 }

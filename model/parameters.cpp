@@ -121,6 +121,21 @@ std::size_t TrainableParameters::lora_bytes(const Config& config, const LoraConf
   return LoraAdapter::bytes(config, lora, DType::f32);
 }
 
+std::vector<std::int64_t> TrainableParameters::lora_sizes(const Config& config,
+                                                          const LoraConfig& lora) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (int i = 0; i < kProjections; ++i) {
+      const auto p = static_cast<Projection>(i);
+      const std::int64_t rank = lora.module(l, p).r;
+      if (rank == 0) continue;
+      sizes.push_back(rank * projection_inputs(config, p));
+      sizes.push_back(projection_outputs(config, p) * rank);
+    }
+  }
+  return sizes;
+}
+
 void TrainableParameters::publish() {
   if (adapter_ != nullptr) adapter_->refresh_shadows(model_->backend());
   for (const auto& [weight, master] : masters_) model_->backend().update(*weight, master);

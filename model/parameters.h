@@ -43,6 +43,8 @@ class TrainableParameters {
   std::size_t bytes() const;  // of gradients and masters
   // What lora() allocates for the gradients, without making anything.
   static std::size_t lora_bytes(const Config& config, const LoraConfig& lora);
+  // The element counts of the tensors that lora() trains: A (r, K) and B (N, r) of each projection.
+  static std::vector<std::int64_t> lora_sizes(const Config& config, const LoraConfig& lora);
   void zero_gradients();
   void publish();
 

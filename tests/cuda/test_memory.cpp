@@ -1,6 +1,6 @@
 #include "cuda/device.h"
 #include "cuda/sizes.h"
-#include "train/grpo/trl_scenarios.h"
+#include "train/trl_scenarios.h"
 #include "train_support.h"
 
 // The memory plan against what the device's allocator then says.
@@ -165,7 +165,7 @@ TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing
     // The kernels' own variables are loaded with the first launches.
     train::TrainOptions first = small_run(folder / "first");
     first.run.max_steps = 1;
-    train::Trainer(first, *qgrpo::cuda::make_cuda_backend()).run();
+    train::GrpoTrainer(first, *qgrpo::cuda::make_cuda_backend()).run();
   }
   for (const Case& c : cases) {
     CAPTURE(std::string(c.name));
@@ -174,7 +174,7 @@ TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing
     c.change(options);
     const auto backend = qgrpo::cuda::make_cuda_backend();
     const Used used;
-    train::Trainer trainer(options, *backend);
+    train::GrpoTrainer trainer(options, *backend);
     CHECK(used.bytes() == trainer.plan().allocated_bytes);
     const std::uint64_t allocations = qgrpo::cuda::device_use().allocations;
     trainer.run();
@@ -202,7 +202,7 @@ TEST_CASE(
       4000;  // so that training needs more of the pool than sampling
   options.memory.gpu_memory_utilization = 1.0;
   const auto backend = qgrpo::cuda::make_cuda_backend();
-  train::Trainer much(options, *backend);
+  train::GrpoTrainer much(options, *backend);
   CHECK(much.plan().pass.kept_layers == 3);
   const std::string expected = much.run();
 
@@ -211,10 +211,10 @@ TEST_CASE(
   options.run.output_dir = folder / "little";
   options.run.overwrite_output_dir = true;
   const auto other = qgrpo::cuda::make_cuda_backend();
-  std::unique_ptr<train::Trainer> little;
+  std::unique_ptr<train::GrpoTrainer> little;
   for (std::size_t bytes = much.plan().total_bytes - 1; !little;) {
     options.memory.device_memory_gb = static_cast<double>(bytes) / 1e9;
-    little = std::make_unique<train::Trainer>(options, *other);
+    little = std::make_unique<train::GrpoTrainer>(options, *other);
     bytes = little->plan().total_bytes - 1;
     if (little->plan().pass.offloaded_layers == 0) little.reset();
   }
@@ -233,9 +233,9 @@ TEST_CASE("cuda memory: a plan for more than is free is refused before anything 
   const auto backend = qgrpo::cuda::make_cuda_backend();
   const Used used;
   options.memory.device_memory_gb = 10000;
-  CHECK_THROWS_WITH_AS(train::Trainer(options, *backend), doctest::Contains("are free"), Error);
+  CHECK_THROWS_WITH_AS(train::GrpoTrainer(options, *backend), doctest::Contains("are free"), Error);
   options.memory.device_memory_gb = 0.5;
-  CHECK_THROWS_WITH_AS(train::Trainer(options, *backend), doctest::Contains("--device-memory"),
+  CHECK_THROWS_WITH_AS(train::GrpoTrainer(options, *backend), doctest::Contains("--device-memory"),
                        Error);
   CHECK(used.bytes() == 0);
 }

@@ -1,7 +1,7 @@
 #include "model/golden.h"
 #include "model/parameters.h"
 #include "support/program.h"
-#include "train/grpo/trl_scenarios.h"
+#include "train/trl_scenarios.h"
 #include "train_support.h"
 
 // Training on the CUDA backend against the CPU's float32: whole passes, TRL's recorded steps, runs.
@@ -165,7 +165,7 @@ TEST_CASE("cuda train: TRL's recorded steps, within bf16") {
     const std::string replay = folder / (name + ".jsonl");
     write_replay(replay, root, scenario);
     const train::TrainOptions options = scenario_options(scenario, replay, folder / name);
-    train::Trainer trainer(options, *b.cuda);
+    train::GrpoTrainer trainer(options, *b.cuda);
     const std::string checkpoint = trainer.run();
 
     const Log log(options.run.output_dir + "/metrics.jsonl");
@@ -222,7 +222,7 @@ TEST_CASE("cuda train: a stopped and resumed run equals the uninterrupted one, b
   whole.lora.lora_r = 40;  // factors above 4,096 elements have 8-bit states
   const auto run = [](const train::TrainOptions& options) {
     const auto backend = qgrpo::cuda::make_cuda_backend();
-    return train::Trainer(options, *backend).run();
+    return train::GrpoTrainer(options, *backend).run();
   };
   const std::string expected = run(whole);
   train::TrainOptions part = whole;
@@ -233,7 +233,7 @@ TEST_CASE("cuda train: a stopped and resumed run equals the uninterrupted one, b
   std::filesystem::remove_all(part.run.output_dir + "/checkpoint-3");
   part.run.resume = "latest";
   const auto backend = qgrpo::cuda::make_cuda_backend();
-  train::Trainer trainer(part, *backend);
+  train::GrpoTrainer trainer(part, *backend);
   const std::string resumed = trainer.run();
   for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"}) {
     CHECK(same_file(expected + "/" + file, resumed + "/" + file));
@@ -260,7 +260,7 @@ TEST_CASE("cuda train: ten steps of the demo agree with the CPU's") {
     options.optimizer.warmup_ratio = 0.0;
     options.optimizer.max_grad_norm = 1.0;
     options.sampling.temperature = 1.0;
-    train::Trainer(options, backend).run();
+    train::GrpoTrainer(options, backend).run();
     return options.run.output_dir;
   };
   const std::string host = run(*b.cpu, "cpu");

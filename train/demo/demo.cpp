@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 
 #include "train/demo/model.h"
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::train {
 namespace {
@@ -63,100 +65,125 @@ void publish_adapter(const std::string& checkpoint, const std::string& folder) {
   fs::rename(temporary, folder);
 }
 
+// The 256 held-out questions, answered greedily and by sampling.
+struct Accuracy {
+  Evaluation greedy;
+  Evaluation sampled;
+};
+
+class HeldOut {
+ public:
+  HeldOut(const DemoModel& demo, const TrainOptions& run, std::int32_t max_sequences)
+      : tokenizer_(tokenizer::load_tokenizer(demo.folder)),
+        chat_template_(tokenizer::load_chat_template(demo.folder, *tokenizer_)),
+        questions_(read_gsm8k(demo.test_path())) {
+    settings_.prompt.system_prompt = run.prompt.system_prompt.value_or("");
+    settings_.max_prompt_length = run.prompt.max_prompt_length;
+    settings_.max_completion_length = run.sampling.max_completion_length;
+    settings_.max_sequences = std::min(settings_.max_sequences, max_sequences);
+    settings_.seed = run.run.seed;
+  }
+
+  const std::vector<Example>& questions() const { return questions_; }
+  Accuracy evaluate(const model::Model& model, std::int32_t adapter) const {
+    return {evaluate(model, adapter, 0.0f), evaluate(model, adapter, 1.0f)};
+  }
+
+ private:
+  Evaluation evaluate(const model::Model& model, std::int32_t adapter, float temperature) const {
+    EvaluationSettings settings = settings_;
+    settings.adapter = adapter;
+    settings.sampling.temperature = temperature;
+    return train::evaluate(model, *tokenizer_, chat_template_, questions_, parse_rewards({}),
+                           settings);
+  }
+
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  tokenizer::ChatTemplate chat_template_;
+  std::vector<Example> questions_;
+  EvaluationSettings settings_;
+};
+
+// A question whose sampled answer changed for the better shows the most.
+std::size_t question_to_show(const std::vector<Example>& questions, const Accuracy& before,
+                             const Accuracy& after) {
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const auto right = [&](const Evaluation& e) {
+      return extract_xml_answer(e.completions[i]) == questions[i].answer;
+    };
+    if (right(after.sampled) && !right(before.sampled)) return i;
+  }
+  return 0;
+}
+
+void show_result(Console& console, const std::vector<Example>& questions, const Accuracy& before,
+                 const Accuracy& after) {
+  console.line(
+      fmt::format("\n3. On {} held-out questions, before -> after GRPO:", questions.size()));
+  const auto row = [&](const char* name, double was, double is) {
+    console.line(fmt::format("   {:<28}{:>6.1f} % -> {:>5.1f} %", name, 100 * was, 100 * is));
+  };
+  row("right answers, sampled", before.sampled.accuracy, after.sampled.accuracy);
+  row("right answers, greedy", before.greedy.accuracy, after.greedy.accuracy);
+  console.line(fmt::format("   {:<28}{:>6.2f}   -> {:>5.2f}", "mean reward, sampled",
+                           before.sampled.mean_reward, after.sampled.mean_reward));
+  const std::size_t shown = question_to_show(questions, before, after);
+  console.line(fmt::format("\n   {}  (expected {})\n   before:\n{}\n   after:\n{}",
+                           questions[shown].question, questions[shown].answer,
+                           indented(before.sampled.completions[shown]),
+                           indented(after.sampled.completions[shown])));
+}
+
+// The model, taught to answer badly.
+DemoModel make_model(Console& console, Backend& backend, const std::string& folder,
+                     std::uint64_t seed) {
+  const auto start = std::chrono::steady_clock::now();
+  console.line(
+      "1. Supervised cold start: the model learns to answer, badly (20 % wrong results, 60 % wrong "
+      "formats).");
+  const DemoModel demo = prepare_demo(backend, folder, seed, [&](const DemoProgress& p) {
+    if (p.total > 0)
+      console.live(fmt::format("   {} {}/{}  loss {:.3f}", p.phase, p.step, p.total, p.loss));
+    return !stop_requested.load();
+  });
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  console.line(fmt::format("   {}: loss {:.3f} after {:.0f} s", demo.folder, demo.cold_start_loss,
+                           seconds.count()));
+  return demo;
+}
+
 }  // namespace
 
 int run_demo(const TrainOptions& options, Backend& backend) {
-  Console console(options);
+  Console console;
   console.line(
       "This is the built-in demo: a tiny Qwen2 model on generated arithmetic questions. To train a "
       "real one:\n"
       "  qgrpo train --model Qwen2.5-0.5B-Instruct/ --dataset gsm8k/train.jsonl\n");
   const auto start = std::chrono::steady_clock::now();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
   const std::string root = options.run.output_dir + "/demo";
-  std::error_code error;
-  std::filesystem::create_directories(root, error);
-  if (error) fail("{}: the output folder cannot be made ({})", root, error.message());
-
-  console.line(
-      "1. Supervised cold start: the model learns to answer, badly (20 % wrong results, 60 % wrong "
-      "formats).");
-  const DemoModel demo =
-      prepare_demo(backend, root + "/model", options.run.seed, [&](const DemoProgress& p) {
-        if (p.total > 0)
-          console.live(fmt::format("   {} {}/{}  loss {:.3f}", p.phase, p.step, p.total, p.loss));
-        return !stop_requested.load();
-      });
-  console.line(fmt::format("   {}: loss {:.3f} after {:.0f} s", demo.folder, demo.cold_start_loss,
-                           seconds()));
-
-  const auto tokenizer = tokenizer::load_tokenizer(demo.folder);
-  const tokenizer::ChatTemplate chat_template =
-      tokenizer::load_chat_template(demo.folder, *tokenizer);
-  const std::vector<Example> held_out = read_gsm8k(demo.test_path());
-  const auto rewards = parse_rewards({});
-  const TrainOptions run = demo_options(options, demo);
-  EvaluationSettings settings;
-  settings.prompt.system_prompt = run.prompt.system_prompt.value_or("");
-  settings.max_completion_length = run.sampling.max_completion_length;
-  const auto evaluate_both = [&](const model::Model& model, std::int32_t adapter,
-                                 Evaluation& greedy, Evaluation& sampled) {
-    settings.adapter = adapter;
-    settings.sampling.temperature = 0.0f;
-    greedy = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
-    settings.sampling.temperature = 1.0f;
-    settings.seed = options.run.seed;
-    sampled = evaluate(model, *tokenizer, chat_template, held_out, rewards, settings);
-  };
-  Evaluation greedy_before;
-  Evaluation sampled_before;
-  Evaluation greedy_after;
-  Evaluation sampled_after;
+  make_output_dir(root);
+  const DemoModel demo = make_model(console, backend, root + "/model", options.run.seed);
 
   console.line(
       "\n2. GRPO: groups of completions, scored by the five rewards (at most 3.5), train a LoRA.");
-  Trainer trainer(run, backend);
+  const TrainOptions run = demo_options(options, demo);
+  GrpoTrainer trainer(run, backend);
   // Within what the run has planned of the device's memory for its sampling.
-  settings.max_prompt_length = run.prompt.max_prompt_length;
-  settings.max_sequences = std::min(settings.max_sequences, trainer.plan().generator.max_sequences);
-  evaluate_both(trainer.model(), -1, greedy_before, sampled_before);
+  const HeldOut held_out(demo, run, trainer.plan().generator.max_sequences);
+  const Accuracy before = held_out.evaluate(trainer.model(), -1);
   const std::string checkpoint = trainer.run();
   if (stop_requested.load()) return 0;
   publish_adapter(checkpoint, root + "/adapter");
-  evaluate_both(trainer.model(), 0, greedy_after, sampled_after);
+  show_result(console, held_out.questions(), before, held_out.evaluate(trainer.model(), 0));
 
-  console.line(
-      fmt::format("\n3. On {} held-out questions, before -> after GRPO:", held_out.size()));
-  const auto row = [&](const char* name, double before, double after) {
-    console.line(fmt::format("   {:<28}{:>6.1f} % -> {:>5.1f} %", name, 100 * before, 100 * after));
-  };
-  row("right answers, sampled", sampled_before.accuracy, sampled_after.accuracy);
-  row("right answers, greedy", greedy_before.accuracy, greedy_after.accuracy);
-  console.line(fmt::format("   {:<28}{:>6.2f}   -> {:>5.2f}", "mean reward, sampled",
-                           sampled_before.mean_reward, sampled_after.mean_reward));
-  // A question whose sampled answer changed shows the most.
-  std::size_t shown = 0;
-  for (std::size_t i = 0; i < held_out.size(); ++i) {
-    const bool right_after = extract_xml_answer(sampled_after.completions[i]) == held_out[i].answer;
-    const bool right_before =
-        extract_xml_answer(sampled_before.completions[i]) == held_out[i].answer;
-    if (right_after && !right_before) {
-      shown = i;
-      break;
-    }
-  }
-  console.line(fmt::format("\n   {}  (expected {})\n   before:\n{}\n   after:\n{}",
-                           held_out[shown].question, held_out[shown].answer,
-                           indented(sampled_before.completions[shown]),
-                           indented(sampled_after.completions[shown])));
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   console.line(fmt::format(
       "\nFinished in {}. What GRPO does here is to repair the format and to sharpen the\n"
       "answers: the most likely answer was mostly right before, so greedy accuracy hardly moves.\n"
       "Model: {}/model   adapter: {}/adapter   metrics: {}/grpo/metrics.jsonl\n"
       "Next: qgrpo chat (talks to this model), qgrpo bench, or the real run above.",
-      format_duration(seconds()), root, root, root));
+      format_duration(seconds.count()), root, root, root));
   return 0;
 }
 

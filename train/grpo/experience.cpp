@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <optional>
 
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "train/objective/advantages.h"
 
 namespace qgrpo::train {
 namespace {
@@ -116,6 +118,65 @@ bool rewards_differ(const Group& group) {
     first = c.reward;
   }
   return false;
+}
+
+ExperienceBuilder::ExperienceBuilder(const TrainOptions& options, std::uint64_t data_position)
+    : wanted_(options.batch.prompts_per_step * options.batch.gradient_accumulation_steps),
+      dynamic_sampling_(options.objective.dynamic_sampling),
+      rounds_left_(1 + options.objective.max_resample_batches) {
+  experience_.data_position = data_position;
+}
+
+std::int64_t ExperienceBuilder::missing() const {
+  return rounds_left_ == 0 ? 0 : wanted_ - std::ssize(experience_.groups);
+}
+
+std::vector<Group> ExperienceBuilder::take_prompts(GroupSource& source) {
+  return source.take(missing(), experience_.data_position, experience_.prompts_truncated);
+}
+
+void ExperienceBuilder::add(std::vector<Group> groups) {
+  --rounds_left_;
+  sampled_ += std::ssize(groups);
+  for (Group& group : groups) {
+    for (const auto& c : group.completions) experience_.completion_tokens += std::ssize(c.ids);
+    const bool keep = !dynamic_sampling_ || rewards_differ(group);
+    (keep ? experience_.groups : aside_).push_back(std::move(group));
+  }
+}
+
+Experience ExperienceBuilder::finish() {
+  const std::int64_t missing = wanted_ - std::ssize(experience_.groups);
+  experience_.discarded_groups = std::ssize(aside_) - missing;
+  std::move(aside_.begin(), aside_.begin() + missing, std::back_inserter(experience_.groups));
+  return std::move(experience_);
+}
+
+void set_advantages(Experience& experience, const ObjectiveOptions& options) {
+  std::vector<double> rewards;
+  std::vector<std::size_t> sizes;
+  for (const Group& group : experience.groups) {
+    sizes.push_back(group.completions.size());
+    for (const auto& c : group.completions) rewards.push_back(c.reward);
+  }
+  const Advantages advantages = compute_advantages(
+      rewards, sizes, parse_scale_rewards(options.scale_rewards), Unscored::leave_out);
+  auto next = advantages.values.begin();
+  for (Group& group : experience.groups) {
+    for (auto& c : group.completions) {
+      c.advantage = *next++;
+      c.counted = c.terminated || !options.mask_truncated_completions;
+    }
+  }
+  experience.frac_reward_zero_std = advantages.frac_reward_zero_std;
+}
+
+void keep_old_logprobs(Experience& experience, const TokenLogprobs& logprobs) {
+  for (std::size_t g = 0; g < experience.groups.size(); ++g) {
+    auto& completions = experience.groups[g].completions;
+    for (std::size_t c = 0; c < completions.size(); ++c)
+      completions[c].old_logprobs = logprobs.policy[g][c];
+  }
 }
 
 }  // namespace qgrpo::train

@@ -5,6 +5,9 @@
 #include <vector>
 
 #include "train/data/group.h"
+#include "train/grpo/inputs.h"
+#include "train/grpo/options.h"
+#include "train/objective/policy_gradient.h"
 
 namespace qgrpo::train {
 
@@ -27,5 +30,41 @@ Experience read_experience(const std::string& path);
 
 // Whether a group's rewards differ, so that its advantages are not all 0.
 bool rewards_differ(const Group& group);
+
+// Gathers what a round of sampling gives: as many groups as an optimizer step takes. With dynamic
+// sampling (DAPO), groups whose rewards are all equal wait aside while further prompts are sampled,
+// for at most max_resample_batches rounds more, and make up the number where these run out.
+//
+//   while (round.missing() > 0) { groups = round.take_prompts(source); ...; round.add(groups); }
+class ExperienceBuilder {
+ public:
+  // data_position: where the data stream goes on.
+  ExperienceBuilder(const TrainOptions& options, std::uint64_t data_position);
+
+  // Groups that the next part of the round is to bring; 0: it is complete.
+  std::int64_t missing() const;
+  // Groups that were added; the next ones' first key of random draws.
+  std::int64_t sampled() const { return sampled_; }
+  // The next missing() groups of the data stream.
+  std::vector<Group> take_prompts(GroupSource& source);
+  void add(std::vector<Group> groups);
+  Experience finish();
+
+ private:
+  std::int64_t wanted_;
+  bool dynamic_sampling_;
+  std::int64_t rounds_left_;
+  Experience experience_;
+  std::vector<Group> aside_;  // without signal
+  std::int64_t sampled_ = 0;
+};
+
+// From the rewards of each group's completions: their advantages (train/objective/advantages.h),
+// and which of them the loss counts.
+void set_advantages(Experience& experience, const ObjectiveOptions& options);
+
+// The log-probs of the policy that sampled, by the training pass: what later iterations take their
+// ratios to.
+void keep_old_logprobs(Experience& experience, const TokenLogprobs& logprobs);
 
 }  // namespace qgrpo::train

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
 #include <map>
 #include <span>
 #include <string>
@@ -57,20 +56,5 @@ std::string metrics_json(const StepMetrics& metrics);
 std::string completion_json(std::int64_t step, const Group& group,
                             const GroupCompletion& completion,
                             std::span<const std::string> reward_names);
-
-// An append-only log whose length a checkpoint records: a resumed run cuts off what came later.
-class LogFile {
- public:
-  // offset: bytes to keep of an existing file; the rest is cut off.
-  LogFile(std::string path, std::uint64_t offset);
-  // Appends a line and flushes. Throws Error when it cannot be written.
-  void append(const std::string& line);
-  std::uint64_t size() const { return size_; }
-
- private:
-  std::string path_;
-  std::ofstream file_;
-  std::uint64_t size_ = 0;
-};
 
 }  // namespace qgrpo::train

@@ -11,6 +11,7 @@
 #include "train/options/objective.h"
 #include "train/options/optimizer.h"
 #include "train/options/prompting.h"
+#include "train/options/recorded.h"
 #include "train/options/reward.h"
 #include "train/options/run.h"
 #include "train/options/sampling.h"
@@ -41,5 +42,8 @@ void validate(const TrainOptions& options);
 
 // Whether the starting adapter is loaded a second time, as the reference of the KL term.
 bool uses_reference_adapter(const TrainOptions& options);
+
+// `options`: resolved.
+RecordedOptions recorded_options(const TrainOptions& options);
 
 }  // namespace qgrpo::train

@@ -13,7 +13,6 @@
 namespace qgrpo::train {
 namespace {
 
-constexpr std::size_t kSoftHostBudget = std::size_t{3} << 30;
 constexpr std::int64_t kMaxSequences = 128;  // completions running at once
 
 // What is best for the kind of processor.
@@ -60,17 +59,7 @@ class Planner {
 
  private:
   std::vector<std::int64_t> trained_sizes() const {
-    std::vector<std::int64_t> sizes;
-    for (std::int64_t l = 0; l < config_.num_layers; ++l) {
-      for (int i = 0; i < model::kProjections; ++i) {
-        const auto p = static_cast<model::Projection>(i);
-        const std::int64_t rank = lora_.module(l, p).r;
-        if (rank == 0) continue;
-        sizes.push_back(rank * model::projection_inputs(config_, p));
-        sizes.push_back(model::projection_outputs(config_, p) * rank);
-      }
-    }
-    return sizes;
+    return model::TrainableParameters::lora_sizes(config_, lora_);
   }
   std::int64_t step_groups() const {
     return o_.batch.prompts_per_step * o_.batch.gradient_accumulation_steps;
@@ -201,7 +190,7 @@ void Planner::choose_rollout(model::PassCapacity smallest) {
   }
   const std::int64_t most =
       std::clamp<std::int64_t>(kMaxSequences / o_.sampling.num_generations, 1, step_groups());
-  const std::size_t may = budget_.soft ? budget_.hard_bytes : budget_.bytes;
+  const std::size_t may = budget_.most();
   for (groups_at_once_ = most; groups_at_once_ > 1; --groups_at_once_) {
     generator_ = rollout(groups_at_once_);
     if (total(smallest) <= may) return;
@@ -222,23 +211,9 @@ void Planner::choose_pass(const std::vector<model::PassCapacity>& candidates) {
   };
   const auto chosen = std::find_if(candidates.begin(), candidates.end(),
                                    [&](const auto& c) { return fits(offloading(c)); });
-  pass_ = chosen != candidates.end() ? *chosen : candidates.back();  // else a soft budget
-  if (!fits(pass_)) {
-    if (!may_offload) return;
-    // Two buffers serve all inputs that are offloaded, so the third saves the first byte.
-    do {
-      ++pass_.offloaded_layers;
-    } while (pass_.offloaded_layers < config_.num_layers && !fits(pass_));
-    return;
-  }
-  if (!o_.memory.gradient_checkpointing) return;
-  // Where there is room, the last blocks keep their activations and are not computed twice.
-  while (pass_.kept_layers < config_.num_layers) {
-    model::PassCapacity more = pass_;
-    ++more.kept_layers;
-    if (!fits(more)) return;
-    pass_ = more;
-  }
+  pass_ =
+      place_activations(chosen != candidates.end() ? *chosen : candidates.back(),  // soft budget
+                        config_.num_layers, o_.memory.gradient_checkpointing, may_offload, fits);
 }
 
 void Planner::refuse(std::size_t need, std::size_t may) const {
@@ -316,19 +291,6 @@ MemoryPlan Planner::plan() const {
 }
 
 }  // namespace
-
-MemoryBudget memory_budget(const TrainOptions& options, std::optional<std::size_t> device_free,
-                           std::size_t host_available) {
-  if (options.memory.device_memory_gb > 0 || device_free) {
-    const double memory = options.memory.device_memory_gb > 0
-                              ? options.memory.device_memory_gb * 1e9
-                              : static_cast<double>(*device_free);
-    const auto bytes = static_cast<std::size_t>(memory * options.memory.gpu_memory_utilization);
-    return {bytes, false, bytes};
-  }
-  const std::size_t hard = host_available / 10 * 9;
-  return {std::min(hard, kSoftHostBudget), true, hard};
-}
 
 MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
                      const model::LoraConfig& lora, const BackendSizes& backend,

@@ -10,6 +10,7 @@
 #include "model/io/bytes.h"
 #include "model/training_pass.h"
 #include "train/grpo/options.h"
+#include "train/run/memory.h"
 
 namespace qgrpo::train {
 
@@ -47,18 +48,6 @@ struct MemoryPlan {
   std::int64_t layers = 0;
   std::int64_t trained_parameters = 0;
 };
-
-// The memory that the plan may use: device_memory_gb * gpu_memory_utilization where that is given;
-// else gpu_memory_utilization of what the device has free; on a CPU, the smaller of 3 GiB and 90 %
-// of what is available now (more only where the run needs more than 3 GiB).
-struct MemoryBudget {
-  std::size_t bytes = 0;
-  bool soft = false;  // may be exceeded up to hard_bytes when the run cannot do with less
-  std::size_t hard_bytes = 0;
-};
-// `device_free`: Backend::free_bytes().
-MemoryBudget memory_budget(const TrainOptions& options, std::optional<std::size_t> device_free,
-                           std::size_t host_available);
 
 // Chooses how many groups are sampled at once, the micro-batch, and where the blocks' activations
 // stay: all of them on the device > inputs on the device, the rest recomputed > inputs in the

@@ -1,131 +1,98 @@
 #pragma once
 
-#include <atomic>
-#include <chrono>
+#include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "engine/generator.h"
-#include "model/model.h"
-#include "model/parameters.h"
-#include "model/training_pass.h"
-#include "tokenizer/chat_template.h"
-#include "tokenizer/tokenizer.h"
-#include "train/data/dataset.h"
-#include "train/data/prompt.h"
+#include "model/config.h"
+#include "train/grpo/evaluator.h"
 #include "train/grpo/experience.h"
+#include "train/grpo/inputs.h"
+#include "train/grpo/metrics.h"
 #include "train/grpo/options.h"
 #include "train/grpo/plan.h"
-#include "train/grpo/preflight.h"
+#include "train/grpo/policy.h"
 #include "train/objective/policy_gradient.h"
-#include "train/optim/optimizer.h"
-#include "train/reward/scorer.h"
-#include "train/run/checkpoint.h"
-#include "train/run/console.h"
-#include "train/run/timed_schedule.h"
-#include "train/run/trackers.h"
+#include "train/optim/update.h"
+#include "train/run/training_run.h"
 
 namespace qgrpo::train {
 
-// Set by the signal handler (Ctrl-C): the run ends at the next safe point, with a checkpoint.
-extern std::atomic<bool> stop_requested;
-
-// `qgrpo train`: the built-in demo where no model is named, else a run of the Trainer. Returns the
-// exit code.
-int run_train(const TrainOptions& options, Backend& backend);
-
-// One GRPO run: for each step, take prompts, sample a group of completions for each, score them,
-// turn the scores into advantages, accumulate the policy gradient, clip, update the adapter, log;
-// checkpoints on the way.
-class Trainer {
+// One GRPO run: `qgrpo train` on a model. A step is a page of its own, train/grpo/step.cpp; the loop
+// around it is the one of every training, train/run/training_run.h.
+class GrpoTrainer final : private Method {
  public:
   // Reads and checks everything, plans, prints the plan, allocates, loads. Throws Error before
   // anything is written.
-  Trainer(TrainOptions options, Backend& backend);
-  ~Trainer();
+  GrpoTrainer(TrainOptions options, Backend& backend);
 
-  // Runs to the last step (or until stop_requested), which always ends in a checkpoint; its path is
-  // returned.
-  std::string run();
+  // Runs to the last step (or until stop_requested), which always ends in a checkpoint; the path of
+  // the result is returned.
+  std::string run() { return run_.loop(*this); }
 
-  const std::vector<double>& rewards() const { return state_.rewards; }
-  model::Model& model() { return *model_; }
+  const std::vector<double>& rewards() const { return run_.state().rewards; }
+  model::Model& model() { return policy_->model(); }
   const MemoryPlan& plan() const { return plan_; }
 
  private:
-  void load_inputs();
-  void load_examples(const std::vector<Reward>& rewards);
-  void make_memory();
-  void check_room() const;
-  void poison_pool();
-  void make_trainable();
-  void resume();
-  // Whether a step (0, 1, ...) begins with sampling, not with the groups at hand.
-  bool starts_experience(std::int64_t step) const;
-  std::vector<Group> next_groups(Experience& experience, std::int64_t count);
-  bool sample_and_score(std::int64_t step, std::span<Group> groups, std::int64_t first_prompt);
-  // Describes the first step's first groups, and further prompts' until there are enough, before
-  // anything is learned. False when it was interrupted.
+  // What a step leaves for its log.
+  struct StepRecord {
+    bool fresh = false;  // it began with sampling, not with the groups at hand
+    double learning_rate = 0.0;
+    double sampling_seconds = 0.0;
+    UpdateStatistics gradient;
+    ParameterUpdate update;
+  };
+
+  // Method.
+  std::optional<StepOutcome> step(const StepContext& context) override;
+  std::string log(const StepTimes& times) override;
+  void show(const StepTimes& times) override;
+  bool evaluation_due() const override;
+  std::optional<Evaluated> evaluate() override;
+  void evaluated() override;
+  void save(const std::string& folder) override;
+  void saved() override;
+  void restore(const std::string& folder) override;
+  void begin() override;
+  std::string finish(const std::string& checkpoint) override;
+
+  // The parts of a step, in their order. False where stop_requested interrupts them.
+  bool sample(std::span<Group> groups, std::int64_t step, std::int64_t first_prompt);
+  bool score(std::span<Group> groups, std::string_view phase);
   bool preflight(std::span<const Group> groups);
-  bool collect(std::int64_t step);
-  void keep_old_logprobs(const TokenLogprobs& logprobs);
-  // False when it was interrupted: nothing has changed then.
-  bool run_step(std::int64_t step);
-  void log_step(StepMetrics& metrics, bool fresh);
-  std::string save();
-  // The run's folder, its trackers, and what --hours has decided (train/grpo/trainer_start.cpp).
-  void start_run();
-  void count_time();
-  double learning_rate_of(std::int64_t step) const;
-  void load_evaluation();
-  bool evaluation_due() const;
-  std::optional<bool> evaluate_policy();
-  void drop_superseded_best();
+  void check(const StepRecord& record, std::int64_t step) const;
+  StepOutcome count(StepRecord record);
+
+  // Whether step 0, 1, ... begins with sampling.
+  bool begins_round(std::int64_t step) const {
+    return step % options_.objective.num_iterations == 0;
+  }
+  void load(Backend& backend);
+  void check_room(const Backend& backend) const;
   void forget_best();
-  Group group_of(const Example& example, std::int64_t& truncated);
 
-  TrainOptions options_;
-  Backend* backend_;
   Console console_;
-  TrainerState state_;
-  Experience experience_;
-
-  // Inputs.
-  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;  // null in a replay
-  std::optional<tokenizer::ChatTemplate> chat_template_;
-  std::vector<Example> examples_;
-  std::optional<DataCursor> cursor_;
-  std::vector<Group> recorded_;                   // of a replay
-  std::vector<Example> held_out_;                 // by train_split; no part of the training
-  std::unique_ptr<RewardScorer> scorer_;          // null in a replay
-  std::map<std::string, double> reward_metrics_;  // of reward functions, in the latest round
-  std::vector<std::string> reward_names_;
-
-  // Model and memory.
+  const model::Config config_;
+  const GrpoInputs inputs_;
+  const TrainOptions options_;  // resolved
+  GroupSource source_;
+  Evaluator evaluator_;
+  TrainingRun run_;
   MemoryPlan plan_;
-  std::unique_ptr<model::Model> model_;
-  std::unique_ptr<model::LoraAdapter> adapter_;
-  std::unique_ptr<model::LoraAdapter> reference_;  // --reference adapter: frozen, index 1
-  std::unique_ptr<model::TrainableParameters> parameters_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<Buffer> pool_;  // sampling and training in turn
-  std::unique_ptr<engine::Generator> generator_;
-  std::unique_ptr<model::TrainingPass> pass_;
+  std::optional<Policy> policy_;
+  std::optional<LogFile> completions_log_;
 
-  std::unique_ptr<LogFile> metrics_log_;
-  std::unique_ptr<LogFile> completions_log_;
-  std::vector<double> step_times_;
-  std::unique_ptr<Trackers> trackers_;
-  std::optional<TimedSchedule> timed_;          // with --hours
-  std::chrono::steady_clock::time_point mark_;  // what timed_ has counted up to
+  Experience experience_;                         // what the steps learn from
+  std::map<std::string, double> reward_metrics_;  // of reward functions, in the latest round
+  StepRecord record_;                             // of the latest step
+  StepMetrics metrics_;                           // of the latest step
+  std::optional<Evaluator::Result> evaluation_;   // the latest
+  std::int64_t superseded_best_ = 0;              // step of the checkpoint that was the best before
   std::int64_t truncated_prompts_shown_ = 0;
-
-  // Evaluation (train/grpo/trainer_eval.cpp).
-  std::vector<Group> eval_groups_;    // prompts without completions
-  std::int64_t superseded_best_ = 0;  // step of the checkpoint that was the best before
 };
 
 }  // namespace qgrpo::train

@@ -28,4 +28,18 @@ std::int64_t resolve_warmup_steps(std::int64_t warmup_steps, double warmup_ratio
 double learning_rate(LrSchedule schedule, double base_lr, std::int64_t step,
                      std::int64_t warmup_steps, std::int64_t max_steps);
 
+// The course of a run's learning rate.
+struct RateSchedule {
+  LrSchedule type = LrSchedule::constant;
+  double peak = 0.0;
+  double warmup_ratio = 0.0;
+  std::int64_t warmup_steps = 0;  // > 0 overrides warmup_ratio
+
+  // Of step 0, 1, ... of max_steps.
+  double at(std::int64_t step, std::int64_t max_steps) const {
+    return learning_rate(type, peak, step + 1,
+                         resolve_warmup_steps(warmup_steps, warmup_ratio, max_steps), max_steps);
+  }
+};
+
 }  // namespace qgrpo::train

@@ -13,7 +13,6 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "qgrpo_build_version.h"
-#include "train/run/checkpoint.h"
 
 namespace qgrpo::train {
 namespace {
@@ -50,7 +49,7 @@ std::vector<std::string> earlier_starts(const std::string& path) {
   return starts;
 }
 
-std::string start_json(const TrainOptions& options, const RunRecord& record) {
+std::string start_json(const RunOptions& options, const RunRecord& record) {
   io::JsonWriter w;
   w.begin_object();
   w.member("time", now());
@@ -64,7 +63,7 @@ std::string start_json(const TrainOptions& options, const RunRecord& record) {
   }
   std::error_code ignored;
   w.member("working_directory", fs::current_path(ignored).string());
-  w.member("threads", options.run.threads);
+  w.member("threads", options.threads);
   w.end_object();
   return w.str();
 }
@@ -92,43 +91,27 @@ std::map<std::string, std::string> build_versions() {
   return out;
 }
 
-std::string options_json(const TrainOptions& options) {
-  io::JsonWriter w;
-  w.begin_object();
-  w.member("model", options.base.model);
-  w.member("dataset", options.data.dataset);
-  if (!options.data.replay.empty()) w.member("replay", options.data.replay);
-  if (!options.base.adapter.empty()) w.member("adapter", options.base.adapter);
-  for (const auto& [name, value] : result_options(options)) w.member(name, value);
-  w.member("lora_r", options.lora.lora_r);
-  w.member("lora_alpha", options.lora.lora_alpha);
-  w.member("lora_target_modules", options.lora.lora_target_modules);
-  w.end_object();
-  return w.str();
-}
-
-void write_run_folder(const std::string& output_dir, const TrainOptions& options,
-                      const RunRecord& record) {
-  const std::string path = output_dir + "/run.json";
+void write_run_folder(const RunOptions& options, const RunRecord& record) {
+  const std::string path = options.output_dir + "/run.json";
   std::vector<std::string> starts;
   if (record.first_step > 1) starts = earlier_starts(path);
   starts.push_back(start_json(options, record));
   io::JsonWriter w;
   w.begin_object();
-  w.member("seed", static_cast<std::int64_t>(options.run.seed));
+  w.member("seed", static_cast<std::int64_t>(options.seed));
   w.member("model_fingerprint", fmt::format("{:016x}", record.model_fingerprint));
   w.member("data_fingerprint", fmt::format("{:016x}", record.data_fingerprint));
   w.key("options");
-  w.raw(options_json(options));
+  w.raw(record.options_json);
   w.key("starts");
   w.begin_array();
   for (const std::string& start : starts) w.raw(start);
   w.end_array();
   w.end_object();
   io::write_file_atomically(path, w.str() + "\n");
-  const std::string config = output_dir + "/config.toml";
-  if (!options.run.config_toml.empty()) {
-    io::write_file_atomically(config, options.run.config_toml);
+  const std::string config = options.output_dir + "/config.toml";
+  if (!options.config_toml.empty()) {
+    io::write_file_atomically(config, options.config_toml);
   } else if (record.first_step == 1) {
     std::error_code ignored;
     fs::remove(config, ignored);  // of an earlier run

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "train/grpo/options.h"
+#include "train/options/run.h"
 
 // What a run's folder says about how it was made, besides its metrics, completions and checkpoints:
 //   config.toml  the options, as --config reads them: `qgrpo train --config config.toml
@@ -18,15 +18,12 @@ struct RunRecord {
   std::uint64_t model_fingerprint = 0;
   std::uint64_t data_fingerprint = 0;
   std::int64_t first_step = 1;  // above 1: goes on from a checkpoint
+  std::string options_json;     // a JSON object: RecordedOptions::json
 };
 
-// Writes both files. run.json keeps the starts that it has where the run goes on. Throws Error.
-void write_run_folder(const std::string& output_dir, const TrainOptions& options,
-                      const RunRecord& record);
-
-// The options that decide the result, and those of the data and the model, as a JSON object: for
-// trackers.
-std::string options_json(const TrainOptions& options);
+// Writes both files into options.output_dir. run.json keeps the starts that it has where the run
+// goes on. Throws Error.
+void write_run_folder(const RunOptions& options, const RunRecord& record);
 
 // program, version, git, compiler, build type, libraries: name -> text.
 std::map<std::string, std::string> build_versions();

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "model/io/json.h"
 #include "model/lora.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
@@ -100,8 +101,9 @@ void validate(const SftRunOptions& o) {
          "0 < utilization <= 1");
 }
 
-std::map<std::string, std::string> result_options(const SftRunOptions& o) {
-  std::map<std::string, std::string> out;
+RecordedOptions recorded_options(const SftRunOptions& o) {
+  RecordedOptions recorded;
+  auto& out = recorded.decisive;
   const auto put = [&](const char* name, const auto& value) {
     out[name] = fmt::format("{}", value);
   };
@@ -132,7 +134,16 @@ std::map<std::string, std::string> result_options(const SftRunOptions& o) {
     put("lora_target_modules", join(o.lora.lora_target_modules));
   }
   put("seed", o.run.seed);
-  return out;
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("model", o.base.model);
+  w.member("dataset", o.data.dataset);
+  if (!o.eval.eval_dataset.empty()) w.member("eval_dataset", o.eval.eval_dataset);
+  if (!o.base.adapter.empty()) w.member("adapter", o.base.adapter);
+  for (const auto& [name, value] : out) w.member(name, value);
+  w.end_object();
+  recorded.json = w.str();
+  return recorded;
 }
 
 }  // namespace qgrpo::train

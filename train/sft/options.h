@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "train/options/lora.h"
 #include "train/options/memory.h"
 #include "train/options/optimizer.h"
+#include "train/options/recorded.h"
 #include "train/options/run.h"
 
 namespace qgrpo::train {
@@ -63,7 +63,7 @@ struct SftRunOptions {
 // Throws Error naming the first option that is impossible, what was found and what is expected.
 void validate(const SftRunOptions& options);
 
-// The options that decide a run's result, by name, as text: a resumed run must have the same.
-std::map<std::string, std::string> result_options(const SftRunOptions& options);
+// `options`: resolved.
+RecordedOptions recorded_options(const SftRunOptions& options);
 
 }  // namespace qgrpo::train

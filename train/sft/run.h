@@ -1,89 +1,73 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "model/config.h"
 #include "model/lora.h"
 #include "model/model.h"
-#include "train/grpo/metrics.h"
-#include "train/run/console.h"
-#include "train/sft/data.h"
+#include "model/parameters.h"
+#include "train/run/training_run.h"
+#include "train/sft/inputs.h"
 #include "train/sft/options.h"
+#include "train/sft/plan.h"
 #include "train/sft/trainer.h"
 
 namespace qgrpo::train {
 
-// What a checkpoint of `qgrpo sft` keeps beside the tensors. The order of the examples is a
-// function of (seed, epoch), so the step is the whole position in the data.
-struct SftState {
-  std::int64_t global_step = 0;
-  std::int64_t num_tokens = 0;  // prompt and completion tokens seen
-  std::uint64_t base_fingerprint = 0;
-  std::uint64_t data_fingerprint = 0;  // of all dataset files
-  std::uint64_t metrics_offset = 0;    // bytes of metrics.jsonl
-  std::optional<double> eval_loss;     // the latest
-  std::map<std::string, std::string> options;
-};
-
-// Reads trainer_state.json of a checkpoint of `qgrpo sft`. Throws Error on anything else.
-SftState load_sft_state(const std::string& folder);
-
-// One supervised run. OUTPUT_DIR gets
-//   metrics.jsonl   a line a step: step, epoch, loss, entropy, grad_norm, learning_rate,
-//   num_tokens,
-//                   step_time; and a line an evaluation: step, epoch, eval_loss, eval_entropy
+// One supervised run: `qgrpo sft`. The loop around its steps is the one of every training,
+// train/run/training_run.h. OUTPUT_DIR gets
+//   metrics.jsonl   a line a step:         step, epoch, loss, entropy, grad_norm, learning_rate,
+//                                          num_tokens, step_time; skipped_steps where there are any
+//                   a line an evaluation:  step, epoch, eval_loss, eval_entropy
+//   config.toml, run.json   how the run was made
 //   checkpoint-N/   the adapter as peft has it, or (full) a whole model folder with its tokenizer;
 //                   optimizer.safetensors, trainer_state.json
-// A run that is resumed goes on bit for bit as the uninterrupted one.
-class SftRun {
+class SftRun final : private Method {
  public:
   // Reads and checks everything, then allocates and loads. Throws Error before anything is written.
   SftRun(SftRunOptions options, Backend& backend);
-  ~SftRun();
 
   // Runs to the last step (or until stop_requested), which always ends in a checkpoint; its path is
   // returned.
-  std::string run();
+  std::string run() { return run_.loop(*this); }
 
-  std::int64_t max_steps() const { return options_.run.max_steps; }
-  std::optional<double> eval_loss() const { return state_.eval_loss; }
+  std::int64_t max_steps() const { return run_.max_steps(); }
+  std::optional<double> eval_loss() const { return run_.state().eval_loss; }
 
  private:
-  void load_data();
-  void plan(const model::LoraConfig& lora);
-  void load_model();
-  void resume();
+  // Method.
+  std::optional<StepOutcome> step(const StepContext& context) override;
+  std::string log(const StepTimes& times) override;
+  void show(const StepTimes& times) override;
+  bool evaluation_due() const override;
+  std::optional<Evaluated> evaluate() override;
+  void evaluated() override;
+  void save(const std::string& folder) override;
+  void restore(const std::string& folder) override;
+  std::string finish(const std::string& checkpoint) override;
+
+  void load(Backend& backend);
+  void make_trainer(const model::LoraConfig& lora, const SftPlan& plan);
+  void describe(const SftPlan& plan, const Backend& backend);
   SftOptions step_options() const;
-  std::int64_t steps_per_epoch() const;
   double epoch(std::int64_t steps) const;
-  std::vector<SftExample> examples_of(std::int64_t step) const;
-  void run_step();
-  bool evaluation_due() const;
-  void evaluate();
-  std::string save();
 
-  SftRunOptions options_;
-  Backend* backend_;
   Console console_;
-  SftState state_;
-  std::string resume_folder_;  // empty: a new run
-
-  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
-  std::optional<tokenizer::ChatTemplate> chat_template_;
-  SftData data_;
-  SftData held_out_;
-  std::vector<std::vector<std::uint32_t>> rows_;  // of examples; what the batch sizes count
-  bool keep_activations_ = false;
+  const model::Config config_;
+  const SftInputs inputs_;
+  const SftRunOptions options_;  // resolved
+  TrainingRun run_;
 
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<model::LoraAdapter> adapter_;  // null with `full`
   std::unique_ptr<model::TrainableParameters> parameters_;
   std::unique_ptr<SftTrainer> trainer_;
-  std::unique_ptr<LogFile> metrics_log_;
+
+  SftStep step_;              // the latest
+  SftEvaluation evaluation_;  // the latest
 };
 
 }  // namespace qgrpo::train

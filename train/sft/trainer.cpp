@@ -6,8 +6,10 @@
 #include "model/arena.h"
 #include "model/ops/error.h"
 #include "train/optim/lr_schedule.h"
+#include "train/optim/update.h"
 
 namespace qgrpo::train {
+
 std::int64_t SftExample::learned_tokens() const {
   if (learned.empty()) return static_cast<std::int64_t>(completion.size());
   return std::count_if(learned.begin(), learned.end(), [](std::uint8_t l) { return l != 0; });
@@ -20,8 +22,23 @@ double sft_learning_rate(const SftOptions& options, std::int64_t step) {
   return options.final_lr_ratio * options.learning_rate + (1.0 - options.final_lr_ratio) * rate;
 }
 
+namespace {
+
+// Of a micro-batch, as the options ask for.
+model::PassCapacity pass_capacity(const model::Config& config, const SftOptions& options) {
+  model::PassCapacity pass;
+  pass.tokens = options.micro_batch_tokens;
+  pass.head_rows = options.micro_batch_tokens;
+  pass.kept_layers = options.gradient_checkpointing ? 0 : config.num_layers;
+  pass.reference = false;
+  return pass;
+}
+
+}  // namespace
+
 SftTrainer::SftTrainer(model::Model& model, model::TrainableParameters& parameters,
-                       std::int32_t adapter, const SftOptions& options)
+                       std::int32_t adapter, const SftOptions& options,
+                       std::optional<model::PassCapacity> pass)
     : model_(&model),
       parameters_(&parameters),
       adapter_(adapter),
@@ -29,26 +46,12 @@ SftTrainer::SftTrainer(model::Model& model, model::TrainableParameters& paramete
       optimizer_(model.backend(), parameters, options.optim, options.adamw) {
   require(options.micro_batch_tokens >= 2, "micro_batch_tokens is {}, expected at least 2",
           options.micro_batch_tokens);
-  buffer_ = model.backend().allocate(
-      pass_bytes(model.config(), model.backend().activation_dtype(), options));
-  model::Arena arena(buffer_->data(), buffer_->bytes());
-  pass_.emplace(model, arena, capacity(model.config(), options));
-}
-
-model::PassCapacity SftTrainer::capacity(const model::Config& config, const SftOptions& options) {
-  model::PassCapacity out;
-  out.tokens = options.micro_batch_tokens;
-  out.head_rows = options.micro_batch_tokens;
-  out.kept_layers = options.gradient_checkpointing ? 0 : config.num_layers;
-  out.reference = false;
-  return out;
-}
-
-std::size_t SftTrainer::pass_bytes(const model::Config& config, DType activations,
-                                   const SftOptions& options) {
+  const model::PassCapacity capacity = pass ? *pass : pass_capacity(model.config(), options);
   model::Arena count;
-  model::PassBuffers::place(count, config, activations, capacity(config, options));
-  return count.used();
+  model::PassBuffers::place(count, model.config(), model.backend().activation_dtype(), capacity);
+  buffer_ = model.backend().allocate(count.used());
+  model::Arena arena(buffer_->data(), buffer_->bytes());
+  pass_.emplace(model, arena, capacity);
 }
 
 void SftTrainer::check(std::span<const SftExample> examples) const {
@@ -168,14 +171,16 @@ SftStep SftTrainer::step(std::span<const SftExample> examples, std::optional<dou
   out.step = optimizer_.step_count() + 1;
   out.loss /= learned;
   out.entropy /= learned;
-  out.gradient_norm = optimizer_.gradient_norm();
   require(
-      std::isfinite(out.loss) && std::isfinite(out.gradient_norm),
-      "supervised step {}: the loss is {} and the gradient's norm {}; try a lower learning rate",
-      out.step, out.loss, out.gradient_norm);
+      std::isfinite(out.loss),
+      "supervised step {}: the loss is {}: the weights of the model or the adapter have diverged; "
+      "try a lower learning rate",
+      out.step, out.loss);
   out.learning_rate = rate ? *rate : sft_learning_rate(options_, out.step);
-  optimizer_.step(out.learning_rate, clip_coefficient(out.gradient_norm, options_.max_grad_norm));
-  parameters_->publish();
+  const ParameterUpdate update =
+      update_parameters(optimizer_, *parameters_, out.learning_rate, options_.max_grad_norm);
+  out.gradient_norm = update.grad_norm;
+  out.skipped = update.skipped;
   return out;
 }
 

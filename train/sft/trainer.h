@@ -53,6 +53,7 @@ struct SftStep {
   double loss = 0.0;                // mean -log p over the learned tokens, nats
   double entropy = 0.0;             // mean entropy of the predictions of those tokens, nats
   double gradient_norm = 0.0;       // before clipping
+  bool skipped = false;             // it was not finite: no update
   double learning_rate = 0.0;       // of this step
   std::int64_t tokens = 0;          // prompt and completion
   std::int64_t learned_tokens = 0;  // those that the loss is over
@@ -71,22 +72,20 @@ struct SftEvaluation {
 // padding, and without seeing each other. All memory is taken when it is made.
 class SftTrainer {
  public:
-  // adapter: index of the model's LoRA adapter that is trained, -1 = none (full-parameter).
+  // adapter: index of the model's LoRA adapter that is trained, -1 = none (full-parameter). `pass`:
+  // the capacity of a micro-batch, instead of the one that the options ask for.
   SftTrainer(model::Model& model, model::TrainableParameters& parameters, std::int32_t adapter,
-             const SftOptions& options);
+             const SftOptions& options, std::optional<model::PassCapacity> pass = std::nullopt);
 
-  // One optimizer step on these examples, with sft_learning_rate() or the given rate. Throws Error
-  // on no examples, an empty prompt or completion, nothing to learn, an id outside the vocabulary,
-  // an example longer than micro_batch_tokens or the model's positions, and a loss that is not
-  // finite: nothing has changed then.
+  // One optimizer step on these examples, with sft_learning_rate() or the given rate. A gradient
+  // that is not finite updates nothing. Throws Error on no examples, an empty prompt or completion,
+  // nothing to learn, an id outside the vocabulary, an example longer than micro_batch_tokens or the
+  // model's positions, and a loss that is not finite: nothing has changed then.
   SftStep step(std::span<const SftExample> examples, std::optional<double> rate = std::nullopt);
   // The loss of examples without learning from them. Throws Error as step() does.
   SftEvaluation evaluate(std::span<const SftExample> examples);
 
   Optimizer& optimizer() { return optimizer_; }
-  // What a pass with these options takes, without making it.
-  static std::size_t pass_bytes(const model::Config& config, DType activations,
-                                const SftOptions& options);
 
  private:
   // What a micro-batch predicts.
@@ -99,7 +98,6 @@ class SftTrainer {
     double loss = 0.0;
     double entropy = 0.0;
   };
-  static model::PassCapacity capacity(const model::Config& config, const SftOptions& options);
   void check(std::span<const SftExample> examples) const;
   // Calls run(micro-batch) for as many neighbours as fit together, until all have been.
   template <typename Run>

@@ -19,7 +19,7 @@ std::vector<double> values(const std::string& folder, const std::string& key) {
 std::string run(const TrainOptions& o) {
   validate(o);
   const auto backend = cpu::make_cpu_backend(2);
-  return Trainer(o, *backend).run();
+  return GrpoTrainer(o, *backend).run();
 }
 
 std::string error_of(const TrainOptions& o) {

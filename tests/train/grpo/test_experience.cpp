@@ -202,7 +202,7 @@ TEST_CASE("experience: several iterations on each round, resumed in between, bit
   whole.objective.loss_type = "dapo";
   whole.objective.importance_sampling_level = "sequence";
   whole.run.max_steps = 7;
-  const std::string expected = Trainer(whole, *backend).run();
+  const std::string expected = GrpoTrainer(whole, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   const auto metrics = lines_of(whole.run.output_dir + "/metrics.jsonl", documents);
   REQUIRE(metrics.size() == 7);
@@ -221,13 +221,13 @@ TEST_CASE("experience: several iterations on each round, resumed in between, bit
     TrainOptions part = whole;
     part.run.output_dir = fixture.options(fmt::format("part-{}", killed_after)).run.output_dir;
     part.run.save_steps = 1;
-    Trainer(part, *backend).run();
+    GrpoTrainer(part, *backend).run();
     for (std::int64_t s = killed_after + 1; s <= 7; ++s)
       fs::remove_all(fmt::format("{}/checkpoint-{}", part.run.output_dir, s));
     CHECK(fs::exists(fmt::format("{}/checkpoint-{}/experience.json", part.run.output_dir,
                                  killed_after)) == (killed_after % 3 != 0));
     part.run.resume = "latest";
-    const std::string resumed = Trainer(part, *backend).run();
+    const std::string resumed = GrpoTrainer(part, *backend).run();
     for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"})
       CHECK(same_file(expected + "/" + file, resumed + "/" + file));
     CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
@@ -241,11 +241,11 @@ TEST_CASE("experience: dynamic sampling replaces groups of equal rewards") {
   TrainOptions plain = fixture.options("plain");
   plain.objective.beta = 0.0;
   plain.reward.rewards = {"int"};  // often the same for a whole group of 4
-  Trainer(plain, *backend).run();
+  GrpoTrainer(plain, *backend).run();
   TrainOptions refilled = plain;
   refilled.run.output_dir = fixture.options("refilled").run.output_dir;
   refilled.objective.dynamic_sampling = true;
-  const std::string expected = Trainer(refilled, *backend).run();
+  const std::string expected = GrpoTrainer(refilled, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   const auto before = lines_of(plain.run.output_dir + "/metrics.jsonl", documents);
   const auto after = lines_of(refilled.run.output_dir + "/metrics.jsonl", documents);
@@ -263,12 +263,12 @@ TEST_CASE("experience: dynamic sampling replaces groups of equal rewards") {
   TrainOptions part = refilled;
   part.run.output_dir = fixture.options("part").run.output_dir;
   part.run.save_steps = 2;
-  Trainer(part, *backend).run();
+  GrpoTrainer(part, *backend).run();
   for (const int s : {4, 6})
     fs::remove_all(fmt::format("{}/checkpoint-{}", part.run.output_dir, s));
   part.run.resume = "latest";
   CHECK(same_file(expected + "/adapter_model.safetensors",
-                  Trainer(part, *backend).run() + "/adapter_model.safetensors"));
+                  GrpoTrainer(part, *backend).run() + "/adapter_model.safetensors"));
 
   // Where no prompt gives a signal the rounds end, and the step is one without signal.
   TrainOptions hopeless = refilled;
@@ -277,7 +277,7 @@ TEST_CASE("experience: dynamic sampling replaces groups of equal rewards") {
   hopeless.sampling.max_completion_length = 1;
   hopeless.reward.rewards = {"strict_format"};
   hopeless.run.max_steps = 1;
-  Trainer(hopeless, *backend).run();
+  GrpoTrainer(hopeless, *backend).run();
   const auto last = lines_of(hopeless.run.output_dir + "/metrics.jsonl", documents);
   CHECK(last.back().at("frac_reward_zero_std").as_double() == 1.0);
   CHECK(last.back().at("discarded_groups").as_int() == 4);

@@ -25,7 +25,7 @@ MemoryPlan notebook(double gigabytes, TrainOptions o = {}) {
   o.memory.device_memory_gb = gigabytes;
   const auto sizes = cuda::make_cuda_sizes();
   return make_plan(o, model::named_shape("qwen2.5-3b"), lora_of(o), *sizes, WeightFormat::nf4,
-                   WeightFormat::bf16, memory_budget(o, std::nullopt, 0));
+                   WeightFormat::bf16, memory_budget(o.memory, std::nullopt, 0));
 }
 
 std::map<std::string, std::size_t> by_name(const MemoryPlan& plan) {
@@ -126,7 +126,7 @@ TEST_CASE("plan: what does not fit keeps less on the device, then is refused wit
   const auto sizes = cuda::make_cuda_sizes();
   CHECK_THROWS_WITH_AS(
       make_plan(dense, model::named_shape("qwen2.5-3b"), lora_of(dense), *sizes, WeightFormat::bf16,
-                WeightFormat::bf16, memory_budget(dense, std::nullopt, 0)),
+                WeightFormat::bf16, memory_budget(dense.memory, std::nullopt, 0)),
       doctest::Contains("--quantize nf4"), Error);
 }
 
@@ -159,9 +159,9 @@ TEST_CASE("plan: without a reference pass its residual stream is not there") {
 TEST_CASE("plan: the budget is what is given, else what is free") {
   TrainOptions o;
   o.memory.gpu_memory_utilization = 0.5;
-  CHECK(memory_budget(o, std::size_t{1000}, 0).bytes == 500);
-  CHECK_FALSE(memory_budget(o, std::size_t{1000}, 0).soft);
-  CHECK(memory_budget(o, std::nullopt, 100).soft);
+  CHECK(memory_budget(o.memory, std::size_t{1000}, 0).bytes == 500);
+  CHECK_FALSE(memory_budget(o.memory, std::size_t{1000}, 0).soft);
+  CHECK(memory_budget(o.memory, std::nullopt, 100).soft);
   o.memory.device_memory_gb = 2;
-  CHECK(memory_budget(o, std::size_t{1000}, 0).bytes == 1000000000);
+  CHECK(memory_budget(o.memory, std::size_t{1000}, 0).bytes == 1000000000);
 }

@@ -102,11 +102,11 @@ TEST_CASE("preflight: changes nothing of the run that follows") {
   TrainOptions with = fixture.options("with");
   with.reward.preflight = 7;
   with.run.max_steps = 2;
-  const std::string checkpoint = Trainer(with, *backend).run();
+  const std::string checkpoint = GrpoTrainer(with, *backend).run();
   TrainOptions without = fixture.options("without");
   without.reward.preflight = 0;
   without.run.max_steps = 2;
-  const std::string other = Trainer(without, *backend).run();
+  const std::string other = GrpoTrainer(without, *backend).run();
   CHECK(same_file(checkpoint + "/adapter_model.safetensors", other + "/adapter_model.safetensors"));
   CHECK(same_file(with.run.output_dir + "/completions.jsonl",
                   without.run.output_dir + "/completions.jsonl"));
@@ -157,7 +157,7 @@ TEST_CASE("trainer: a bad reward loses nothing, and the run goes on when it is m
   whole.reward.rewards = {file + ":digits", "xmlcount:2"};
   whole.run.max_steps = 4;
   write(file, "pass");
-  const std::string expected = Trainer(whole, *backend).run();
+  const std::string expected = GrpoTrainer(whole, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   const auto metrics = lines_of(whole.run.output_dir + "/metrics.jsonl", documents);
   REQUIRE(metrics.size() == 4);
@@ -182,12 +182,13 @@ TEST_CASE("trainer: a bad reward loses nothing, and the run goes on when it is m
     part.run.save_steps = 0;
     part.reward.reward_timeout = 1.0;
     write(file, "if trainer_state.global_step == 2: " + bad);
-    CHECK_THROWS_WITH_AS(Trainer(part, *backend).run(), doctest::Contains(words.c_str()), Error);
+    CHECK_THROWS_WITH_AS(GrpoTrainer(part, *backend).run(), doctest::Contains(words.c_str()),
+                         Error);
     REQUIRE(fs::exists(part.run.output_dir + "/checkpoint-2/adapter_model.safetensors"));
     write(file, "pass");
     part.reward.reward_timeout = 60.0;
     part.run.resume = "latest";
-    const std::string resumed = Trainer(part, *backend).run();
+    const std::string resumed = GrpoTrainer(part, *backend).run();
     CHECK(
         same_file(expected + "/adapter_model.safetensors", resumed + "/adapter_model.safetensors"));
     CHECK(same_file(whole.run.output_dir + "/completions.jsonl",
@@ -207,13 +208,13 @@ TEST_CASE("trainer: conversations, a held-out part, several files") {
   io::write_file_atomically(file, lines);
   o.data.dataset = {file, o.data.dataset.front()};
   o.data.answer_column = "gold";
-  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("the key \"gold\""), Error);
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("the key \"gold\""), Error);
   o.data.dataset = {file};
   o.data.train_split = 0.8;
   o.run.max_steps = 2;
   o.reward.rewards = {"numeric", "cmd:while read -r line; do echo '[1,2,3,4,5,6,7,8]'; done:0.5"};
   o.reward.preflight = 1;
-  Trainer(o, *backend).run();
+  GrpoTrainer(o, *backend).run();
   CHECK(read_dataset(std::vector<std::string>{o.run.output_dir + "/held_out.jsonl"}).size() == 2);
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   const auto metrics = lines_of(o.run.output_dir + "/metrics.jsonl", documents);
@@ -221,5 +222,5 @@ TEST_CASE("trainer: conversations, a held-out part, several files") {
   o.run.resume = "latest";
   o.run.max_steps = 3;
   io::write_file_atomically(file, lines + "\n");
-  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("other data"), Error);
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("other data"), Error);
 }

@@ -3,6 +3,7 @@
 #include "model/io/safetensors.h"
 #include "train/grpo/trainer_fixture.h"
 #include "train/objective/policy_gradient.h"
+#include "train/run/stop.h"
 
 using namespace qgrpo;
 using namespace qgrpo::train;
@@ -91,7 +92,7 @@ TEST_CASE(
     "changes nothing") {
   const Fixture fixture;
   const TrainOptions a = fixture.options("a");
-  const std::string checkpoint = Trainer(a, *cpu::make_cpu_backend(2)).run();
+  const std::string checkpoint = GrpoTrainer(a, *cpu::make_cpu_backend(2)).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;
   const auto metrics = lines_of(a.run.output_dir + "/metrics.jsonl", documents);
   CHECK(metrics.size() == 6);
@@ -107,7 +108,7 @@ TEST_CASE(
 
   for (const int threads : {1, 3}) {
     const TrainOptions b = fixture.options(fmt::format("threads-{}", threads));
-    const std::string other = Trainer(b, *cpu::make_cpu_backend(threads)).run();
+    const std::string other = GrpoTrainer(b, *cpu::make_cpu_backend(threads)).run();
     CHECK(
         same_file(checkpoint + "/adapter_model.safetensors", other + "/adapter_model.safetensors"));
     CHECK(same_file(a.run.output_dir + "/completions.jsonl",
@@ -122,18 +123,18 @@ TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit 
     TrainOptions whole = fixture.options("whole-" + optim);
     whole.optimizer.optim = optim;
     whole.lora.lora_r = 40;  // factors above 4,096 elements have 8-bit states
-    const std::string expected = Trainer(whole, *cpu::make_cpu_backend(2)).run();
+    const std::string expected = GrpoTrainer(whole, *cpu::make_cpu_backend(2)).run();
 
     TrainOptions part = whole;
     part.run.output_dir = fixture.options("part-" + optim).run.output_dir;
     part.run.save_steps = 3;
     const auto backend = cpu::make_cpu_backend(2);
-    Trainer(part, *backend).run();
+    GrpoTrainer(part, *backend).run();
     // As if it had been killed after step 5: later checkpoints are gone, the logs run ahead of the
     // last one.
     fs::remove_all(part.run.output_dir + "/checkpoint-6");
     part.run.resume = "latest";
-    const std::string resumed = Trainer(part, *backend).run();
+    const std::string resumed = GrpoTrainer(part, *backend).run();
     for (const char* file : {"adapter_model.safetensors", "optimizer.safetensors"}) {
       CHECK(same_file(expected + "/" + file, resumed + "/" + file));
     }
@@ -142,14 +143,14 @@ TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit 
 
     // Another option, another base, a broken checkpoint: refused, and nothing is lost.
     part.optimizer.learning_rate *= 2;
-    CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("learning_rate"), Error);
+    CHECK_THROWS_WITH_AS(GrpoTrainer(part, *backend), doctest::Contains("learning_rate"), Error);
     part.optimizer.learning_rate = whole.optimizer.learning_rate;
     fs::resize_file(resumed + "/optimizer.safetensors", 1000);
-    CHECK_THROWS_WITH_AS(Trainer(part, *backend), doctest::Contains("optimizer.safetensors"),
+    CHECK_THROWS_WITH_AS(GrpoTrainer(part, *backend), doctest::Contains("optimizer.safetensors"),
                          Error);
     part.run.resume = part.run.output_dir + "/checkpoint-3";
     CHECK(same_file(expected + "/adapter_model.safetensors",
-                    Trainer(part, *backend).run() + "/adapter_model.safetensors"));
+                    GrpoTrainer(part, *backend).run() + "/adapter_model.safetensors"));
   }
 }
 
@@ -157,18 +158,18 @@ TEST_CASE("trainer: Ctrl-C ends with a checkpoint from which the run goes on") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
   const TrainOptions whole = fixture.options("whole");
-  const std::string expected = Trainer(whole, *backend).run();
+  const std::string expected = GrpoTrainer(whole, *backend).run();
   TrainOptions part = whole;
   part.run.output_dir = fixture.options("part").run.output_dir;
   {
-    Trainer trainer(part, *backend);
+    GrpoTrainer trainer(part, *backend);
     stop_requested = true;
     CHECK(trainer.run() == part.run.output_dir + "/checkpoint-0");
     stop_requested = false;
   }
   part.run.resume = "latest";
   CHECK(same_file(expected + "/adapter_model.safetensors",
-                  Trainer(part, *backend).run() + "/adapter_model.safetensors"));
+                  GrpoTrainer(part, *backend).run() + "/adapter_model.safetensors"));
 }
 
 TEST_CASE("trainer: an earlier run is not overwritten unasked") {
@@ -176,11 +177,11 @@ TEST_CASE("trainer: an earlier run is not overwritten unasked") {
   const auto backend = cpu::make_cpu_backend(1);
   TrainOptions o = fixture.options("run");
   o.run.max_steps = 1;
-  Trainer(o, *backend).run();
-  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--resume"), Error);
+  GrpoTrainer(o, *backend).run();
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("--resume"), Error);
   CHECK(fs::exists(o.run.output_dir + "/checkpoint-1/adapter_model.safetensors"));
   o.run.overwrite_output_dir = true;
-  Trainer(o, *backend).run();
+  GrpoTrainer(o, *backend).run();
 }
 
 TEST_CASE("trainer: what cannot fit is refused with the figure and the option that would help") {
@@ -188,9 +189,9 @@ TEST_CASE("trainer: what cannot fit is refused with the figure and the option th
   const auto backend = cpu::make_cpu_backend(1);
   TrainOptions o = fixture.options("plan");
   o.memory.device_memory_gb = 0.001;
-  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("--device-memory"), Error);
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("--device-memory"), Error);
   CHECK_FALSE(fs::exists(o.run.output_dir));
   o.memory.device_memory_gb = 0;
   o.sampling.max_completion_length = 100000;
-  CHECK_THROWS_WITH_AS(Trainer(o, *backend), doctest::Contains("max_completion_length"), Error);
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("max_completion_length"), Error);
 }

@@ -33,7 +33,7 @@ TEST_CASE("trl: whole optimizer steps equal GRPOTrainer's, in every recorded sce
     const std::string output = folder + "/" + name;
     write_replay(replay, root, scenario);
     const TrainOptions options = scenario_options(scenario, replay, output);
-    const std::string checkpoint = Trainer(options, *backend).run();
+    const std::string checkpoint = GrpoTrainer(options, *backend).run();
 
     // The adapter. AdamW divides by the root of the second moment, so a weight whose clipped
     // gradient is of the size of epsilon (1e-8) turns float32 rounding of that gradient into a part

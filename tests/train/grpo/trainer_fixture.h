@@ -16,7 +16,7 @@
 #include "train/demo/model.h"
 #include "train/grpo/trainer.h"
 
-// A small model with data, and runs of the Trainer on it.
+// A small model with data, and runs of the GrpoTrainer on it.
 namespace qgrpo::train {
 
 namespace fs = std::filesystem;

@@ -246,7 +246,7 @@ TEST_CASE("a run's folder says how it was made, and --hours ends a run in time")
   const auto backend = cpu::make_cpu_backend(2);
   const auto start = std::chrono::steady_clock::now();
   {
-    Trainer trainer(o, *backend);
+    GrpoTrainer trainer(o, *backend);
     trainer.run();
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
@@ -285,7 +285,7 @@ TEST_CASE("a run's folder says how it was made, and --hours ends a run in time")
   // It cannot be resumed as a run of a number of steps, and as what it is there is nothing to do.
   o.run.resume = "latest";
   {
-    Trainer trainer(o, *backend);
+    GrpoTrainer trainer(o, *backend);
     trainer.run();
   }
   CHECK(load_trainer_state(list_checkpoints(o.run.output_dir).back().second).global_step ==
@@ -294,7 +294,7 @@ TEST_CASE("a run's folder says how it was made, and --hours ends a run in time")
   CHECK(second.parse_file(o.run.output_dir + "/run.json").at("starts").as_array().size() == 2);
   o.run.hours = 0;
   o.run.max_steps = 6000;
-  CHECK_THROWS_AS(Trainer(o, *backend), Error);
+  CHECK_THROWS_AS(GrpoTrainer(o, *backend), Error);
 }
 
 }  // namespace qgrpo::train

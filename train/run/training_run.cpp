@@ -1,0 +1,219 @@
+#include "train/run/training_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "model/ops/error.h"
+#include "train/run/stop.h"
+
+namespace qgrpo::train {
+namespace {
+
+std::string describe_reference(const std::string& reference) {
+  return reference == "base" ? "the base model" : fmt::format("the adapter {}", reference);
+}
+
+// --resume: a folder, or the latest checkpoint of the output folder.
+std::string checkpoint_to_resume(const RunOptions& options) {
+  if (options.resume != "latest") return options.resume;
+  const auto all = list_checkpoints(options.output_dir);
+  require(!all.empty(), "{}: has no checkpoint to resume from", options.output_dir);
+  return all.back().second;
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(Settings settings, Console& console)
+    : settings_(std::move(settings)),
+      console_(&console),
+      checkpoint_(checkpoint_to_resume(options())) {
+  state_.trainer = settings_.trainer;
+  if (!checkpoint_.empty()) {
+    state_ = load_trainer_state(checkpoint_, settings_.trainer);
+    check_same_options(state_, settings_.recorded.decisive, checkpoint_);
+    require(state_.global_step <= options().max_steps, "{}: is at step {}, beyond --max-steps {}",
+            checkpoint_, state_.global_step, options().max_steps);
+  }
+  state_.options = settings_.recorded.decisive;
+}
+
+void TrainingRun::open_output_dir() const {
+  if (checkpoint_.empty() && !options().overwrite_output_dir)
+    refuse_earlier_run(options().output_dir);
+  make_output_dir(options().output_dir);
+}
+
+void TrainingRun::begin(const RunIdentity& identity, Method& method) {
+  if (!checkpoint_.empty()) {
+    resume(identity, method);
+  } else {
+    state_.data_fingerprint = identity.data_fingerprint;
+    state_.reference = identity.reference;
+    clear_output_dir(options().output_dir);
+    method.begin();
+  }
+  if (identity.base) state_.base_fingerprint = *identity.base;
+  open_logs(identity);
+}
+
+void TrainingRun::resume(const RunIdentity& identity, Method& method) {
+  require(!identity.base || state_.base_fingerprint == *identity.base,
+          "{}: was trained on another base model than {}", checkpoint_, identity.model);
+  require(state_.data_fingerprint == identity.data_fingerprint,
+          "{}: was trained on other data than {}", checkpoint_, identity.data);
+  require(state_.reference == identity.reference,
+          "{}: its reference policy is {}, but that of this run is {}; resume with the "
+          "--reference and the --adapter that the run was started with",
+          checkpoint_, describe_reference(state_.reference),
+          describe_reference(identity.reference));
+  method.restore(checkpoint_);
+  console_->line(fmt::format("resumed from {} (step {})", checkpoint_, state_.global_step));
+}
+
+// The run's folder, its log and trackers, and what --hours has decided.
+void TrainingRun::open_logs(const RunIdentity& identity) {
+  const std::string& folder = options().output_dir;
+  metrics_log_ = std::make_unique<LogFile>(folder + "/metrics.jsonl", state_.metrics_offset);
+  if (options().hours > 0) {
+    timed_.emplace(options().hours, options().max_steps);
+    timed_->restore(state_.global_step, state_.elapsed_seconds, state_.schedule);
+  }
+  RunRecord record;
+  record.device = identity.device;
+  record.model_fingerprint = state_.base_fingerprint;
+  record.data_fingerprint = state_.data_fingerprint;
+  record.first_step = state_.global_step + 1;
+  record.options_json = settings_.recorded.json;
+  write_run_folder(options(), record);
+  TrackerSettings trackers;
+  trackers.report_to = options().report_to;
+  trackers.output_dir = folder;
+  trackers.python = options().python;
+  trackers.config = settings_.recorded.json;
+  trackers.first_step = record.first_step;
+  trackers.say = [this](const std::string& line) { console_->line("  " + line); };
+  trackers_ = std::make_unique<Trackers>(std::move(trackers));
+}
+
+std::string TrainingRun::loop(Method& method) {
+  std::string saved;
+  bool interrupted = false;
+  const std::int64_t first_step = state_.global_step;
+  mark_ = Clock::now();
+  while (state_.global_step < max_steps() || method.evaluation_due()) {
+    Turn turn;
+    try {
+      turn = take_turn(method);
+    } catch (const Error& error) {
+      // A step that fails has changed nothing: what was learned before it is kept.
+      if (state_.global_step == first_step) throw;
+      fail("{} (everything up to step {} is in {})", error.what(), state_.global_step,
+           save(method));
+    }
+    interrupted = turn == Turn::interrupted;
+    if (interrupted) break;
+    if (save_due() || turn == Turn::best) {
+      saved = save(method);
+      if (state_.global_step < max_steps()) console_->line("  saved " + saved);
+    }
+  }
+  if (interrupted || saved.empty()) saved = save(method);
+  trackers_->finish();
+  if (!interrupted) return method.finish(saved);
+  console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with --resume",
+                             state_.global_step, saved));
+  return saved;
+}
+
+// A step, and the evaluation that is due behind it. A run that was interrupted in its evaluation
+// has it to do first.
+TrainingRun::Turn TrainingRun::take_turn(Method& method) {
+  if (stop_requested.load()) return Turn::interrupted;
+  if (!method.evaluation_due() && !run_step(method)) return Turn::interrupted;
+  if (!method.evaluation_due()) return Turn::done;
+  const auto evaluated = method.evaluate();
+  if (!evaluated) return Turn::interrupted;
+  log(evaluated->metrics);
+  state_.last_eval_step = state_.global_step;
+  method.evaluated();
+  return evaluated->best ? Turn::best : Turn::done;
+}
+
+// False where it was interrupted: nothing has changed then.
+bool TrainingRun::run_step(Method& method) {
+  const auto start = Clock::now();
+  const std::int64_t step = state_.global_step;
+  const auto outcome = method.step({step, learning_rate(step)});
+  if (!outcome) return false;
+  const std::chrono::duration<double> seconds = Clock::now() - start;
+  state_.global_step = step + 1;
+  state_.num_tokens += outcome->tokens;
+  ++(outcome->skipped ? state_.skipped_steps : state_.optimizer_step);
+  step_times_.push_back(seconds.count());
+  count_time();
+  const StepTimes times{seconds.count(), seconds_left()};
+  log(method.log(times));
+  method.show(times);
+  return true;
+}
+
+void TrainingRun::log(const std::string& line) {
+  metrics_log_->append(line);
+  trackers_->log(state_.global_step, line);
+  state_.metrics_offset = metrics_log_->size();
+}
+
+bool TrainingRun::save_due() const {
+  if (state_.global_step == max_steps()) return true;
+  return options().save_steps > 0 && state_.global_step % options().save_steps == 0;
+}
+
+std::string TrainingRun::save(Method& method) {
+  const std::string path = checkpoint_path(options().output_dir, state_.global_step);
+  write_checkpoint(path, [&](const std::string& folder) {
+    method.save(folder);
+    save_trainer_state(folder, state_);
+  });
+  prune_checkpoints(options().output_dir, options().save_total_limit, state_.best_global_step);
+  method.saved();
+  return path;
+}
+
+// At a step's end. What came between the steps (checkpoints, evaluations) counts with the next one.
+void TrainingRun::count_time() {
+  const auto now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - mark_).count();
+  mark_ = now;
+  state_.elapsed_seconds += seconds;
+  const std::int64_t before = max_steps();
+  if (!timed_ || !timed_->step_done(seconds)) return;
+  state_.schedule = timed_->decisions();
+  if (max_steps() == before) return;
+  console_->line(fmt::format("  --hours {:.4g}: {} steps in all", options().hours, max_steps()));
+}
+
+// From the latest steps: the first ones are not typical.
+double TrainingRun::seconds_left() const {
+  const std::span<const double> recent =
+      std::span(step_times_).last(std::min<std::size_t>(step_times_.size(), 20));
+  double sum = 0.0;
+  for (const double seconds : recent) sum += seconds;
+  return sum / static_cast<double>(recent.size()) *
+         static_cast<double>(max_steps() - state_.global_step);
+}
+
+double TrainingRun::learning_rate(std::int64_t step) const {
+  if (!timed_) return settings_.rate.at(step, options().max_steps);
+  // The schedule's steps are parts of the way, fine enough that the rounding does not show.
+  constexpr std::int64_t kParts = std::int64_t{1} << 40;
+  return settings_.rate.at(std::llround(timed_->progress(step) * static_cast<double>(kParts)),
+                           kParts);
+}
+
+bool TrainingRun::shows_step() const {
+  const std::int64_t step = state_.global_step;
+  return step == 1 || step == max_steps() || step % options().logging_steps == 0;
+}
+
+}  // namespace qgrpo::train
