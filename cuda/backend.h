@@ -1,19 +1,11 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
+#include "cuda/availability.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo::cuda {
-
-// What stands against computing on the first CUDA device (the driver's order, CUDA_VISIBLE_DEVICES
-// included).
-struct Availability {
-  bool device = false;  // there is one
-  std::string problem;  // empty: it can be used
-};
-Availability availability();
 
 // The CUDA backend on the first device: bf16 activations, float32 sums, statistics and norms.
 // Matrices are kept in bf16 (formats f32 and bf16) or NF4. It has the operators that scoring takes,

@@ -2,8 +2,6 @@
 
 #include <atomic>
 
-#include "cuda/backend.h"
-
 namespace qgrpo::cuda {
 
 namespace {
@@ -52,29 +50,6 @@ DeviceMemory DeviceMemory::part(const std::shared_ptr<DeviceMemory>& whole, std:
   return out;
 }
 
-Availability availability() {
-  int devices = 0;
-  const cudaError_t code = cudaGetDeviceCount(&devices);
-  if (code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver ||
-      (code == cudaSuccess && devices == 0)) {
-    cudaGetLastError();
-    return {false, code == cudaErrorInsufficientDriver
-                       ? "no NVIDIA driver, or one older than the CUDA runtime of this build"
-                       : "no CUDA device"};
-  }
-  if (code != cudaSuccess) {
-    cudaGetLastError();
-    return {true, fmt::format("{}: {}", cudaGetErrorName(code), cudaGetErrorString(code))};
-  }
-  cudaDeviceProp properties{};
-  QGRPO_CUDA(cudaGetDeviceProperties(&properties, 0));
-  if (properties.major < 8) {
-    return {true, fmt::format("{} has compute capability {}.{}, 8.0 or newer is needed (bf16)",
-                              properties.name, properties.major, properties.minor)};
-  }
-  return {true, ""};
-}
-
 Device::Device() {
   cudaDeviceProp properties{};
   QGRPO_CUDA(cudaGetDeviceProperties(&properties, 0));
@@ -113,6 +88,18 @@ DeviceMemory Device::take_weight(std::size_t bytes) {
   DeviceMemory out = DeviceMemory::part(weights_, weights_used_, bytes);
   weights_used_ += taken;
   return out;
+}
+
+Device::Dense Device::take_dense(std::uint64_t id, std::size_t bytes) {
+  // The slot has moved, will move, or another has written to it.
+  if (dense_takes_ != takes(Slot::weight) || bytes > scratch_size(Slot::weight)) {
+    dense_cache_.clear();
+  }
+  const std::size_t wanted = std::max(bytes, scratch_size(Slot::weight));
+  auto* base = scratch<std::byte>(Slot::weight, static_cast<std::int64_t>(wanted));
+  dense_takes_ = takes(Slot::weight);
+  const DenseCache::Place place = dense_cache_.take(id, bytes, scratch_size(Slot::weight));
+  return {base + place.offset, place.filled};
 }
 
 void* Device::scratch_bytes(Slot slot, std::size_t bytes) {

@@ -125,7 +125,6 @@ class Device {
   }
   // How often the slot was taken: its contents are the last taker's.
   std::uint64_t takes(Slot slot) const { return takes_[static_cast<std::size_t>(slot)]; }
-  DenseCache& dense_cache() { return dense_cache_; }
   // Rises whenever a slot moves: recorded graphs hold addresses of slots.
   std::uint64_t scratch_generation() const { return scratch_generation_; }
   // Rises whenever this slot moves: what it held is gone.
@@ -139,6 +138,14 @@ class Device {
   // A part of the reserved memory for matrices; without a reservation, or with nothing left of it,
   // memory of its own.
   DeviceMemory take_weight(std::size_t bytes);
+
+  // A place in the slot `weight` for the dequantized matrix with this id, valid until the next
+  // call: the one it has (cuda/dense_cache.h), or a new one that the caller must fill now.
+  struct Dense {
+    void* data = nullptr;
+    bool filled = false;  // the matrix is there
+  };
+  Dense take_dense(std::uint64_t id, std::size_t bytes);
 
   // As scratch(), zeroed when the slot is made, moves or was another's; its users leave it zeroed.
   template <typename T>
@@ -176,7 +183,8 @@ class Device {
   std::array<std::uint64_t, kSlots> zeroed_{};  // takes_ when zeroed_scratch() last gave it
   std::uint64_t scratch_generation_ = 0;
   std::array<std::uint64_t, kSlots> slot_generation_{};
-  DenseCache dense_cache_;
+  DenseCache dense_cache_;         // of the slot `weight`
+  std::uint64_t dense_takes_ = 0;  // takes(Slot::weight) when take_dense() took it last
   bool few_rows_ = false;
 };
 

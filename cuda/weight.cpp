@@ -180,8 +180,8 @@ const kernels::bf16* CudaWeight::dense(Device& device) const {
     QGRPO_CUDA(kernels::nf4_dequantize(device.handle(), out, nf4_));
     return out;
   }
-  const DenseCache::Place place = device.dense_cache().take(
-      device, id_, static_cast<std::size_t>(rows_ * cols_) * sizeof(kernels::bf16));
+  const Device::Dense place =
+      device.take_dense(id_, static_cast<std::size_t>(rows_ * cols_) * sizeof(kernels::bf16));
   auto* out = static_cast<kernels::bf16*>(place.data);
   if (!place.filled) QGRPO_CUDA(kernels::nf4_dequantize(device.handle(), out, nf4_));
   return out;

@@ -103,15 +103,14 @@ TEST_CASE("cuda memory: dequantized matrices are found again while nothing has t
   qgrpo::cuda::SlotBytes slots{};
   slots[static_cast<std::size_t>(Slot::weight)] = 1024;
   device.reserve(0, slots);
-  qgrpo::cuda::DenseCache& cache = device.dense_cache();
   const auto filled = [&](std::uint64_t id, std::size_t bytes) {
-    return cache.take(device, id, bytes).filled;
+    return device.take_dense(id, bytes).filled;
   };
   CHECK_FALSE(filled(1, 256));
   CHECK_FALSE(filled(2, 500));
   CHECK(filled(1, 256));
   CHECK(filled(2, 500));
-  CHECK(cache.take(device, 2, 500).data != cache.take(device, 1, 256).data);
+  CHECK(device.take_dense(2, 500).data != device.take_dense(1, 256).data);
   CHECK_FALSE(filled(3, 300));  // from the beginning again: over 1 and a part of 2
   CHECK_FALSE(filled(2, 500));  // behind 3
   CHECK(filled(3, 300));
@@ -127,10 +126,10 @@ TEST_CASE("cuda memory: dequantized matrices are found again while nothing has t
   CHECK_THROWS_AS(filled(4, 1025), Error);
 
   qgrpo::cuda::Device grows;
-  CHECK_FALSE(grows.dense_cache().take(grows, 1, 256).filled);
-  CHECK(grows.dense_cache().take(grows, 1, 256).filled);
-  CHECK_FALSE(grows.dense_cache().take(grows, 2, 512).filled);
-  CHECK_FALSE(grows.dense_cache().take(grows, 1, 256).filled);
+  CHECK_FALSE(grows.take_dense(1, 256).filled);
+  CHECK(grows.take_dense(1, 256).filled);
+  CHECK_FALSE(grows.take_dense(2, 512).filled);
+  CHECK_FALSE(grows.take_dense(1, 256).filled);
 }
 
 TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing more later") {
