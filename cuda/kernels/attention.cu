@@ -45,6 +45,7 @@
 
 #include <cmath>
 
+#include "cuda/kernels/attention.h"
 #include "cuda/kernels/attention_tile.cuh"
 
 namespace qgrpo::cuda::kernels {

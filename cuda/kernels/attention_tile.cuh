@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_types.h"
 #include "cuda/kernels/mma.cuh"
 #include "cuda/kernels/pack.cuh"
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/kernels/few_rows.h"
+#include "cuda/kernels/few_rows_types.h"
 #include "cuda/kernels/mma.cuh"
 #include "cuda/kernels/nf4.cuh"
 #include "cuda/linear_sizes.h"

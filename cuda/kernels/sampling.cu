@@ -40,6 +40,7 @@
 // list's. 1024 threads: 64 registers were too few, 12 to 56 bytes were spilled.
 #include <cmath>
 
+#include "cuda/kernels/sampling.h"
 #include "cuda/kernels/sampling_truncate.cuh"
 
 namespace qgrpo::cuda::kernels {

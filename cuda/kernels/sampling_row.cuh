@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "cuda/kernels/pack.cuh"
-#include "cuda/kernels/sampling.h"
 
 // What a block of kSelectThreads needs to draw from one row of logits: the row's scaled logits z,
 // weights as integers, thresholds by histogram, and the search of a cumulative sum in the order of

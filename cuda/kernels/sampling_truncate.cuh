@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cuda/kernels/sampling_list.cuh"
+#include "model/ops/sampling_types.h"
 
 // What top-k, top-p and min-p leave of a row, and the draw from it: by a list of what is near the
 // top, or by the whole row.
