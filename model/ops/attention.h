@@ -2,8 +2,7 @@
 
 #include <cstdint>
 
-#include "model/ops/tensor.h"
-
+// What LayerOps' attention over segments takes.
 namespace qgrpo {
 
 struct AttentionShape {
@@ -13,10 +12,9 @@ struct AttentionShape {
   // The softmax scale is 1 / sqrt(D).
 };
 
-// One layer's paged cache. k, v: (blocks, block_size, NKV * D).
-struct KvCacheLayer {
-  TensorView k;
-  TensorView v;
-};
+// The online softmax goes through the keys in blocks of this many, counted from the prompt's start
+// and anew from its end, in the rollout and in training alike: that is what makes the two bit-equal
+// on the CPU.
+inline constexpr int kAttentionKeyBlock = 64;
 
 }  // namespace qgrpo

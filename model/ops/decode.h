@@ -7,6 +7,7 @@
 
 #include "model/ops/attention.h"
 #include "model/ops/batch.h"
+#include "model/ops/kv_cache.h"
 #include "model/ops/sampling.h"
 
 // Decoding in windows of several tokens: the backend keeps each sequence's last token, length and

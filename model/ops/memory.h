@@ -7,14 +7,11 @@
 
 #include "model/ops/attention.h"
 #include "model/ops/tensor.h"
+#include "model/ops/weight.h"
 
 // What a backend will take of memory, known before anything is loaded and without the device: the
 // memory plan and the allocation ask the same functions.
 namespace qgrpo {
-
-// f32: the backend's most precise matrix operands (float32 on the CPU, rounded to bf16 on a GPU,
-// whose master copies are kept elsewhere).
-enum class WeightFormat : std::uint8_t { f32, bf16, nf4 };
 
 // What the operators' scratch depends on.
 struct WorkspaceShape {

@@ -7,15 +7,23 @@
 #include <string>
 #include <vector>
 
+#include "model/ops/attention.h"
 #include "model/ops/batch.h"
 #include "model/ops/decode.h"
+#include "model/ops/head.h"
+#include "model/ops/kv_cache.h"
+#include "model/ops/linear.h"
 #include "model/ops/memory.h"
 #include "model/ops/nf4.h"
 #include "model/ops/objective.h"
+#include "model/ops/sampling.h"
 #include "model/ops/tensor.h"
+#include "model/ops/weight.h"
 
 // The operator interface. Each backend (cpu, cuda) implements it; the model, the engine and the
-// trainer speak only this. Dimension names: T tokens of the packed batch, S sequences, H hidden,
+// trainer speak only this. What an operator takes beside views, and the checks of it that every
+// backend makes, is in the header of its name (linear.h, attention.h, head.h, sampling.h ...).
+// Dimension names: T tokens of the packed batch, S sequences, H hidden,
 // NH/NKV heads, D head size, F feed-forward, V vocabulary, R LoRA rank, N x K a linear's outputs x
 // inputs.
 //
@@ -30,23 +38,7 @@
 
 namespace qgrpo {
 
-// A matrix (N, K) as its backend keeps it: opaque, repacked at will, owned by whoever holds it.
-class Weight {
- public:
-  virtual ~Weight() = default;
-  WeightFormat format() const { return format_; }
-  std::int64_t rows() const { return rows_; }  // N
-  std::int64_t cols() const { return cols_; }  // K
-  std::size_t bytes() const { return bytes_; }
-
- protected:
-  Weight(WeightFormat format, std::int64_t rows, std::int64_t cols)
-      : format_(format), rows_(rows), cols_(cols) {}
-  WeightFormat format_;
-  std::int64_t rows_;
-  std::int64_t cols_;
-  std::size_t bytes_ = 0;
-};
+struct AdamWParams;  // model/ops/optimizer.h
 
 // Memory of a backend, freed with this object. Zeroed when made.
 class Buffer {
@@ -59,77 +51,6 @@ class Buffer {
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
 };
-
-// ---------------------------------------------------------------- linear
-
-// One adapter of a linear: adds scale * B (A x). A: (R, K) f32, B: (N, R) f32, the masters. A
-// backend whose activations are bf16 computes with the shadows, bf16(a) and bf16(b), which whoever
-// changes the masters makes anew with Backend::convert; null shadows: it rounds the masters where
-// it uses them. Rank 0 (null views) adds nothing.
-struct LoraFactors {
-  ConstTensorView a;
-  ConstTensorView b;
-  float scale = 0.0f;
-  ConstTensorView a_shadow = {};  // (R, K) bf16 or null
-  ConstTensorView b_shadow = {};  // (N, R) bf16 or null
-};
-
-// y = W x + bias + scale_s B_s (A_s x), s = the adapter of the row's segment.
-struct Linear {
-  const Weight* weight = nullptr;
-  ConstTensorView bias;                   // (N) f32 or null
-  std::span<const LoraFactors> adapters;  // indexed by Segment::adapter
-};
-
-struct LoraGradients {
-  TensorView da;  // (R, K) f32, +=; null = not trained
-  TensorView db;  // (N, R) f32, +=
-};
-
-struct LinearGradients {
-  std::span<const LoraGradients>
-      adapters;        // indexed like Linear::adapters; shorter = the rest is not trained
-  TensorView dweight;  // (N, K) f32, +=; null = frozen
-  TensorView dbias;    // (N) f32, +=; null = frozen
-};
-
-// ---------------------------------------------------------------- attention
-
-// The online softmax goes through the keys in blocks of this many, counted from the prompt's start
-// and anew from its end, in the rollout and in training alike: that is what makes the two bit-equal
-// on the CPU.
-inline constexpr int kAttentionKeyBlock = 64;
-
-// ---------------------------------------------------------------- head
-
-// One predicted token: the logits of hidden row `row` predict `target`. Several entries may name
-// the same row (the prompt's last row predicts the first token of each completion); entries are
-// sorted by row.
-struct HeadEntry {
-  std::int32_t row = 0;
-  std::int32_t target = 0;
-};
-
-// What an entry contributes to the objective: loss = sum over entries of weight *
-// token_objective(...).
-struct ObjectiveEntry {
-  float weight = 0.0f;
-  float advantage = 0.0f;
-  float old_logprob = 0.0f;        // ignored on-policy
-  float reference_logprob = 0.0f;  // ignored when beta = 0
-};
-
-// Read back by the host: one a HeadEntry.
-struct HeadResult {
-  float logprob = 0.0f;  // log softmax(logits / temperature)[target]
-  float entropy = 0.0f;  // of softmax(logits / temperature), nats
-};
-
-// ---------------------------------------------------------------- optimizer
-
-struct AdamWParams;  // model/ops/optimizer.h
-
-// ---------------------------------------------------------------- the groups
 
 // Forward/backward pairs of a layer.
 class LayerOps {
