@@ -35,33 +35,8 @@ bool use_avx2(AdamwPath path) {
 #endif
 }
 
-// AdamWParams in float32, in the form that the loop needs.
-struct Coefficients {
-  float grad_scale;
-  float decay;  // 1 - lr weight_decay
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float negative_step;          // -lr / (1 - beta1^step)
-  float sqrt_bias_correction2;  // sqrt(1 - beta2^step)
-  float eps;
-};
-
-Coefficients coefficients_of(const AdamWParams& p) {
-  require(p.step >= 1, "AdamW step {}: steps count from 1", p.step);
-  const auto step = static_cast<double>(p.step);
-  return {static_cast<float>(p.grad_scale),
-          static_cast<float>(1.0 - p.lr * p.weight_decay),
-          static_cast<float>(p.beta1),
-          static_cast<float>(1.0 - p.beta1),
-          static_cast<float>(p.beta2),
-          static_cast<float>(1.0 - p.beta2),
-          static_cast<float>(-p.lr / (1.0 - std::pow(p.beta1, step))),
-          static_cast<float>(std::sqrt(1.0 - std::pow(p.beta2, step))),
-          static_cast<float>(p.eps)};
-}
-
 void update_portable(float* param, float* m, float* v, const float* grad, std::size_t n,
-                     const Coefficients& c) {
+                     const AdamWCoefficients& c) {
   for (std::size_t i = 0; i < n; ++i) {
     const float g = grad[i] * c.grad_scale;
     m[i] = m[i] * c.beta1 + c.one_minus_beta1 * g;
@@ -92,15 +67,7 @@ class NearestCodeTable {
   static constexpr std::int32_t kIntervals = (127 << 7) - kFirst + 1;  // up to 1.0
 
   explicit NearestCodeTable(std::span<const float, 256> map) : map_(map) {
-    for (std::size_t c = 0; c < 255; ++c) {
-      // The largest float that still belongs to c.
-      const double middle = (static_cast<double>(map[c]) + static_cast<double>(map[c + 1])) / 2.0;
-      auto boundary = static_cast<float>(middle);
-      if (static_cast<double>(boundary) > middle) {
-        boundary = std::nextafter(boundary, -std::numeric_limits<float>::infinity());
-      }
-      boundary_[c] = boundary;
-    }
+    for (std::size_t c = 0; c < 255; ++c) boundary_[c] = code_boundary(map, c);
     boundary_[255] = std::numeric_limits<float>::infinity();
     for (std::int32_t i = 0; i < kIntervals; ++i) {
       const auto bits = static_cast<std::uint32_t>(kFirst + i) << kShift;
@@ -178,7 +145,7 @@ double squares_portable(const float* x, std::size_t n) {
 
 // The same operations on eight lanes; the rest of n goes through the portable loop.
 QGRPO_AVX2 void update_avx2(float* param, float* m, float* v, const float* grad, std::size_t n,
-                            const Coefficients& c) {
+                            const AdamWCoefficients& c) {
   const __m256 grad_scale = _mm256_set1_ps(c.grad_scale), decay = _mm256_set1_ps(c.decay);
   const __m256 beta1 = _mm256_set1_ps(c.beta1), rest1 = _mm256_set1_ps(c.one_minus_beta1);
   const __m256 beta2 = _mm256_set1_ps(c.beta2), rest2 = _mm256_set1_ps(c.one_minus_beta2);
@@ -287,7 +254,7 @@ constexpr auto squares_avx2 = squares_portable;
 #endif
 
 void update(float* param, float* m, float* v, const float* grad, std::size_t n,
-            const Coefficients& c, bool avx2) {
+            const AdamWCoefficients& c, bool avx2) {
   (avx2 ? update_avx2 : update_portable)(param, m, v, grad, n, c);
 }
 
@@ -308,7 +275,8 @@ void adamw_32bit(std::span<float> param, std::span<float> m, std::span<float> v,
   require(m.size() == n && v.size() == n && grad.size() == n,
           "AdamW: {} parameters, but m, v and the gradient have {}, {} and {} elements", n,
           m.size(), v.size(), grad.size());
-  update(param.data(), m.data(), v.data(), grad.data(), n, coefficients_of(params), use_avx2(path));
+  update(param.data(), m.data(), v.data(), grad.data(), n, adamw_coefficients(params),
+         use_avx2(path));
 }
 
 void adamw_8bit(std::span<float> param, const Adam8bitState& state, std::span<const float> grad,
@@ -322,7 +290,7 @@ void adamw_8bit(std::span<float> param, const Adam8bitState& state, std::span<co
           "8-bit AdamW: {} blocks of {}, but absmax has {} and {} elements", blocks, kBlock,
           state.absmax_m.size(), state.absmax_v.size());
 
-  const Coefficients c = coefficients_of(params);
+  const AdamWCoefficients c = adamw_coefficients(params);
   const bool avx2 = use_avx2(path);
   const auto dequantize = avx2 ? dequantize_avx2 : dequantize_portable;
   alignas(32) float m[kBlock];

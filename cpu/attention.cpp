@@ -30,22 +30,8 @@ std::vector<TileTask> query_tiles(std::span<const Segment> segments, const Atten
 }
 
 void check_segments(std::span<const Segment> segments, std::int64_t tokens) {
-  std::int64_t next = 0;
-  for (std::size_t s = 0; s < segments.size(); ++s) {
-    const Segment& segment = segments[s];
-    require(segment.begin == next && segment.length >= 0,
-            "attention: segment {} begins at token {}, expected {}: segments must cover the batch "
-            "in order",
-            s, segment.begin, next);
-    next = segment.end();
-    if (segment.parent >= 0) {
-      require(segment.parent < static_cast<std::int32_t>(s) &&
-                  segments[static_cast<std::size_t>(segment.parent)].parent < 0,
-              "attention: segment {} has parent {}, which must come before it and have no parent",
-              s, segment.parent);
-    }
-  }
-  require(next == tokens, "attention: the segments end at token {}, the batch has {}", next,
+  const std::int64_t covered = require_segments("attention", segments);
+  require(covered == tokens, "attention: the segments end at token {}, the batch has {}", covered,
           tokens);
 }
 

@@ -32,22 +32,13 @@ RowChunk next_chunk(std::span<const HeadEntry> entries, std::size_t& entry) {
   return chunk;
 }
 
-void require_entries(ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
-                     std::size_t results) {
+void require_hidden(ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
+                    std::size_t results) {
   require(hidden.dtype == DType::f32 && hidden.shape.rank() == 2 &&
               hidden.shape[1] == head.weight->cols(),
           "head: hidden is {} {}, expected f32 [rows, {}]", dtype_name(hidden.dtype),
           hidden.shape.str(), head.weight->cols());
-  require(results == entries.size(), "head: {} results for {} entries", results, entries.size());
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    const HeadEntry& e = entries[i];
-    require(e.row >= 0 && e.row < hidden.shape[0], "head: entry {} names row {} of {}", i, e.row,
-            hidden.shape[0]);
-    require(e.target >= 0 && e.target < head.weight->rows(),
-            "head: entry {} has the target id {}, outside the vocabulary of {}", i, e.target,
-            head.weight->rows());
-    require(i == 0 || entries[i - 1].row <= e.row, "head: entry {} is not sorted by row", i);
-  }
+  require_entries(entries, results, hidden.shape[0], head.weight->rows());
 }
 
 // Gathers the chunk's hidden rows and computes their logits.
@@ -72,12 +63,6 @@ ChunkLogits chunk_logits(GemmContext& context, const RowChunk& chunk, ConstTenso
 }
 
 }  // namespace
-
-float inverse_temperature(float temperature) {
-  require(std::isfinite(temperature) && temperature > 0.0f,
-          "the temperature is {}, expected a number above 0", temperature);
-  return 1.0f / temperature;
-}
 
 void head_logits(GemmContext& context, TensorView out, ConstTensorView hidden, const Linear& head) {
   const CpuWeight& weight = cpu_weight(*head.weight);
@@ -112,7 +97,7 @@ float row_logprob(const RowStatistics& row, float logit, float inv_temperature) 
 
 void head_logprob(GemmContext& context, std::span<HeadResult> out, ConstTensorView hidden,
                   const Linear& head, std::span<const HeadEntry> entries, float temperature) {
-  require_entries(hidden, head, entries, out.size());
+  require_hidden(hidden, head, entries, out.size());
   const float inv_t = inverse_temperature(temperature);
   const std::int64_t vocab = head.weight->rows();
   for (std::size_t entry = 0; entry < entries.size();) {
@@ -135,10 +120,8 @@ void head_objective(GemmContext& context, std::span<HeadResult> out,
                     ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
                     std::span<const ObjectiveEntry> terms, const ObjectiveParams& params,
                     float temperature) {
-  require_entries(hidden, head, entries, out.size());
-  require(terms.size() == entries.size() && (token.empty() || token.size() == entries.size()),
-          "head: {} terms and {} token results for {} entries", terms.size(), token.size(),
-          entries.size());
+  require_hidden(hidden, head, entries, out.size());
+  require_terms(entries, terms.size(), token.size());
   const CpuWeight& weight = cpu_weight(*head.weight);
   const std::int64_t vocab = weight.rows();
   const std::int64_t width = weight.cols();

@@ -10,17 +10,14 @@
 // The language-model head: logits, log-probabilities and the objective's gradient. Sampling and
 // training share these functions, so a token's log-probability has the same bits in both.
 //
-// Logits of a row are chains over H (cpu/linear.h), plus bias. With x = logits * inv_temperature,
-// inv_temperature = 1 / temperature in float32 (1 at temperature 1, which changes nothing):
+// Logits of a row are chains over H (cpu/linear.h), plus bias. With x = logits * inv_temperature
+// (model/ops/head.h; 1 at temperature 1, which changes nothing):
 //
 //   logprob = x[target] - log sum exp x,   entropy = log sum exp x - sum softmax(x) x
 //
 // A row that holds a NaN or an infinity gives NaN for both.
 
 namespace qgrpo::cpu {
-
-// float32(1 / temperature); Error unless temperature is finite and above 0.
-float inverse_temperature(float temperature);
 
 // out (rows, V) = hidden (rows, H) W^T + bias. The head's adapters, if any, are not applied.
 void head_logits(GemmContext& context, TensorView out, ConstTensorView hidden, const Linear& head);

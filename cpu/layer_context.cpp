@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "model/ops/rope.h"
+
 namespace qgrpo::cpu {
 
 void RopeTable::extend(int head_dim, double theta, std::int64_t positions) {
@@ -16,8 +18,7 @@ void RopeTable::extend(int head_dim, double theta, std::int64_t positions) {
   sin_.resize(cos_.size());
   std::vector<double> frequency(static_cast<std::size_t>(half_));
   for (std::int64_t i = 0; i < half_; ++i) {
-    frequency[static_cast<std::size_t>(i)] =
-        std::pow(theta, -2.0 * static_cast<double>(i) / head_dim);
+    frequency[static_cast<std::size_t>(i)] = rope_frequency(i, head_dim, theta);
   }
   for (std::int64_t p = positions_; p < positions; ++p) {
     for (std::int64_t i = 0; i < half_; ++i) {

@@ -19,28 +19,15 @@ void require_f32(const char* name, ConstTensorView view, std::int64_t rows, std:
           view.shape.str(), rows, cols);
 }
 
-void require_runs(std::span<const AdapterRun> runs, std::int64_t tokens) {
-  std::int64_t at = 0;
-  for (const AdapterRun& run : runs) {
-    require(run.begin == at && run.length >= 0, "linear: an adapter run begins at row {}, not {}",
-            run.begin, at);
-    at += run.length;
-  }
-  require(at == tokens, "linear: the adapter runs cover {} rows of {}", at, tokens);
-}
-
 // The factors of a run, or null where it has none.
 const LoraFactors* factors_of(const Linear& linear, const AdapterRun& run) {
-  if (run.adapter < 0 || run.length == 0) return nullptr;
-  const auto index = static_cast<std::size_t>(run.adapter);
-  require(index < linear.adapters.size(), "linear: adapter {} of {} is asked for", run.adapter,
-          linear.adapters.size());
-  const LoraFactors& factors = linear.adapters[index];
-  if (!factors.a || !factors.b || factors.a.shape[0] == 0) return nullptr;
-  const std::int64_t rank = factors.a.shape[0];
-  require_f32("LoRA A", factors.a, rank, linear.weight->cols());
-  require_f32("LoRA B", factors.b, linear.weight->rows(), rank);
-  return &factors;
+  const LoraFactors* factors =
+      run.length > 0 ? adapter_factors("linear", linear, run.adapter) : nullptr;
+  if (factors == nullptr) return nullptr;
+  const std::int64_t rank = factors->a.shape[0];
+  require_f32("LoRA A", factors->a, rank, linear.weight->cols());
+  require_f32("LoRA B", factors->b, linear.weight->rows(), rank);
+  return factors;
 }
 
 Product product(std::int64_t rows, const float* a, std::int64_t lda, const Operand& b, float* out,
@@ -103,7 +90,7 @@ void linear_forward(GemmContext& context, TensorView y, ConstTensorView x, const
   if (tokens == 0) return;
   require_f32("x", x, tokens, inputs);
   require_f32("y", y, tokens, outputs);
-  require_runs(runs, tokens);
+  require_runs("linear", runs, tokens);
   require(!linear.bias || linear.bias.elements() == outputs, "linear: {} biases for {} outputs",
           linear.bias.elements(), outputs);
 
@@ -171,7 +158,7 @@ void linear_backward(GemmContext& context, TensorView dx, bool accumulate,
   if (gradients.dweight) require_f32("dweight", gradients.dweight, outputs, inputs);
   require(!gradients.dbias || gradients.dbias.elements() == outputs,
           "linear: {} bias gradients for {} outputs", gradients.dbias.elements(), outputs);
-  require_runs(runs, tokens);
+  require_runs("linear", runs, tokens);
 
   const auto trained = [&](const AdapterRun& run) {
     const auto index = static_cast<std::size_t>(run.adapter);

@@ -5,6 +5,7 @@
 
 #include "cpu/attention.h"
 #include "cpu/attention_tile.h"
+#include "model/ops/paged_attention.h"
 
 namespace qgrpo::cpu {
 namespace {
@@ -23,23 +24,6 @@ struct PagedTask {
   std::int64_t kv_head;
 };
 
-void check_sequence(const PagedSequence& s, std::size_t index, std::int32_t block_size,
-                    std::int64_t blocks, std::int64_t rows) {
-  require(s.query_length >= 1 && s.context_length >= s.query_length && s.prompt_length >= 0 &&
-              s.query_begin >= 0 && std::int64_t{s.query_begin} + s.query_length <= rows,
-          "paged attention: sequence {} has {} query rows from row {} of {}, context {}, prompt {}",
-          index, s.query_length, s.query_begin, rows, s.context_length, s.prompt_length);
-  const auto needed = static_cast<std::size_t>((s.context_length + block_size - 1) / block_size);
-  require(s.block_table.size() >= needed,
-          "paged attention: sequence {} has {} blocks of {} for a context of {}", index,
-          s.block_table.size(), block_size, s.context_length);
-  for (std::size_t b = 0; b < needed; ++b) {
-    require(s.block_table[b] >= 0 && s.block_table[b] < blocks,
-            "paged attention: sequence {} names block {}, the cache has {}", index,
-            s.block_table[b], blocks);
-  }
-}
-
 }  // namespace
 
 void kv_write(LayerContext& context, const KvCacheLayer& cache, ConstTensorView k,
@@ -51,9 +35,7 @@ void kv_write(LayerContext& context, const KvCacheLayer& cache, ConstTensorView 
   require(k.elements() == tokens * width && v.elements() == tokens * width,
           "kv write: keys {} and values {} for {} slots of {}", k.shape.str(), v.shape.str(),
           tokens, width);
-  for (const std::int32_t slot : slots) {
-    require(slot >= 0 && slot < capacity, "kv write: slot {}, the cache has {}", slot, capacity);
-  }
+  require_slots("kv write", slots, capacity);
   const auto bytes = static_cast<std::size_t>(width) * sizeof(float);
   constexpr std::int64_t kChunk = 64;
   context.pool.parallel_for((tokens + kChunk - 1) / kChunk, [&](std::int64_t c, int) {
@@ -76,9 +58,7 @@ void paged_attention(LayerContext& context, TensorView o, ConstTensorView q,
   require(cache.k.shape[1] == block_size && cache.k.shape[2] == width,
           "paged attention: cache {}, expected [blocks, {}, {}]", cache.k.shape.str(), block_size,
           width);
-  for (std::size_t s = 0; s < sequences.size(); ++s) {
-    check_sequence(sequences[s], s, block_size, cache.k.shape[0], rows);
-  }
+  require_sequences(sequences, block_size, cache.k.shape[0], rows);
 
   // Tiles never cross a change of prompt.
   std::vector<Query> queries;
@@ -89,10 +69,6 @@ void paged_attention(LayerContext& context, TensorView o, ConstTensorView q,
     const std::size_t begin = queries.size();
     do {
       const PagedSequence& sequence = sequences[s];
-      require(sequence.prompt_length == first.prompt_length,
-              "paged attention: sequence {} of prompt group {} has a prompt of {}, its neighbour "
-              "of {}",
-              s, sequence.prompt_group, sequence.prompt_length, first.prompt_length);
       for (std::int32_t i = 0; i < sequence.query_length; ++i) {
         queries.push_back({static_cast<std::int32_t>(s), sequence.query_begin + i,
                            std::int64_t{sequence.context_length} - sequence.query_length + i + 1});
@@ -162,9 +138,8 @@ void copy_blocks(const KvCacheLayer& cache,
                  std::span<const std::pair<std::int32_t, std::int32_t>> pairs) {
   const std::int64_t block = cache.k.shape[1] * cache.k.shape[2];
   const auto bytes = static_cast<std::size_t>(block) * sizeof(float);
+  require_block_copies(pairs, cache.k.shape[0]);
   for (const auto& [from, to] : pairs) {
-    require(from >= 0 && from < cache.k.shape[0] && to >= 0 && to < cache.k.shape[0],
-            "copy of cache block {} to {}: the cache has {} blocks", from, to, cache.k.shape[0]);
     if (from == to) continue;
     std::memcpy(cache.k.f32() + to * block, cache.k.f32() + from * block, bytes);
     std::memcpy(cache.v.f32() + to * block, cache.v.f32() + from * block, bytes);

@@ -8,7 +8,6 @@
 #include "cpu/reference/head.h"
 #include "cpu/reference/layer.h"
 #include "cpu/reference/sampling.h"
-#include "cpu/sampling.h"
 
 namespace qgrpo::cpu {
 namespace {
@@ -228,7 +227,7 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
       std::copy_n(cache.v.f32() + from * size, size, cache.v.f32() + to * size);
     }
   }
-  // As in cpu/sampling.h: the same uniform number, so the same token but where it falls within
+  // As the other backends: the same uniform number, so the same token but where it falls within
   // rounding of a boundary.
   void head_sample(std::span<SampledToken> out, ConstTensorView hidden, const Linear& head,
                    std::span<const SampleRequest> requests) override {

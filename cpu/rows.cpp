@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "model/ops/embedding.h"
+#include "model/ops/rope.h"
+
 namespace qgrpo::cpu {
 namespace {
 
@@ -42,13 +45,6 @@ void for_columns(LayerContext& context, std::int64_t width, Body&& body) {
   });
 }
 
-void check_rows(const char* op, std::span<const std::int32_t> rows, std::int64_t count) {
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    require(rows[i] >= 0 && rows[i] < count, "{}: entry {} names row {}, there are {}", op, i,
-            rows[i], count);
-  }
-}
-
 }  // namespace
 
 void scatter_add_rows(LayerContext& context, TensorView target, ConstTensorView values,
@@ -57,7 +53,7 @@ void scatter_add_rows(LayerContext& context, TensorView target, ConstTensorView 
   const std::int64_t width = target.shape[1];
   check_f32("scatter_add_rows", "the target", target, target.shape[0] * width);
   check_f32("scatter_add_rows", "values", values, static_cast<std::int64_t>(rows.size()) * width);
-  check_rows("scatter_add_rows", rows, target.shape[0]);
+  require_rows("scatter_add_rows", rows, target.shape[0]);
   for_columns(context, width, [&](std::int64_t begin, std::int64_t end) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       context.kernels.add(target.f32() + rows[i] * width + begin,
@@ -72,7 +68,7 @@ void gather_rows(LayerContext& context, TensorView out, ConstTensorView x,
   const std::int64_t width = x.shape[1];
   check_f32("gather_rows", "x", x, x.shape[0] * width);
   check_f32("gather_rows", "out", out, static_cast<std::int64_t>(rows.size()) * width);
-  check_rows("gather_rows", rows, x.shape[0]);
+  require_rows("gather_rows", rows, x.shape[0]);
   for_rows(context, static_cast<std::int64_t>(rows.size()), width, [&](std::int64_t i) {
     std::copy_n(x.f32() + rows[static_cast<std::size_t>(i)] * width, width, out.f32() + i * width);
   });
@@ -121,9 +117,7 @@ void rope(LayerContext& context, TensorView x, std::int32_t head_dim, double the
           "rope: x is {} {} for {} tokens with heads of {}", dtype_name(x.dtype), x.shape.str(),
           rows, head_dim);
   const std::int64_t width = x.elements() / rows;
-  const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
-  require(*least >= 0, "rope: position {} is negative", *least);
-  context.rope.extend(head_dim, theta, std::int64_t{*most} + 1);
+  context.rope.extend(head_dim, theta, rope_table_positions("rope", positions));
   for_rows(context, rows, width, [&](std::int64_t r) {
     const std::int64_t p = positions[static_cast<std::size_t>(r)];
     for (std::int64_t h = 0; h < width; h += head_dim) {

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "cpu/head.h"
-#include "model/ops/rng.h"
 
 namespace qgrpo::cpu {
 namespace {
@@ -15,24 +13,13 @@ using Candidate = SampleScratch::Candidate;
 
 constexpr std::int64_t kSumBlock = 1024;
 
-void check_params(const SamplingParams& p) {
-  require(std::isfinite(p.temperature) && p.temperature >= 0.0f,
-          "sampling: temperature {} must be 0 (greedy) or above", p.temperature);
-  require(p.top_p > 0.0f && p.top_p <= 1.0f, "sampling: top_p {} must be in (0, 1]", p.top_p);
-  require(p.top_k >= 0, "sampling: top_k {} must be 0 (off) or above", p.top_k);
-  require(p.min_p >= 0.0f && p.min_p <= 1.0f, "sampling: min_p {} must be in [0, 1]", p.min_p);
-  require(std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0.0f,
-          "sampling: repetition_penalty {} must be above 0", p.repetition_penalty);
-}
-
 // Lowers the logits of the seen ids, each once; undone by restore().
 void penalize(std::span<float> logits, const SampleRequest& request, SampleScratch& scratch) {
   scratch.penalized.clear();
   const float penalty = request.params.repetition_penalty;
   if (penalty == 1.0f) return;
+  require_seen(request, static_cast<std::int64_t>(logits.size()));
   for (const std::int32_t id : request.seen) {
-    require(id >= 0 && id < static_cast<std::int64_t>(logits.size()),
-            "sampling: seen id {} is outside the vocabulary of {}", id, logits.size());
     scratch.penalized.emplace_back(id, logits[static_cast<std::size_t>(id)]);
   }
   // Set from the saved value, so that an id that repeats is lowered once.
@@ -209,44 +196,30 @@ void truncate(const LayerKernels& kernels, std::span<const float> logits, float 
 
 }  // namespace
 
-double sampling_uniform(const SampleRequest& r) {
-  const std::uint32_t stream = (r.step << 3) | static_cast<std::uint32_t>(RngStream::sampling);
-  const auto words =
-      philox({r.position, r.sample, r.prompt, stream},
-             {static_cast<std::uint32_t>(r.seed), static_cast<std::uint32_t>(r.seed >> 32)});
-  const std::uint64_t bits = (std::uint64_t{words[0]} << 20) | (words[1] >> 12);  // 52 bits
-  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
-}
-
 SampledToken sample_row(const GemmContext& gemm, const LayerKernels& kernels,
                         std::span<float> logits, const SampleRequest& request,
                         SampleScratch& scratch) {
   const SamplingParams& params = request.params;
-  check_params(params);
+  require_sampling(params);
   const auto vocab = static_cast<std::int64_t>(logits.size());
   bool finite = true;
   kernels.max_finite(logits.data(), vocab, &finite);
-  require(finite,
-          "sampling: the logits of prompt {}, sample {}, position {} hold NaN or infinity: the "
-          "model's weights or its adapter have diverged",
-          request.prompt, request.sample, request.position);
+  if (!finite) require_drawn(kLogitsNotFinite, request);
 
   const bool greedy = params.temperature == 0.0f;
   const float inv = greedy ? 1.0f : inverse_temperature(params.temperature);
   const RowStatistics policy = row_logsumexp(gemm, logits, inv);
   const RowStatistics plain = inv == 1.0f ? policy : row_logsumexp(gemm, logits, 1.0f);
-  require(std::isfinite(policy.log_sum_exp),
-          "sampling: the logits overflow at temperature {}: use 0 for greedy sampling",
-          params.temperature);
+  if (!std::isfinite(policy.log_sum_exp)) require_drawn(kTemperatureOverflow, request);
 
   SampledToken out;
   penalize(logits, request, scratch);
   const float largest = kernels.max_finite(logits.data(), vocab, &finite);
   const float top = largest * inv;
-  if (!finite || !std::isfinite(top)) restore(logits, scratch);
-  require(finite && std::isfinite(top),
-          "sampling: the logits overflow with repetition_penalty {} at temperature {}",
-          params.repetition_penalty, params.temperature);
+  if (!finite || !std::isfinite(top)) {
+    restore(logits, scratch);
+    require_drawn(kPenaltyOverflow, request);
+  }
   const bool cut =
       (params.top_k > 0 && params.top_k < vocab) || params.top_p < 1.0f || params.min_p > 0.0f;
   bool as_policy = false;
@@ -289,9 +262,7 @@ SampledToken sample_row(const GemmContext& gemm, const LayerKernels& kernels,
 void head_sample(GemmContext& gemm, LayerContext& layer, std::span<SampleScratch> scratch,
                  std::span<SampledToken> out, ConstTensorView hidden, const Linear& head,
                  std::span<const SampleRequest> requests) {
-  require(out.size() == requests.size(), "head_sample: {} results for {} requests", out.size(),
-          requests.size());
-  if (requests.empty()) return;
+  if (requests.empty() && out.empty()) return;
   require(hidden.dtype == DType::f32 && hidden.shape.rank() == 2 && head.weight != nullptr &&
               hidden.shape[1] == head.weight->cols(),
           "head_sample: hidden is {} {}, the head's weight has {} columns",
@@ -301,15 +272,10 @@ void head_sample(GemmContext& gemm, LayerContext& layer, std::span<SampleScratch
   const std::int64_t vocab = head.weight->rows();
 
   // Requests by row, and where each row's begin.
-  std::vector<std::size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return requests[a].row < requests[b].row; });
+  const std::vector<std::size_t> order = requests_by_row(requests, out.size(), hidden.shape[0]);
   std::vector<std::size_t> first;
   for (std::size_t i = 0; i < order.size(); ++i) {
-    const std::int32_t row = requests[order[i]].row;
-    require(row >= 0 && row < hidden.shape[0], "head_sample: row {} of {}", row, hidden.shape[0]);
-    if (i == 0 || requests[order[i - 1]].row != row) first.push_back(i);
+    if (i == 0 || requests[order[i - 1]].row != requests[order[i]].row) first.push_back(i);
   }
   first.push_back(order.size());
 

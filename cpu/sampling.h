@@ -10,12 +10,8 @@
 
 // The sampler. A token is drawn from the distribution that cpu/reference/sampling.h specifies
 // (transformers' logits processors), by inverting its cumulative sum, in the order of the ids, at
-// one uniform number in (0, 1) of 52 bits:
-//
-//   Philox key = seed, counter = (position, sample, prompt, 8 * step + RngStream::sampling)
-//
-// (the other streams put their own small number in the last word, so no draw meets one of theirs).
-// The sums run in a fixed order over the row alone: neither neighbours nor threads change a token.
+// one uniform number, sampling_uniform (model/ops/sampling.h). The sums run in a fixed order over
+// the row alone: neither neighbours nor threads change a token.
 
 namespace qgrpo::cpu {
 
@@ -31,9 +27,6 @@ struct SampleScratch {
   std::vector<Candidate> candidates;
   std::vector<std::pair<std::int32_t, float>> penalized;  // id, the logit before
 };
-
-// The request's number in (0, 1).
-double sampling_uniform(const SampleRequest& request);
 
 // Draws one token from a row of logits. The repetition penalty changes the logits during the call
 // and puts them back before it returns. logprob and policy_logprob are row_logprob (cpu/head.h) of

@@ -23,20 +23,7 @@ std::int64_t check(const char* op, const AttentionShape& shape, std::span<const 
   require(shape.kv_heads > 0 && shape.heads > 0 && shape.heads % shape.kv_heads == 0,
           "{}: {} query heads for {} key heads: they must be a multiple", op, shape.heads,
           shape.kv_heads);
-  std::int64_t next = 0;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& s = segments[i];
-    require(s.begin == next && s.length >= 0,
-            "{}: segment {} begins at token {}, expected {}: segments must cover the batch in "
-            "order",
-            op, i, s.begin, next);
-    next += s.length;
-    require(s.parent < 0 || (s.parent < static_cast<std::int32_t>(i) &&
-                             segments[static_cast<std::size_t>(s.parent)].parent < 0),
-            "{}: segment {} has parent {}, which must come before it and have no parent", op, i,
-            s.parent);
-  }
-  return next;
+  return require_segments(op, segments);
 }
 
 const bf16* halves(const char* op, const char* what, ConstTensorView x, std::int64_t elements) {

@@ -18,6 +18,7 @@
 #include "cuda/sampling.h"
 #include "cuda/scatter.h"
 #include "cuda/sizes.h"
+#include "model/ops/embedding.h"
 
 namespace qgrpo::cuda {
 namespace {

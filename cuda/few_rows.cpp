@@ -90,10 +90,9 @@ class Launches {
     for (std::size_t i = 0; i < targets_.size(); ++i) {
       const Linear& linear = *targets_[i].linear;
       for (const AdapterRun& run : chunk.runs) {
-        require(static_cast<std::size_t>(run.adapter) < linear.adapters.size(),
-                "linear: a run names adapter {} of {}", run.adapter, linear.adapters.size());
-        const LoraFactors& f = linear.adapters[static_cast<std::size_t>(run.adapter)];
-        if (!f.a || f.a.shape[0] == 0) continue;
+        const LoraFactors* factors = adapter_factors("linear", linear, run.adapter);
+        if (factors == nullptr) continue;
+        const LoraFactors& f = *factors;
         terms_.push_back(
             {&f, static_cast<std::int64_t>(i), weight(i).rows(), k(), run.begin, run.length});
       }

@@ -1,7 +1,5 @@
 #include "cuda/head.h"
 
-#include <cmath>
-
 #include "cuda/kernels/head.h"
 #include "cuda/kernels/rows.h"
 
@@ -14,29 +12,14 @@ static_assert(sizeof(HeadResult) == sizeof(float2), "log-prob and entropy, as th
 static_assert(sizeof(ObjectiveEntry) == sizeof(float4), "weight, advantage, old, reference");
 static_assert(sizeof(TokenObjective<float>) == 20, "as head_sizes::tokens_bytes counts");
 
-void require_entries(ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
-                     std::size_t results) {
+void require_hidden(ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
+                    std::size_t results) {
   require(hidden.shape.rank() == 2 && hidden.shape[1] == head.weight->cols(),
           "head: hidden is {}, expected [rows, {}]", hidden.shape.str(), head.weight->cols());
-  require(results == entries.size(), "head: {} results for {} entries", results, entries.size());
   require(!head.bias, "head: a head with a bias is not supported on CUDA");
   require(head.weight->cols() % 8 == 0, "head: {} inputs; the CUDA backend takes a multiple of 8",
           head.weight->cols());
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    const HeadEntry& e = entries[i];
-    require(e.row >= 0 && e.row < hidden.shape[0], "head: entry {} names row {} of {}", i, e.row,
-            hidden.shape[0]);
-    require(e.target >= 0 && e.target < head.weight->rows(),
-            "head: entry {} has the target id {}, outside the vocabulary of {}", i, e.target,
-            head.weight->rows());
-    require(i == 0 || entries[i - 1].row <= e.row, "head: entry {} is not sorted by row", i);
-  }
-}
-
-float inverse_temperature(float temperature) {
-  require(std::isfinite(temperature) && temperature > 0.0f,
-          "the temperature is {}, expected a number above 0", temperature);
-  return 1.0f / temperature;
+  require_entries(entries, results, hidden.shape[0], head.weight->rows());
 }
 
 // Entries from `begin` on and their distinct rows, on the host: gathered rows, where the entries of
@@ -130,7 +113,7 @@ void download(Device& device, std::span<T> to, const void* from) {
 
 void Head::logprob(Device& device, Gemm& gemm, std::span<HeadResult> out, ConstTensorView hidden,
                    const Linear& head, std::span<const HeadEntry> entries, float temperature) {
-  require_entries(hidden, head, entries, out.size());
+  require_hidden(hidden, head, entries, out.size());
   const float inverse = inverse_temperature(temperature);
   if (entries.empty()) return;
   const Operands o = operands(device, hidden, head, inverse, entries.size());
@@ -149,10 +132,8 @@ void Head::objective(Device& device, Gemm& gemm, std::span<HeadResult> out,
                      ConstTensorView hidden, const Linear& head, std::span<const HeadEntry> entries,
                      std::span<const ObjectiveEntry> terms, const ObjectiveParams& params,
                      float temperature) {
-  require_entries(hidden, head, entries, out.size());
-  require(terms.size() == entries.size() && (token.empty() || token.size() == entries.size()),
-          "head: {} terms and {} token results for {} entries", terms.size(), token.size(),
-          entries.size());
+  require_hidden(hidden, head, entries, out.size());
+  require_terms(entries, terms.size(), token.size());
   const std::int64_t width = head.weight->cols();
   const std::int64_t vocab = head.weight->rows();
   require_view("head", "dhidden", dhidden, DType::bf16, hidden.shape[0] * width);

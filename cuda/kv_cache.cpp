@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/kv_cache.h"
 #include "cuda/paged_attention.h"
+#include "model/ops/rope.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -27,13 +28,6 @@ Cache checked(const char* op, const KvCacheLayer& cache) {
   require_view(op, "the cache's v", cache.v, DType::bf16, cache.v.elements());
   return {static_cast<bf16*>(cache.k.data), static_cast<bf16*>(cache.v.data), cache.k.shape[0],
           cache.k.shape[1], cache.k.shape[2]};
-}
-
-void require_slots(const char* op, std::span<const std::int32_t> slots, const Cache& cache) {
-  const std::int64_t capacity = cache.blocks * cache.block_size;
-  for (const std::int32_t slot : slots) {
-    require(slot >= 0 && slot < capacity, "{}: slot {}, the cache has {}", op, slot, capacity);
-  }
 }
 
 // The part of rope_kv_write that its two forms share.
@@ -73,7 +67,7 @@ void CacheWriter::write(Device& device, const KvCacheLayer& cache, ConstTensorVi
   const Cache to = checked(op, cache);
   require_view(op, "k", k, DType::bf16, tokens * to.width);
   require_view(op, "v", v, DType::bf16, tokens * to.width);
-  require_slots(op, slots, to);
+  require_slots(op, slots, to.blocks * to.block_size);
   QGRPO_CUDA(kernels::kv_write(device.handle(), to.k, to.v, static_cast<const bf16*>(k.data),
                                static_cast<const bf16*>(v.data), slots_.upload(device, slots),
                                tokens, to.width));
@@ -88,11 +82,10 @@ void CacheWriter::rope_write(Device& device, Rope& rope, const KvCacheLayer& cac
           slots.size());
   if (slots.empty()) return;
   const Cache to = checked(op, cache);
-  require_slots(op, slots, to);
-  const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
-  require(*least >= 0, "{}: position {} is negative", op, *least);
+  require_slots(op, slots, to.blocks * to.block_size);
+  const std::int64_t turned = rope_table_positions(op, positions);
   kernels::RopeKv p = rope_kv(op, device, rope, to, q, k, v, head_dim, theta,
-                              static_cast<std::int64_t>(slots.size()), std::int64_t{*most} + 1);
+                              static_cast<std::int64_t>(slots.size()), turned);
   p.positions = positions_.upload(device, positions);
   p.slots = slots_.upload(device, slots);
   QGRPO_CUDA(kernels::rope_kv_write(device.handle(), p));
@@ -120,10 +113,7 @@ void CacheWriter::copy_blocks(Device& device, const KvCacheLayer& cache,
                               std::span<const std::pair<std::int32_t, std::int32_t>> pairs) {
   if (pairs.empty()) return;
   const Cache in = checked("copy of cache blocks", cache);
-  for (const auto& [from, to] : pairs) {
-    require(from >= 0 && from < in.blocks && to >= 0 && to < in.blocks,
-            "copy of cache block {} to {}: the cache has {} blocks", from, to, in.blocks);
-  }
+  require_block_copies(pairs, in.blocks);
   std::vector<std::int32_t> flat;
   std::unordered_set<std::int32_t> read, written;
   const auto launch = [&] {

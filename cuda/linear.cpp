@@ -33,15 +33,12 @@ const bf16* factor(Device& device, const char* what, ConstTensorView master, Con
 }
 
 Factors factors_of(Device& device, const Linear& linear, std::int32_t adapter) {
-  if (adapter < 0) return {};
-  require(static_cast<std::size_t>(adapter) < linear.adapters.size(),
-          "linear: a run names adapter {} of {}", adapter, linear.adapters.size());
-  const LoraFactors& f = linear.adapters[static_cast<std::size_t>(adapter)];
-  if (!f.a || f.a.shape[0] == 0) return {};
-  const std::int64_t rank = f.a.shape[0];
+  const LoraFactors* f = adapter_factors("linear", linear, adapter);
+  if (f == nullptr) return {};
+  const std::int64_t rank = f->a.shape[0];
   const std::int64_t n = linear.weight->rows(), k = linear.weight->cols();
-  return {factor(device, "A", f.a, f.a_shadow, Slot::low_a, rank * k),
-          factor(device, "B", f.b, f.b_shadow, Slot::low_b, n * rank), f.scale, rank};
+  return {factor(device, "A", f->a, f->a_shadow, Slot::low_a, rank * k),
+          factor(device, "B", f->b, f->b_shadow, Slot::low_b, n * rank), f->scale, rank};
 }
 
 struct Operands {
@@ -76,16 +73,6 @@ Operands operands_of(TensorView y, ConstTensorView x, const Linear& linear,
           linear.bias ? static_cast<const float*>(
                             require_view("linear", "the bias", linear.bias, DType::f32, n))
                       : nullptr};
-}
-
-void require_runs(std::span<const AdapterRun> runs, std::int64_t rows) {
-  std::int64_t covered = 0;
-  for (const AdapterRun& run : runs) {
-    require(run.begin == covered && run.length >= 0, "linear: a run begins at row {}, expected {}",
-            run.begin, covered);
-    covered += run.length;
-  }
-  require(covered == rows, "linear: the runs cover {} of {} rows", covered, rows);
 }
 
 // One chunk of a run with a bias or an adapter: the sums meet in float32 before the one rounding.
@@ -137,7 +124,7 @@ void linear_forward(Device& device, Gemm& gemm, TensorView y, ConstTensorView x,
   const CudaWeight& weight = cuda_weight(*linear.weight);
   const Operands p = operands_of(y, x, linear, residual);
   const std::int64_t rows = x.shape[0];
-  require_runs(runs, rows);
+  require_runs("linear", runs, rows);
   if (rows == 0) return;
   if (device.few_rows()) {
     const FewRowsTarget target{&linear, p.y, nullptr, p.residual};
@@ -163,7 +150,7 @@ void linear_forward_group(Device& device, Gemm& gemm, std::span<const TensorView
     targets.push_back({&linears[i], p.y, nullptr, nullptr});
   }
   if (!targets.empty() && device.few_rows() && few_rows_fit(targets)) {
-    require_runs(runs, x.shape[0]);
+    require_runs("linear", runs, x.shape[0]);
     few_rows_products(device, targets, FewRowsOutput::halves, static_cast<const bf16*>(x.data),
                       x.shape[0], runs);
     return;
@@ -185,7 +172,7 @@ void swiglu_linear_forward(Device& device, Gemm& gemm, TensorView act, TensorVie
   const FewRowsTarget targets[2] = {{&gate_linear, of_act.y, keep ? of_gate.y : nullptr, nullptr},
                                     {&up_linear, nullptr, keep ? of_up.y : nullptr, nullptr}};
   if (device.few_rows() && few_rows_fit(targets)) {
-    require_runs(runs, rows);
+    require_runs("linear", runs, rows);
     few_rows_products(device, targets, FewRowsOutput::swiglu, of_act.x, rows, runs);
     return;
   }

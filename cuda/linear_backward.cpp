@@ -57,14 +57,11 @@ const bf16* factor(Device& device, const char* what, ConstTensorView master, Con
 }
 
 Adapter adapter_of(const Call& call, const AdapterRun& run) {
-  if (run.adapter < 0) return {};
+  const LoraFactors* f = adapter_factors(kName, call.linear, run.adapter);
+  if (f == nullptr) return {};
   const auto index = static_cast<std::size_t>(run.adapter);
-  require(index < call.linear.adapters.size(), "{}: a run names adapter {} of {}", kName,
-          run.adapter, call.linear.adapters.size());
-  const LoraFactors& f = call.linear.adapters[index];
-  if (!f.a || f.a.shape[0] == 0) return {};
   Adapter out;
-  const std::int64_t rank = f.a.shape[0];
+  const std::int64_t rank = f->a.shape[0];
   if (index < call.gradients.adapters.size()) {
     const LoraGradients& g = call.gradients.adapters[index];
     require(static_cast<bool>(g.da) == static_cast<bool>(g.db),
@@ -76,9 +73,9 @@ Adapter adapter_of(const Call& call, const AdapterRun& run) {
   }
   if (!out.trained() && call.dx == nullptr) return {};  // its gradients are nobody's
   out.rank = rank;
-  out.scale = f.scale;
-  out.a = factor(call.device, "A", f.a, f.a_shadow, Slot::low_a, rank * call.k);
-  out.b = factor(call.device, "B", f.b, f.b_shadow, Slot::low_b, call.n * rank);
+  out.scale = f->scale;
+  out.a = factor(call.device, "A", f->a, f->a_shadow, Slot::low_a, rank * call.k);
+  out.b = factor(call.device, "B", f->b, f->b_shadow, Slot::low_b, call.n * rank);
   return out;
 }
 
@@ -112,16 +109,6 @@ void base_rows(const Call& call, const bf16* weight, std::int64_t begin, std::in
                    end - begin, call.k, call.n, accumulate);
 }
 
-void require_runs(std::span<const AdapterRun> runs, std::int64_t rows) {
-  std::int64_t covered = 0;
-  for (const AdapterRun& run : runs) {
-    require(run.begin == covered && run.length >= 0, "{}: a run begins at row {}, expected {}",
-            kName, run.begin, covered);
-    covered += run.length;
-  }
-  require(covered == rows, "{}: the runs cover {} of {} rows", kName, covered, rows);
-}
-
 }  // namespace
 
 void linear_backward(Device& device, Gemm& gemm, TensorView dx, bool accumulate,
@@ -132,7 +119,7 @@ void linear_backward(Device& device, Gemm& gemm, TensorView dx, bool accumulate,
   // Then every row is 16-byte aligned, which the kernels' vector accesses take for granted.
   require(n % 8 == 0 && k % 8 == 0,
           "{}: a weight of {} x {}; the CUDA backend takes multiples of 8", kName, n, k);
-  require_runs(runs, rows);
+  require_runs(kName, runs, rows);
   if (rows == 0) return;
   Call call{device, gemm, linear, gradients, n, k, nullptr, accumulate, nullptr, nullptr};
   call.dy = halves("dy", dy, rows * n);

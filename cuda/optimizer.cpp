@@ -1,8 +1,5 @@
 #include "cuda/optimizer.h"
 
-#include <cmath>
-#include <limits>
-
 #include "cuda/backward_sizes.h"
 #include "cuda/kernels/optimizer.h"
 #include "model/ops/nf4.h"
@@ -20,29 +17,9 @@ void fill_tree(float* tree, std::span<const float, 256> map) {
   for (std::size_t level = 0; level < 8; ++level) {
     for (std::size_t i = 0; i < std::size_t{1} << level; ++i) {
       const std::size_t code = (i << (8 - level)) + (std::size_t{1} << (7 - level)) - 1;
-      const double middle =
-          (static_cast<double>(map[code]) + static_cast<double>(map[code + 1])) / 2.0;
-      auto boundary = static_cast<float>(middle);
-      if (static_cast<double>(boundary) > middle) {
-        boundary = std::nextafter(boundary, -std::numeric_limits<float>::infinity());
-      }
-      tree[(std::size_t{1} << level) + i] = boundary;
+      tree[(std::size_t{1} << level) + i] = code_boundary(map, code);
     }
   }
-}
-
-kernels::AdamWCoefficients coefficients_of(const AdamWParams& p) {
-  require(p.step >= 1, "AdamW step {}: steps count from 1", p.step);
-  const auto step = static_cast<double>(p.step);
-  return {static_cast<float>(p.grad_scale),
-          static_cast<float>(1.0 - p.lr * p.weight_decay),
-          static_cast<float>(p.beta1),
-          static_cast<float>(1.0 - p.beta1),
-          static_cast<float>(p.beta2),
-          static_cast<float>(1.0 - p.beta2),
-          static_cast<float>(-p.lr / (1.0 - std::pow(p.beta1, step))),
-          static_cast<float>(std::sqrt(1.0 - std::pow(p.beta2, step))),
-          static_cast<float>(p.eps)};
 }
 
 float* floats(const char* op, const char* what, TensorView x, std::int64_t elements) {
@@ -75,7 +52,7 @@ OptimizerOps::OptimizerOps(Device& device) : maps_(sizeof(kernels::DynamicMaps))
 void OptimizerOps::adamw_32bit(Device& device, TensorView param, TensorView m, TensorView v,
                                ConstTensorView grad, const AdamWParams& params) {
   const char* op = "adamw_32bit";
-  const kernels::AdamWCoefficients c = coefficients_of(params);
+  const AdamWCoefficients c = adamw_coefficients(params);
   const std::int64_t n = param.elements();
   QGRPO_CUDA(kernels::adamw_32bit(device.handle(), floats(op, "param", param, n),
                                   floats(op, "m", m, n), floats(op, "v", v, n),
@@ -86,7 +63,7 @@ void OptimizerOps::adamw_8bit(Device& device, TensorView param, TensorView m, Te
                               TensorView absmax_m, TensorView absmax_v, ConstTensorView grad,
                               const AdamWParams& params) {
   const char* op = "adamw_8bit";
-  const kernels::AdamWCoefficients c = coefficients_of(params);
+  const AdamWCoefficients c = adamw_coefficients(params);
   const std::int64_t n = param.elements();
   const std::int64_t blocks = optimizer_blocks(n);
   QGRPO_CUDA(kernels::adamw_8bit(

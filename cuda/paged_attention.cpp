@@ -1,5 +1,7 @@
 #include "cuda/paged_attention.h"
 
+#include "model/ops/paged_attention.h"
+
 namespace qgrpo::cuda {
 namespace {
 
@@ -42,22 +44,6 @@ void check_rows(TensorView o, ConstTensorView q, const AttentionShape& shape, st
           "{}: q is {}, expected at least {} rows of {}", kOp, q.shape.str(), rows, width);
   require_view(kOp, "q", q, DType::bf16, q.elements());
   require_view(kOp, "o", o, DType::bf16, q.elements());
-}
-
-void check_sequence(const PagedSequence& s, std::size_t index, std::int32_t block_size,
-                    std::int64_t blocks, std::int64_t rows) {
-  require(s.query_length >= 1 && s.context_length >= s.query_length && s.prompt_length >= 0 &&
-              s.query_begin >= 0 && std::int64_t{s.query_begin} + s.query_length <= rows,
-          "{}: sequence {} has {} query rows from row {} of {}, context {}, prompt {}", kOp, index,
-          s.query_length, s.query_begin, rows, s.context_length, s.prompt_length);
-  const auto needed = static_cast<std::size_t>((s.context_length + block_size - 1) / block_size);
-  require(s.block_table.size() >= needed, "{}: sequence {} has {} blocks of {} for a context of {}",
-          kOp, index, s.block_table.size(), block_size, s.context_length);
-  for (std::size_t b = 0; b < needed; ++b) {
-    require(s.block_table[b] >= 0 && s.block_table[b] < blocks,
-            "{}: sequence {} names block {}, the cache has {}", kOp, index, s.block_table[b],
-            blocks);
-  }
 }
 
 // The arrays of DecodeRows on the host, in one allocation's order.
@@ -148,18 +134,16 @@ void PagedAttention::attend(Device& device, TensorView o, ConstTensorView q,
   check_rows(o, q, shape, 0);
   const std::int64_t rows = q.elements() / (std::int64_t{shape.heads} * shape.head_dim);
 
+  require_sequences(sequences, block_size, cache.k.shape[0], rows);
+
   std::vector<kernels::PromptTile> tiles;
   std::vector<std::int32_t> tables;
   HostRows decode;
   const PagedSequence* last = nullptr;  // the sequence before, where it is a group's decode row
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const PagedSequence& s = sequences[i];
-    check_sequence(s, i, block_size, cache.k.shape[0], rows);
     const bool neighbour =
         i > 0 && s.prompt_group >= 0 && sequences[i - 1].prompt_group == s.prompt_group;
-    require(!neighbour || sequences[i - 1].prompt_length == s.prompt_length,
-            "{}: sequence {} of prompt group {} has a prompt of {}, its neighbour of {}", kOp, i,
-            s.prompt_group, s.prompt_length, sequences[i - 1].prompt_length);
     if (s.query_length > 1) {
       add_tiles(tiles, tables, s, kernels::paged_tile_tokens(heads), block_size);
       last = nullptr;

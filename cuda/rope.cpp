@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/rows.h"
 #include "cuda/paged_attention_sizes.h"
+#include "model/ops/rope.h"
 
 namespace qgrpo::cuda {
 
@@ -16,10 +17,9 @@ void Rope::apply(Device& device, TensorView x, std::int32_t head_dim, double the
   require(x.elements() % (tokens * head_dim) == 0, "rope: x is {} for {} tokens with heads of {}",
           x.shape.str(), tokens, head_dim);
   require_view("rope", "x", x, DType::bf16, x.elements());
-  const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
-  require(*least >= 0, "rope: position {} is negative", *least);
+  const std::int64_t turned = rope_table_positions("rope", positions);
   const std::int32_t* places = positions_.upload(device, positions);
-  const float2* turns = table(device, head_dim, theta, std::int64_t{*most} + 1);
+  const float2* turns = table(device, head_dim, theta, turned);
   QGRPO_CUDA(kernels::rope(device.handle(), static_cast<kernels::bf16*>(x.data), turns, places,
                            tokens, x.elements() / (tokens * head_dim), head_dim, sign));
 }
@@ -36,9 +36,7 @@ const float2* Rope::table(Device& device, std::int32_t head_dim, double theta,
   host.reserve(static_cast<std::size_t>(rows * half));
   for (std::int64_t p = 0; p < rows; ++p) {
     for (std::int64_t i = 0; i < half; ++i) {
-      const double angle =
-          static_cast<double>(p) *
-          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+      const double angle = static_cast<double>(p) * rope_frequency(i, head_dim, theta);
       host.push_back({static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))});
     }
   }

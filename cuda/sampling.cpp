@@ -1,8 +1,6 @@
 #include "cuda/sampling.h"
 
-#include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "cuda/kernels/rows.h"
 #include "cuda/linear.h"
@@ -11,16 +9,6 @@ namespace qgrpo::cuda {
 namespace {
 
 using kernels::bf16;
-
-void check_params(const SamplingParams& p) {
-  require(std::isfinite(p.temperature) && p.temperature >= 0.0f,
-          "sampling: temperature {} must be 0 (greedy) or above", p.temperature);
-  require(p.top_p > 0.0f && p.top_p <= 1.0f, "sampling: top_p {} must be in (0, 1]", p.top_p);
-  require(p.top_k >= 0, "sampling: top_k {} must be 0 (off) or above", p.top_k);
-  require(p.min_p >= 0.0f && p.min_p <= 1.0f, "sampling: min_p {} must be in [0, 1]", p.min_p);
-  require(std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0.0f,
-          "sampling: repetition_penalty {} must be above 0", p.repetition_penalty);
-}
 
 // The state of up to kSampleChunkRequests requests in Slot::sampling_state, one copy each way.
 class RequestState {
@@ -134,7 +122,7 @@ void draw(Device& device, std::span<SampledToken> out, const float* logits, std:
 }  // namespace
 
 SamplingRow sampling_row(const SampleRequest& request, std::span<const std::int32_t> eos_ids) {
-  check_params(request.params);
+  require_sampling(request.params);
   require(eos_ids.size() <= kernels::kMaxEosIds,
           "sampling: {} ids end a sequence; the CUDA backend takes up to {}", eos_ids.size(),
           kernels::kMaxEosIds);
@@ -152,9 +140,8 @@ SamplingRow sampling_row(const SampleRequest& request, std::span<const std::int3
 }
 
 void mark_seen(std::span<std::uint32_t> words, const SampleRequest& request, std::int64_t vocab) {
+  require_seen(request, vocab);
   for (const std::int32_t id : request.seen) {
-    require(id >= 0 && id < vocab, "sampling: seen id {} is outside the vocabulary of {}", id,
-            vocab);
     words[static_cast<std::size_t>(id) / 32] |= std::uint32_t{1} << (id % 32);
   }
 }
@@ -172,28 +159,17 @@ void decode_sample(Device& device, const float* logits, std::int64_t rows, std::
 }
 
 void require_drawn(std::int32_t status, const SamplingRow& row, std::int32_t drawn) {
-  switch (status) {
-    case kernels::kDrawn:
-      return;
-    case kernels::kTemperatureOverflow:
-      fail("sampling: the logits overflow at temperature {}: use 0 for greedy sampling",
-           row.params.temperature);
-    case kernels::kPenaltyOverflow:
-      fail("sampling: the logits overflow with repetition_penalty {} at temperature {}",
-           row.params.repetition_penalty, row.params.temperature);
-    default:
-      fail(
-          "sampling: the logits of prompt {}, sample {}, position {} hold NaN or infinity: the "
-          "model's weights or its adapter have diverged",
-          row.prompt, row.sample, row.position + static_cast<std::uint32_t>(drawn));
-  }
+  SampleRequest request;
+  request.params = row.params;
+  request.prompt = row.prompt;
+  request.sample = row.sample;
+  request.position = row.position + static_cast<std::uint32_t>(drawn);
+  require_drawn(static_cast<SamplingStatus>(status), request);
 }
 
 void HeadSampler::sample(Device& device, std::span<SampledToken> out, ConstTensorView hidden,
                          const Linear& head, std::span<const SampleRequest> requests) {
-  require(out.size() == requests.size(), "head_sample: {} results for {} requests", out.size(),
-          requests.size());
-  if (requests.empty()) return;
+  if (requests.empty() && out.empty()) return;
   const CudaWeight& weight = cuda_weight(*head.weight);
   const std::int64_t width = weight.cols();
   const std::int64_t vocab = weight.rows();
@@ -204,17 +180,13 @@ void HeadSampler::sample(Device& device, std::span<SampledToken> out, ConstTenso
   const auto* from = static_cast<const bf16*>(
       require_view("head_sample", "hidden", hidden, DType::bf16, hidden.shape[0] * width));
 
-  std::vector<std::size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return requests[a].row < requests[b].row; });
+  const std::vector<std::size_t> order = requests_by_row(requests, out.size(), hidden.shape[0]);
   for (std::size_t next = 0; next < order.size();) {
     const std::size_t begin = next;
     std::vector<std::int32_t> gather, place;
     for (; next < order.size() && next - begin < static_cast<std::size_t>(kSampleChunkRequests);
          ++next) {
       const std::int32_t row = requests[order[next]].row;
-      require(row >= 0 && row < hidden.shape[0], "head_sample: row {} of {}", row, hidden.shape[0]);
       if (gather.empty() || gather.back() != row) {
         if (static_cast<std::int64_t>(gather.size()) == kSampleChunkRows) break;
         gather.push_back(row);

@@ -3,15 +3,9 @@
 #include <numeric>
 
 #include "cuda/kernels/rows.h"
+#include "model/ops/embedding.h"
 
 namespace qgrpo::cuda {
-
-void require_rows(const char* op, std::span<const std::int32_t> rows, std::int64_t count) {
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    require(rows[i] >= 0 && rows[i] < count, "{}: entry {} names row {}, there are {}", op, i,
-            rows[i], count);
-  }
-}
 
 void ScatterRows::add(Device& device, const char* op, TensorView x, ConstTensorView values,
                       std::span<const std::int32_t> rows) {

@@ -22,7 +22,4 @@ class ScatterRows {
   DeviceArray<std::int32_t> index_{Slot::scatter_index};
 };
 
-// Throws Error naming `op` unless all rows are in [0, count).
-void require_rows(const char* op, std::span<const std::int32_t> rows, std::int64_t count);
-
 }  // namespace qgrpo::cuda

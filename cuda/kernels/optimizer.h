@@ -1,21 +1,9 @@
 #pragma once
 
 #include "cuda/kernels/types.h"
+#include "model/ops/optimizer.h"
 
 namespace qgrpo::cuda::kernels {
-
-// One step of AdamW (model/ops/optimizer.h) in float32, in the form that the loop needs.
-struct AdamWCoefficients {
-  float grad_scale;
-  float decay;  // 1 - lr weight_decay
-  float beta1;
-  float one_minus_beta1;
-  float beta2;
-  float one_minus_beta2;
-  float negative_step;          // -lr / (1 - beta1^step)
-  float sqrt_bias_correction2;  // sqrt(1 - beta2^step)
-  float eps;
-};
 
 // What 8-bit moments are read and written with, on the device.
 struct DynamicMaps {

@@ -21,14 +21,6 @@ struct SamplingRow {
   std::int32_t eos[kMaxEosIds] = {};
 };
 
-// Why a row could not be drawn: status[row]. The row stops, and nothing is appended.
-enum SamplingStatus : std::int32_t {
-  kDrawn = 0,
-  kLogitsNotFinite = 1,
-  kTemperatureOverflow = 2,  // logits / temperature
-  kPenaltyOverflow = 3       // after the repetition penalty
-};
-
 // The state of S rows on the device, which a draw reads and moves on. All arrays are (S) unless
 // stated; a row with active = 0 is left alone.
 struct DecodeSampling {

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+
+#include "model/ops/batch.h"
 
 // What LayerOps' attention over segments takes.
 namespace qgrpo {
@@ -16,5 +19,9 @@ struct AttentionShape {
 // and anew from its end, in the rollout and in training alike: that is what makes the two bit-equal
 // on the CPU.
 inline constexpr int kAttentionKeyBlock = 64;
+
+// The batch's tokens. Throws Error naming `op` unless the segments cover 0 .. tokens in order, and
+// a parent comes before its children and has none itself.
+std::int64_t require_segments(const char* op, std::span<const Segment> segments);
 
 }  // namespace qgrpo

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 // What TrainOps' head operators take and give.
 namespace qgrpo {
@@ -27,5 +29,15 @@ struct HeadResult {
   float logprob = 0.0f;  // log softmax(logits / temperature)[target]
   float entropy = 0.0f;  // of softmax(logits / temperature), nats
 };
+
+// Throws Error unless there are as many results as entries, all rows are in [0, rows) and sorted,
+// and all targets in [0, vocab).
+void require_entries(std::span<const HeadEntry> entries, std::size_t results, std::int64_t rows,
+                     std::int64_t vocab);
+// Throws Error unless each entry has a term, and a token result or none has.
+void require_terms(std::span<const HeadEntry> entries, std::size_t terms, std::size_t tokens);
+
+// float32(1 / temperature); throws Error unless the temperature is finite and above 0.
+float inverse_temperature(float temperature);
 
 }  // namespace qgrpo

@@ -41,4 +41,11 @@ struct LinearGradients {
   TensorView dbias;    // (N) f32, +=; null = frozen
 };
 
+// Throws Error naming `op` unless the runs cover rows 0..rows in order.
+void require_runs(const char* op, std::span<const AdapterRun> runs, std::int64_t rows);
+
+// The factors of an adapter; null for -1 and for rank 0, which add nothing. Throws Error naming
+// `op` unless the linear has it.
+const LoraFactors* adapter_factors(const char* op, const Linear& linear, std::int32_t adapter);
+
 }  // namespace qgrpo

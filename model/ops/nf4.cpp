@@ -117,6 +117,15 @@ int nearest_code(std::span<const float, 256> map, float value) {
   return above_distance < below_distance ? hi : hi - 1;
 }
 
+float code_boundary(std::span<const float, 256> map, std::size_t code) {
+  const double middle = (static_cast<double>(map[code]) + static_cast<double>(map[code + 1])) / 2.0;
+  auto boundary = static_cast<float>(middle);
+  if (static_cast<double>(boundary) > middle) {
+    boundary = std::nextafter(boundary, -std::numeric_limits<float>::infinity());
+  }
+  return boundary;
+}
+
 float Nf4Tensor::block_scale(std::int64_t b) const {
   const float code = dynamic_map_signed()[absmax[static_cast<std::size_t>(b)]];
   return code * nested_absmax[static_cast<std::size_t>(b / kNf4NestedBlock)] + offset;

@@ -48,6 +48,8 @@ std::span<const float, 256> dynamic_map_unsigned();
 
 // Index of the nearest value of an ascending map of 256 (ties to the lower index).
 int nearest_code(std::span<const float, 256> map, float value);
+// The largest float whose nearest code is still `code`, below 255.
+float code_boundary(std::span<const float, 256> map, std::size_t code);
 
 struct Nf4Tensor {
   Shape shape;                       // (N, K)

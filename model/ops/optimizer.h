@@ -19,6 +19,24 @@ struct AdamWParams {
   double grad_scale = 1.0;  // the clipping coefficient, min(1, max_grad_norm / (norm + 1e-6))
 };
 
+// One step of it in float32, in the form that an element's loop needs:
+//   g = grad grad_scale;  m = m beta1 + one_minus_beta1 g;  v = v beta2 + (one_minus_beta2 g) g
+//   p = p decay + (negative_step m) / (sqrt(v) / sqrt_bias_correction2 + eps)
+// Every operation is rounded by itself: all backends give the same bits.
+struct AdamWCoefficients {
+  float grad_scale;
+  float decay;  // 1 - lr weight_decay
+  float beta1;
+  float one_minus_beta1;
+  float beta2;
+  float one_minus_beta2;
+  float negative_step;          // -lr / (1 - beta1^step)
+  float sqrt_bias_correction2;  // sqrt(1 - beta2^step)
+  float eps;
+};
+// Throws Error unless the step is 1 or above.
+AdamWCoefficients adamw_coefficients(const AdamWParams& params);
+
 // bitsandbytes keeps small tensors in 32 bits; larger ones have blocks of 256 with an absmax each.
 inline constexpr std::int64_t kMin8bitSize = 4096;
 inline constexpr std::int64_t kOptimizerBlock = 256;

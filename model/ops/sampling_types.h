@@ -13,6 +13,14 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // 1 = off
 };
 
+// Why a row could not be drawn.
+enum SamplingStatus : std::int32_t {
+  kDrawn = 0,
+  kLogitsNotFinite = 1,
+  kTemperatureOverflow = 2,  // logits / temperature
+  kPenaltyOverflow = 3       // after the repetition penalty
+};
+
 struct SampledToken {
   std::int32_t token = 0;
   float logprob = 0.0f;  // log softmax(logits)[token]: temperature 1, what `generate` reports

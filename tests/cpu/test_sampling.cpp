@@ -158,7 +158,7 @@ TEST_CASE("log-probabilities: temperature 1, the policy's, what was really sampl
     for (std::uint32_t i = 0; i < 50; ++i) {
       const SampledToken t = sampler.draw(logits, request(setting.params, i));
       const float logit = logits[static_cast<std::size_t>(t.token)];
-      const float inv = cpu::inverse_temperature(setting.params.temperature);
+      const float inv = inverse_temperature(setting.params.temperature);
       const auto policy = cpu::row_logsumexp(sampler.gemm, logits, inv);
       const auto plain = cpu::row_logsumexp(sampler.gemm, logits, 1.0f);
       CHECK(t.policy_logprob == cpu::row_logprob(policy, logit, inv));
@@ -191,9 +191,9 @@ TEST_CASE("both instruction sets draw the same tokens with the same log-probabil
 
 TEST_CASE("every part of a draw's key changes it; the draws fill (0, 1) evenly") {
   const SampleRequest base = request({}, 9);
-  std::vector<double> seen{cpu::sampling_uniform(base)};
+  std::vector<double> seen{sampling_uniform(base)};
   const auto differs = [&](const SampleRequest& r) {
-    const double u = cpu::sampling_uniform(r);
+    const double u = sampling_uniform(r);
     for (const double other : seen) CHECK(u != other);
     seen.push_back(u);
   };
@@ -217,10 +217,10 @@ TEST_CASE("every part of a draw's key changes it; the draws fill (0, 1) evenly")
   differs(r);
   r = base;
   r.row += 1;  // where the row lies in the batch is no part of it
-  CHECK(cpu::sampling_uniform(r) == seen[0]);
+  CHECK(sampling_uniform(r) == seen[0]);
   double sum = 0;
   for (std::uint32_t i = 0; i < 10000; ++i) {
-    const double u = cpu::sampling_uniform(request({}, i));
+    const double u = sampling_uniform(request({}, i));
     CHECK((u > 0.0 && u < 1.0));
     sum += u;
   }

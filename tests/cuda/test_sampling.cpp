@@ -176,7 +176,7 @@ struct CpuSampler {
 // nearest to it, as a part of all mass.
 double boundary_distance(std::span<const float> logits, const SampleRequest& request) {
   const auto p = cpu::reference::sampling_distribution(logits, request.params, request.seen);
-  const double u = cpu::sampling_uniform(request);
+  const double u = sampling_uniform(request);
   double sum = 0.0, nearest = 1.0;
   for (const double each : p) {
     sum += each;
