@@ -1,3 +1,5 @@
+# The plain operators, as a backend.
+target_sources(qgrpo_cpu PRIVATE ${CMAKE_SOURCE_DIR}/cpu/reference/backend.cpp)
 # Every file in cpu/kernels is compiled once per instruction set, into the namespace named by QGRPO_ISA;
 # cpu/dispatch.cpp picks one at start.
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cpu/kernels/*.cpp)

@@ -1,5 +1,6 @@
 #include "cuda/backend.h"
 
+#include "cuda/adamw.h"
 #include "cuda/attention.h"
 #include "cuda/backward_sizes.h"
 #include "cuda/decode.h"
@@ -12,7 +13,6 @@
 #include "cuda/kv_cache.h"
 #include "cuda/linear.h"
 #include "cuda/linear_backward.h"
-#include "cuda/optimizer.h"
 #include "cuda/paged_attention.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"

@@ -4,10 +4,11 @@
 //   merge   o = sum_i exp2(m_i - m) o_i / sum_i exp2(m_i - m) l_i,  i in order,  m = max m_i;
 //           by the block that finishes the row's last part (a counter)
 //
-// with s = q k^T log2(e) / sqrt(D) (paged_tile.cuh has the walk over a split). Splits are 256 keys
-// (cuda/paged_attention_sizes.h), counted from the prompt's start and anew from its end: what a row
-// sums, and in which order, depends on its prompt's length and its context alone, so its bits are
-// the same alone and in a group, whatever its neighbours, the padding, or the launch's bounds.
+// with s = q k^T log2(e) / sqrt(D) (paged_attention_tile.cuh has the walk over a split). Splits are
+// 256 keys (cuda/paged_attention_sizes.h), counted from the prompt's start and anew from its end:
+// what a row sums, and in which order, depends on its prompt's length and its context alone, so its
+// bits are the same alone and in a group, whatever its neighbours, the padding, or the launch's
+// bounds.
 //
 // Sharing: a tile is 64 rows = the query heads of one KV head, of as many neighbours of a group as
 // fit (8 x 8 on the 3B shape, 9 x 7 on the 0.5B); the prompt's splits are read once for all of
@@ -38,7 +39,7 @@
 //
 // Tried: the merge as a second kernel, the same bits; a launch more a layer.
 
-#include "cuda/kernels/paged_tile.cuh"
+#include "cuda/kernels/paged_attention_tile.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {

@@ -27,7 +27,7 @@
 // or are one word; only the last two, of 64 and 128 words, collide. A sorted array would be
 // searched at strides of powers of two, whose middle levels lie in one bank.
 
-#include "cuda/kernels/optimizer.h"
+#include "cuda/kernels/adamw.h"
 #include "cuda/kernels/pack.cuh"
 
 namespace qgrpo::cuda::kernels {

@@ -2,8 +2,8 @@
 //
 //   o = softmax(q k^T / sqrt(D)) v        over the keys in the cache up to each query's own
 //
-// (paged_tile.cuh has the walk over the keys: from 0 to the prompt's end, then anew from there.) A
-// row's bits do not depend on how its prompt was cut into chunks.
+// (paged_attention_tile.cuh has the walk over the keys: from 0 to the prompt's end, then anew from
+// there.) A row's bits do not depend on how its prompt was cut into chunks.
 //
 // Shapes: q, o (rows, NH * D) bf16; cache (blocks, block size, NKV * D) bf16; D = 16, 32, 64, 128.
 // Launch: grid (tiles, KV heads), 4 warps. A tile is 64 rows = the query heads of a KV head, of as
@@ -22,7 +22,7 @@
 // GFLOP (the layer's linears: 79). 64 FLOP a byte is near what L2 can feed at the tensor cores'
 // peak (predicted); tiles of 128 rows would halve the bytes and take one block an SM on sm_89.
 
-#include "cuda/kernels/paged_tile.cuh"
+#include "cuda/kernels/paged_attention_tile.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {

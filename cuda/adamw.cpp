@@ -1,7 +1,7 @@
-#include "cuda/optimizer.h"
+#include "cuda/adamw.h"
 
 #include "cuda/backward_sizes.h"
-#include "cuda/kernels/optimizer.h"
+#include "cuda/kernels/adamw.h"
 #include "model/ops/nf4.h"
 
 namespace qgrpo::cuda {
