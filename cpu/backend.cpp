@@ -7,12 +7,17 @@
 #include "cpu/adamw.h"
 #include "cpu/attention.h"
 #include "cpu/attention_tile.h"
+#include "cpu/elementwise.h"
+#include "cpu/embedding.h"
 #include "cpu/gemm.h"
 #include "cpu/head.h"
+#include "cpu/kv_cache.h"
 #include "cpu/linear.h"
 #include "cpu/paged_attention.h"
-#include "cpu/rows.h"
+#include "cpu/rmsnorm.h"
+#include "cpu/rope.h"
 #include "cpu/sampling.h"
+#include "cpu/swiglu.h"
 #include "cpu/weight.h"
 
 namespace qgrpo::cpu {

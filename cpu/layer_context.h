@@ -6,29 +6,10 @@
 
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels_layer.h"
+#include "cpu/rope_table.h"
 #include "cpu/threads.h"
 
 namespace qgrpo::cpu {
-
-// The rotary embedding's cosines and sines, (positions, D / 2), for one (D, theta); computed in
-// double, rounded to float32, and extended when a later position comes up.
-class RopeTable {
- public:
-  void extend(int head_dim, double theta, std::int64_t positions);
-  const float* cos(std::int64_t position) const {
-    return cos_.data() + static_cast<std::size_t>(position * half_);
-  }
-  const float* sin(std::int64_t position) const {
-    return sin_.data() + static_cast<std::size_t>(position * half_);
-  }
-
- private:
-  std::int64_t half_ = 0;
-  std::int64_t positions_ = 0;
-  double theta_ = 0.0;
-  std::vector<float> cos_;
-  std::vector<float> sin_;
-};
 
 // The buffer's memory as at least this many floats; growing loses what was there.
 inline float* scratch_floats(AlignedBuffer& buffer, std::size_t floats) {

@@ -297,22 +297,6 @@ Nf4Tensor nf4_quantize_parallel(ConstTensorView host, ThreadPool& pool, Isa isa)
   return out;
 }
 
-void embedding_rows(TensorView y, const CpuWeight& table, std::span<const std::int32_t> tokens,
-                    ThreadPool& pool) {
-  const std::int64_t width = table.cols();
-  require(
-      y.dtype == DType::f32 && y.shape == Shape({static_cast<std::int64_t>(tokens.size()), width}),
-      "embedding output {} {}, expected f32 [{}, {}]", dtype_name(y.dtype), y.shape.str(),
-      tokens.size(), width);
-  for (const std::int32_t token : tokens) {
-    require(token >= 0 && token < table.rows(), "token id {} is outside the vocabulary of {}",
-            token, table.rows());
-  }
-  pool.parallel_for(static_cast<std::int64_t>(tokens.size()), [&](std::int64_t t, int) {
-    table.unpack_row(y.f32() + t * width, tokens[static_cast<std::size_t>(t)]);
-  });
-}
-
 const CpuWeight& cpu_weight(const Weight& weight) {
   const auto* out = dynamic_cast<const CpuWeight*>(&weight);
   require(out != nullptr, "a weight of another backend was given to the CPU backend");

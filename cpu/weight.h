@@ -53,10 +53,6 @@ class CpuWeight : public Weight {
 // nf4_quantize (the same bytes) with all threads, from f32, f16 or bf16.
 Nf4Tensor nf4_quantize_parallel(ConstTensorView host, ThreadPool& pool, Isa isa = active_isa());
 
-// y (T, K) = rows `tokens` of the table. Error for an id outside [0, N).
-void embedding_rows(TensorView y, const CpuWeight& table, std::span<const std::int32_t> tokens,
-                    ThreadPool& pool);
-
 // The weight behind the interface's type; Error where another backend made it.
 const CpuWeight& cpu_weight(const Weight& weight);
 

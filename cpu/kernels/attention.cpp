@@ -1,4 +1,4 @@
-#include "cpu/kernels/attention.h"
+#include "cpu/kernels/layer.h"
 
 #include <cmath>
 

@@ -3,11 +3,17 @@
 #include <cstring>
 
 #include "cpu/adamw.h"
+#include "cpu/reference/adamw.h"
 #include "cpu/reference/attention.h"
 #include "cpu/reference/backend.h"
+#include "cpu/reference/embedding.h"
 #include "cpu/reference/head.h"
-#include "cpu/reference/layer.h"
+#include "cpu/reference/linear.h"
+#include "cpu/reference/paged_attention.h"
+#include "cpu/reference/rmsnorm.h"
+#include "cpu/reference/rope.h"
 #include "cpu/reference/sampling.h"
+#include "cpu/reference/swiglu.h"
 
 namespace qgrpo::cpu {
 namespace {
@@ -303,18 +309,7 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   }
   void adamw_32bit(TensorView param, TensorView m, TensorView v, ConstTensorView grad,
                    const AdamWParams& p) override {
-    const double correction1 = 1.0 - std::pow(p.beta1, static_cast<double>(p.step));
-    const double correction2 = 1.0 - std::pow(p.beta2, static_cast<double>(p.step));
-    for (std::int64_t i = 0; i < param.elements(); ++i) {
-      const double g = grad.f32()[i] * p.grad_scale;
-      const double mi = p.beta1 * m.f32()[i] + (1.0 - p.beta1) * g;
-      const double vi = p.beta2 * v.f32()[i] + (1.0 - p.beta2) * g * g;
-      m.f32()[i] = static_cast<float>(mi);
-      v.f32()[i] = static_cast<float>(vi);
-      param.f32()[i] = static_cast<float>(param.f32()[i] * (1.0 - p.lr * p.weight_decay) -
-                                          p.lr / correction1 * mi /
-                                              (std::sqrt(vi) / std::sqrt(correction2) + p.eps));
-    }
+    reference::adamw(param.f32(), m.f32(), v.f32(), grad.f32(), param.elements(), p);
   }
   void adamw_8bit(TensorView param, TensorView m, TensorView v, TensorView absmax_m,
                   TensorView absmax_v, ConstTensorView grad, const AdamWParams& params) override {

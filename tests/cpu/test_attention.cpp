@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cpu/kv_cache.h"
 #include "cpu/op_cases.h"
 #include "cpu/paged_attention.h"
 #include "cpu/reference/attention.h"
+#include "cpu/reference/paged_attention.h"
 
 using namespace qgrpo;
 using namespace qgrpo::test;

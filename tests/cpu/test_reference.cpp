@@ -6,8 +6,13 @@
 
 #include "cpu/op_cases.h"
 #include "cpu/reference/attention.h"
+#include "cpu/reference/embedding.h"
 #include "cpu/reference/head.h"
-#include "cpu/reference/layer.h"
+#include "cpu/reference/linear.h"
+#include "cpu/reference/paged_attention.h"
+#include "cpu/reference/rmsnorm.h"
+#include "cpu/reference/rope.h"
+#include "cpu/reference/swiglu.h"
 
 using namespace qgrpo;
 using namespace qgrpo::test;

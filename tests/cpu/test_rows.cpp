@@ -1,9 +1,15 @@
-#include "cpu/rows.h"
-
 #include <doctest/doctest.h>
 
+#include "cpu/elementwise.h"
+#include "cpu/embedding.h"
 #include "cpu/op_cases.h"
-#include "cpu/reference/layer.h"
+#include "cpu/reference/embedding.h"
+#include "cpu/reference/rmsnorm.h"
+#include "cpu/reference/rope.h"
+#include "cpu/reference/swiglu.h"
+#include "cpu/rmsnorm.h"
+#include "cpu/rope.h"
+#include "cpu/swiglu.h"
 
 using namespace qgrpo;
 using namespace qgrpo::test;

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "cpu/embedding.h"
 #include "cpu/gemm_support.h"
 #include "model/io/safetensors.h"
 #include "model/ops/nf4.h"

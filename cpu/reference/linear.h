@@ -1,104 +1,16 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "model/ops/batch.h"
 
-// The specification of the layer's operators: plain loops over one row at a time, sums in index
-// order, Real = float or double. LayerOps gives the formulas, shapes, and what accumulates.
+// The specification of the linear with LoRA: plain loops over one row at a time, sums in index
+// order, Real = float or double. The interface gives the formulas, shapes, and what accumulates.
 
 namespace qgrpo::cpu::reference {
-
-// y[t] = table[tokens[t]]. table: (V, H), y: (T, H).
-template <typename Real>
-void embedding_forward(Real* y, const Real* table, std::span<const std::int32_t> tokens,
-                       std::int64_t hidden) {
-  for (const std::int32_t token : tokens) {
-    y = std::copy_n(table + token * hidden, hidden, y);
-  }
-}
-
-// target[rows[i]] += values[i]: embedding_backward and scatter_add_rows.
-template <typename Real>
-void scatter_add_rows(Real* target, const Real* values, std::span<const std::int32_t> rows,
-                      std::int64_t width) {
-  for (const std::int32_t row : rows) {
-    for (std::int64_t i = 0; i < width; ++i) target[row * width + i] += *values++;
-  }
-}
-
-// y = x rstd w, rstd = 1 / sqrt(mean(x^2) + eps).
-template <typename Real>
-void rmsnorm_forward(Real* y, Real* rstd, const Real* x, const Real* weight, std::int64_t rows,
-                     std::int64_t hidden, Real eps) {
-  for (std::int64_t t = 0; t < rows; ++t, x += hidden, y += hidden) {
-    Real squares = 0;
-    for (std::int64_t i = 0; i < hidden; ++i) squares += x[i] * x[i];
-    rstd[t] = Real(1) / std::sqrt(squares / static_cast<Real>(hidden) + eps);
-    for (std::int64_t i = 0; i < hidden; ++i) y[i] = x[i] * rstd[t] * weight[i];
-  }
-}
-
-// With x_hat = x rstd:  dx += rstd (w dy - x_hat mean(w dy x_hat)),  dweight += dy x_hat.
-template <typename Real>
-void rmsnorm_backward(Real* dx, Real* dweight, const Real* dy, const Real* x, const Real* weight,
-                      const Real* rstd, std::int64_t rows, std::int64_t hidden) {
-  for (std::int64_t t = 0; t < rows; ++t, x += hidden, dx += hidden, dy += hidden) {
-    Real sum = 0;
-    for (std::int64_t i = 0; i < hidden; ++i) sum += weight[i] * dy[i] * (x[i] * rstd[t]);
-    const Real mean = sum / static_cast<Real>(hidden);
-    for (std::int64_t i = 0; i < hidden; ++i) {
-      const Real x_hat = x[i] * rstd[t];
-      dx[i] += rstd[t] * (weight[i] * dy[i] - x_hat * mean);
-      if (dweight != nullptr) dweight[i] += dy[i] * x_hat;
-    }
-  }
-}
-
-// Turns the pairs (i, i + D/2) of each head by sign * position * theta^(-2i/D), in place.
-template <typename Real>
-void rope(Real* x, std::int64_t heads, std::int64_t dim, double theta,
-          std::span<const std::int32_t> positions, Real sign) {
-  const std::int64_t half = dim / 2;
-  for (const std::int32_t position : positions) {
-    for (std::int64_t h = 0; h < heads; ++h, x += dim) {
-      for (std::int64_t i = 0; i < half; ++i) {
-        const double angle =
-            position * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
-        const Real c = static_cast<Real>(std::cos(angle));
-        const Real s = static_cast<Real>(std::sin(angle)) * sign;
-        const Real a = x[i];
-        const Real b = x[i + half];
-        x[i] = a * c - b * s;
-        x[i + half] = b * c + a * s;
-      }
-    }
-  }
-}
-
-// y = silu(gate) up, silu(z) = z / (1 + exp(-z)).
-template <typename Real>
-void swiglu_forward(Real* y, const Real* gate, const Real* up, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = gate[i] / (Real(1) + std::exp(-gate[i])) * up[i];
-}
-
-// With s = sigmoid(gate):  dgate = dy up s (1 + gate (1 - s)),  dup = dy gate s.
-template <typename Real>
-void swiglu_backward(Real* dgate, Real* dup, const Real* dy, const Real* gate, const Real* up,
-                     std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const Real g = gate[i];
-    const Real u = up[i];
-    const Real d = dy[i];
-    const Real s = Real(1) / (Real(1) + std::exp(-g));
-    dgate[i] = d * u * s * (Real(1) + g * (Real(1) - s));
-    dup[i] = d * g * s;
-  }
-}
 
 // One adapter of a linear: scale B (A x). a: (R, K), b: (N, R); rank 0 adds nothing.
 template <typename Real>

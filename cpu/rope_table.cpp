@@ -1,4 +1,4 @@
-#include "cpu/layer_context.h"
+#include "cpu/rope_table.h"
 
 #include <cmath>
 
