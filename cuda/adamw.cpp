@@ -2,6 +2,7 @@
 
 #include "cuda/backward_sizes.h"
 #include "cuda/kernels/adamw.h"
+#include "cuda/views.h"
 #include "model/ops/nf4.h"
 
 namespace qgrpo::cuda {
@@ -22,13 +23,6 @@ void fill_tree(float* tree, std::span<const float, 256> map) {
   }
 }
 
-float* floats(const char* op, const char* what, TensorView x, std::int64_t elements) {
-  require_view(op, what, x, DType::f32, elements);
-  return x.f32();
-}
-const float* floats(const char* op, const char* what, ConstTensorView x, std::int64_t elements) {
-  return static_cast<const float*>(require_view(op, what, x, DType::f32, elements));
-}
 std::uint8_t* codes(const char* op, const char* what, TensorView x, std::int64_t elements) {
   require_view(op, what, x, DType::u8, elements);
   return static_cast<std::uint8_t*>(x.data);

@@ -3,7 +3,7 @@
 #include <span>
 
 #include "cuda/device.h"
-#include "cuda/kernels/reduce.h"
+#include "cuda/kernels/adamw.h"
 #include "model/ops/optimizer.h"
 
 namespace qgrpo::cuda {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/attention_sizes.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -24,14 +25,6 @@ std::int64_t check(const char* op, const AttentionShape& shape, std::span<const 
           "{}: {} query heads for {} key heads: they must be a multiple", op, shape.heads,
           shape.kv_heads);
   return require_segments(op, segments);
-}
-
-const bf16* halves(const char* op, const char* what, ConstTensorView x, std::int64_t elements) {
-  return static_cast<const bf16*>(require_view(op, what, x, DType::bf16, elements));
-}
-bf16* halves(const char* op, const char* what, TensorView x, std::int64_t elements) {
-  require_view(op, what, x, DType::bf16, elements);
-  return static_cast<bf16*>(x.data);
 }
 
 // A launch has a row of blocks for each entry of a list, and at most this many rows.

@@ -2,23 +2,21 @@
 
 #include "cuda/adamw.h"
 #include "cuda/attention.h"
-#include "cuda/backward_sizes.h"
 #include "cuda/decode.h"
+#include "cuda/embedding.h"
 #include "cuda/head.h"
 #include "cuda/host_store.h"
 #include "cuda/kernels/elementwise.h"
-#include "cuda/kernels/reduce.h"
-#include "cuda/kernels/rmsnorm.h"
-#include "cuda/kernels/rows.h"
 #include "cuda/kv_cache.h"
 #include "cuda/linear.h"
 #include "cuda/linear_backward.h"
 #include "cuda/paged_attention.h"
+#include "cuda/rmsnorm.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
-#include "cuda/scatter.h"
 #include "cuda/sizes.h"
-#include "model/ops/embedding.h"
+#include "cuda/swiglu.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -36,22 +34,6 @@ class CudaBuffer : public Buffer {
  private:
   DeviceMemory memory_;
 };
-
-// Views as kernel arguments, checked.
-const bf16* halves(const char* op, const char* what, ConstTensorView x, std::int64_t elements) {
-  return static_cast<const bf16*>(require_view(op, what, x, DType::bf16, elements));
-}
-bf16* halves(const char* op, const char* what, TensorView x, std::int64_t elements) {
-  require_view(op, what, x, DType::bf16, elements);
-  return static_cast<bf16*>(x.data);
-}
-const float* floats(const char* op, const char* what, ConstTensorView x, std::int64_t elements) {
-  return static_cast<const float*>(require_view(op, what, x, DType::f32, elements));
-}
-float* floats(const char* op, const char* what, TensorView x, std::int64_t elements) {
-  require_view(op, what, x, DType::f32, elements);
-  return x.f32();
-}
 
 class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
  public:
@@ -131,49 +113,21 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
 
   void embedding_forward(TensorView y, const Weight& table,
                          std::span<const std::int32_t> tokens) override {
-    const CudaWeight& weight = cuda_weight(table);
-    require(weight.format() != WeightFormat::nf4, "embedding: an nf4 table is not supported");
-    require_rows("embedding", tokens, weight.rows());
-    const auto count = static_cast<std::int64_t>(tokens.size());
-    if (count == 0) return;
-    QGRPO_CUDA(kernels::gather_rows(stream(), halves("embedding", "y", y, count * weight.cols()),
-                                    weight.dense(device_), tokens_.upload(device_, tokens), count,
-                                    weight.cols()));
+    embedding_.forward(device_, y, table, tokens);
   }
 
   void embedding_backward(TensorView dtable, ConstTensorView dy,
                           std::span<const std::int32_t> tokens) override {
-    require(dtable.dtype == DType::f32, "embedding_backward: dtable is {}, expected f32",
-            dtype_name(dtable.dtype));
-    scatter_.add(device_, "embedding_backward", dtable, dy, tokens);
+    embedding_.backward(device_, dtable, dy, tokens);
   }
 
   void rmsnorm_forward(TensorView y, TensorView rstd, ConstTensorView x, ConstTensorView weight,
                        float eps) override {
-    const std::int64_t width = weight.elements();
-    const std::int64_t rows = rstd.elements();
-    QGRPO_CUDA(kernels::rmsnorm_forward(
-        stream(), halves("rmsnorm", "y", y, rows * width), floats("rmsnorm", "rstd", rstd, rows),
-        halves("rmsnorm", "x", x, rows * width), floats("rmsnorm", "weight", weight, width), rows,
-        width, eps));
+    cuda::rmsnorm_forward(device_, y, rstd, x, weight, eps);
   }
   void rmsnorm_backward(TensorView dx, TensorView dweight, ConstTensorView dy, ConstTensorView x,
                         ConstTensorView weight, ConstTensorView rstd) override {
-    const char* op = "rmsnorm_backward";
-    const std::int64_t width = weight.elements();
-    const std::int64_t rows = rstd.elements();
-    const bf16* dys = halves(op, "dy", dy, rows * width);
-    const bf16* xs = halves(op, "x", x, rows * width);
-    const float* rstds = floats(op, "rstd", rstd, rows);
-    if (dweight) {
-      auto* partials = device_.scratch<float>(
-          Slot::partials,
-          static_cast<std::int64_t>(partial_sums_bytes(rows, width) / sizeof(float)));
-      QGRPO_CUDA(kernels::rmsnorm_dweight(stream(), floats(op, "dweight", dweight, width), dys, xs,
-                                          rstds, rows, width, partials));
-    }
-    QGRPO_CUDA(kernels::rmsnorm_backward(stream(), halves(op, "dx", dx, rows * width), dys, xs,
-                                         floats(op, "weight", weight, width), rstds, rows, width));
+    cuda::rmsnorm_backward(device_, dx, dweight, dy, x, weight, rstd);
   }
 
   void rope_forward(TensorView x, std::int32_t head_dim, double theta,
@@ -208,18 +162,11 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   }
 
   void swiglu_forward(TensorView y, ConstTensorView gate, ConstTensorView up) override {
-    const std::int64_t n = y.elements();
-    QGRPO_CUDA(kernels::swiglu_forward(stream(), halves("swiglu", "y", y, n),
-                                       halves("swiglu", "gate", gate, n),
-                                       halves("swiglu", "up", up, n), n));
+    cuda::swiglu_forward(device_, y, gate, up);
   }
   void swiglu_backward(TensorView dgate, TensorView dup, ConstTensorView dy, ConstTensorView gate,
                        ConstTensorView up) override {
-    const char* op = "swiglu_backward";
-    const std::int64_t n = dy.elements();
-    QGRPO_CUDA(kernels::swiglu_backward(stream(), halves(op, "dgate", dgate, n),
-                                        halves(op, "dup", dup, n), halves(op, "dy", dy, n),
-                                        halves(op, "gate", gate, n), halves(op, "up", up, n), n));
+    cuda::swiglu_backward(device_, dgate, dup, dy, gate, up);
   }
 
   void attention_forward(TensorView o, TensorView lse, ConstTensorView q, ConstTensorView k,
@@ -271,17 +218,11 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     if (y.bytes() > 0) QGRPO_CUDA(cudaMemsetAsync(y.data, 0, y.bytes(), stream()));
   }
   void gather_rows(TensorView out, ConstTensorView x, std::span<const std::int32_t> rows) override {
-    if (rows.empty()) return;
-    const auto count = static_cast<std::int64_t>(rows.size());
-    const std::int64_t width = x.shape[1];
-    require_rows("gather_rows", rows, x.shape[0]);
-    QGRPO_CUDA(kernels::gather_rows(stream(), halves("gather_rows", "out", out, count * width),
-                                    halves("gather_rows", "x", x, x.shape[0] * width),
-                                    rows_.upload(device_, rows), count, width));
+    embedding_.gather_rows(device_, out, x, rows);
   }
   void scatter_add_rows(TensorView x, ConstTensorView values,
                         std::span<const std::int32_t> rows) override {
-    scatter_.add(device_, "scatter_add_rows", x, values, rows);
+    embedding_.scatter_add_rows(device_, x, values, rows);
   }
 
   void head_sample(std::span<SampledToken> out, ConstTensorView hidden, const Linear& head,
@@ -326,9 +267,7 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   CacheWriter cache_writer_;
   PagedAttention paged_attention_;
   OptimizerOps optimizer_{device_};
-  ScatterRows scatter_;
-  DeviceArray<std::int32_t> tokens_{Slot::tokens};
-  DeviceArray<std::int32_t> rows_{Slot::gather};
+  Embedding embedding_;
 };
 
 }  // namespace

@@ -5,8 +5,9 @@
 #include <cstring>
 #include <utility>
 
-#include "cuda/kernels/rows.h"
+#include "cuda/kernels/embedding.h"
 #include "cuda/linear.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {

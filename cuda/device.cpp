@@ -117,13 +117,4 @@ void* Device::scratch_bytes(Slot slot, std::size_t bytes) {
   return memory.data();
 }
 
-const void* require_view(const char* op, const char* what, ConstTensorView x, DType dtype,
-                         std::int64_t elements) {
-  require(x.dtype == dtype && x.elements() == elements, "{}: {} is {} {}, expected {} {}", op, what,
-          dtype_name(x.dtype), x.shape.str(), elements, dtype_name(dtype));
-  require(reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0, "{}: {} is not 16-byte aligned", op,
-          what);
-  return x.data;
-}
-
 }  // namespace qgrpo::cuda

@@ -197,9 +197,4 @@ const T* DeviceArray<T>::upload(Device& device, std::span<const T> values) {
   return to;
 }
 
-// A view as a kernel's argument. Throws Error naming `op` and `what` unless it has `elements`
-// elements of the type and is 16-byte aligned.
-const void* require_view(const char* op, const char* what, ConstTensorView x, DType dtype,
-                         std::int64_t elements);
-
 }  // namespace qgrpo::cuda

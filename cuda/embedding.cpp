@@ -1,14 +1,50 @@
-#include "cuda/scatter.h"
+#include "cuda/embedding.h"
 
 #include <numeric>
 
-#include "cuda/kernels/rows.h"
+#include "cuda/kernels/embedding.h"
+#include "cuda/views.h"
 #include "model/ops/embedding.h"
 
 namespace qgrpo::cuda {
 
-void ScatterRows::add(Device& device, const char* op, TensorView x, ConstTensorView values,
-                      std::span<const std::int32_t> rows) {
+void Embedding::forward(Device& device, TensorView y, const Weight& table,
+                        std::span<const std::int32_t> tokens) {
+  const CudaWeight& weight = cuda_weight(table);
+  require(weight.format() != WeightFormat::nf4, "embedding: an nf4 table is not supported");
+  require_rows("embedding", tokens, weight.rows());
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count == 0) return;
+  QGRPO_CUDA(kernels::gather_rows(
+      device.handle(), halves("embedding", "y", y, count * weight.cols()), weight.dense(device),
+      tokens_.upload(device, tokens), count, weight.cols()));
+}
+
+void Embedding::backward(Device& device, TensorView dtable, ConstTensorView dy,
+                         std::span<const std::int32_t> tokens) {
+  require(dtable.dtype == DType::f32, "embedding_backward: dtable is {}, expected f32",
+          dtype_name(dtable.dtype));
+  add(device, "embedding_backward", dtable, dy, tokens);
+}
+
+void Embedding::gather_rows(Device& device, TensorView out, ConstTensorView x,
+                            std::span<const std::int32_t> rows) {
+  if (rows.empty()) return;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t width = x.shape[1];
+  require_rows("gather_rows", rows, x.shape[0]);
+  QGRPO_CUDA(kernels::gather_rows(device.handle(), halves("gather_rows", "out", out, count * width),
+                                  halves("gather_rows", "x", x, x.shape[0] * width),
+                                  rows_.upload(device, rows), count, width));
+}
+
+void Embedding::scatter_add_rows(Device& device, TensorView x, ConstTensorView values,
+                                 std::span<const std::int32_t> rows) {
+  add(device, "scatter_add_rows", x, values, rows);
+}
+
+void Embedding::add(Device& device, const char* op, TensorView x, ConstTensorView values,
+                    std::span<const std::int32_t> rows) {
   if (rows.empty()) return;
   require(x.shape.rank() == 2, "{}: x is {}, expected a matrix", op, x.shape.str());
   const auto count = static_cast<std::int64_t>(rows.size());

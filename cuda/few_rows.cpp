@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/kernels/elementwise.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {

@@ -1,7 +1,8 @@
 #include "cuda/head.h"
 
+#include "cuda/kernels/embedding.h"
 #include "cuda/kernels/head.h"
-#include "cuda/kernels/rows.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {

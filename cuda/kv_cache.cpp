@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/kv_cache.h"
 #include "cuda/paged_attention.h"
+#include "cuda/views.h"
 #include "model/ops/rope.h"
 
 namespace qgrpo::cuda {

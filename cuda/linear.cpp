@@ -4,6 +4,9 @@
 
 #include "cuda/few_rows.h"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/linear.h"
+#include "cuda/kernels/swiglu.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -22,11 +25,8 @@ struct Factors {
 // The shadow, or the master rounded into the slot.
 const bf16* factor(Device& device, const char* what, ConstTensorView master, ConstTensorView shadow,
                    Slot slot, std::int64_t elements) {
-  if (shadow) {
-    return static_cast<const bf16*>(require_view("linear", what, shadow, DType::bf16, elements));
-  }
-  const auto* from =
-      static_cast<const float*>(require_view("linear", what, master, DType::f32, elements));
+  if (shadow) return halves("linear", what, shadow, elements);
+  const float* from = floats("linear", what, master, elements);
   auto* to = device.scratch<bf16>(slot, elements);
   QGRPO_CUDA(kernels::to_bf16(device.handle(), to, from, 1.0f, elements));
   return to;

@@ -2,7 +2,8 @@
 
 #include "cuda/backward_sizes.h"
 #include "cuda/kernels/elementwise.h"
-#include "cuda/kernels/reduce.h"
+#include "cuda/kernels/linear.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {
@@ -10,16 +11,6 @@ namespace {
 using kernels::bf16;
 
 constexpr const char* kName = "linear_backward";
-
-static_assert(kPartialRows == kernels::kSumRows);
-
-const bf16* halves(const char* what, ConstTensorView x, std::int64_t elements) {
-  return static_cast<const bf16*>(require_view(kName, what, x, DType::bf16, elements));
-}
-float* floats(const char* what, TensorView x, std::int64_t elements) {
-  require_view(kName, what, x, DType::f32, elements);
-  return x.f32();
-}
 
 // One adapter as bf16 operands, and its gradients where it is trained.
 struct Adapter {
@@ -48,9 +39,8 @@ struct Call {
 // The shadow, or the master rounded into the slot.
 const bf16* factor(Device& device, const char* what, ConstTensorView master, ConstTensorView shadow,
                    Slot slot, std::int64_t elements) {
-  if (shadow) return halves(what, shadow, elements);
-  const auto* from =
-      static_cast<const float*>(require_view(kName, what, master, DType::f32, elements));
+  if (shadow) return halves(kName, what, shadow, elements);
+  const float* from = floats(kName, what, master, elements);
   auto* to = device.scratch<bf16>(slot, elements);
   QGRPO_CUDA(kernels::to_bf16(device.handle(), to, from, 1.0f, elements));
   return to;
@@ -67,8 +57,8 @@ Adapter adapter_of(const Call& call, const AdapterRun& run) {
     require(static_cast<bool>(g.da) == static_cast<bool>(g.db),
             "{}: adapter {} has a gradient of one factor only", kName, run.adapter);
     if (g.da) {
-      out.da = floats("dA", g.da, rank * call.k);
-      out.db = floats("dB", g.db, call.n * rank);
+      out.da = floats(kName, "dA", g.da, rank * call.k);
+      out.db = floats(kName, "dB", g.db, call.n * rank);
     }
   }
   if (!out.trained() && call.dx == nullptr) return {};  // its gradients are nobody's
@@ -122,9 +112,9 @@ void linear_backward(Device& device, Gemm& gemm, TensorView dx, bool accumulate,
   require_runs(kName, runs, rows);
   if (rows == 0) return;
   Call call{device, gemm, linear, gradients, n, k, nullptr, accumulate, nullptr, nullptr};
-  call.dy = halves("dy", dy, rows * n);
-  if (x) call.x = halves("x", x, rows * k);
-  if (dx) call.dx = const_cast<bf16*>(halves("dx", dx, rows * k));
+  call.dy = halves(kName, "dy", dy, rows * n);
+  if (x) call.x = halves(kName, "x", x, rows * k);
+  if (dx) call.dx = const_cast<bf16*>(halves(kName, "dx", dx, rows * k));
 
   // Rows whose dx is begun by an adapter, or holds something: base_rows() adds to them.
   std::vector<bool> begun;
@@ -145,14 +135,14 @@ void linear_backward(Device& device, Gemm& gemm, TensorView dx, bool accumulate,
   }
   if (gradients.dweight) {
     require(call.x != nullptr, "{}: x is needed for the gradients", kName);
-    gemm.run_tn(floats("dweight", gradients.dweight, n * k), call.dy, call.x, n, k, rows,
+    gemm.run_tn(floats(kName, "dweight", gradients.dweight, n * k), call.dy, call.x, n, k, rows,
                 /*accumulate=*/true);
   }
   if (gradients.dbias) {
     auto* partials = device.scratch<float>(
         Slot::partials, static_cast<std::int64_t>(partial_sums_bytes(rows, n) / sizeof(float)));
-    QGRPO_CUDA(kernels::column_sums(device.handle(), floats("dbias", gradients.dbias, n), call.dy,
-                                    rows, n, partials));
+    QGRPO_CUDA(kernels::column_sums(device.handle(), floats(kName, "dbias", gradients.dbias, n),
+                                    call.dy, rows, n, partials));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "cuda/paged_attention.h"
 
+#include "cuda/views.h"
 #include "model/ops/paged_attention.h"
 
 namespace qgrpo::cuda {

@@ -2,8 +2,9 @@
 
 #include <cmath>
 
-#include "cuda/kernels/rows.h"
+#include "cuda/kernels/rope.h"
 #include "cuda/paged_attention_sizes.h"
+#include "cuda/views.h"
 #include "model/ops/rope.h"
 
 namespace qgrpo::cuda {

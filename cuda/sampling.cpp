@@ -2,8 +2,9 @@
 
 #include <cstring>
 
-#include "cuda/kernels/rows.h"
+#include "cuda/kernels/embedding.h"
 #include "cuda/linear.h"
+#include "cuda/views.h"
 
 namespace qgrpo::cuda {
 namespace {

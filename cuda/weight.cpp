@@ -7,6 +7,7 @@
 #include "cuda/kernels/elementwise.h"
 #include "cuda/linear_sizes.h"
 #include "cuda/sizes.h"
+#include "cuda/views.h"
 #include "cuda/weight_sizes.h"
 
 namespace qgrpo::cuda {

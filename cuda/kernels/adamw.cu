@@ -1,4 +1,4 @@
-// AdamW with 32-bit and with 8-bit block-wise moments.
+// AdamW with 32-bit and with 8-bit block-wise moments, and sums of squares.
 //
 //   g = grad * grad_scale
 //   m = m beta1 + (1 - beta1) g,   v = v beta2 + ((1 - beta2) g) g
@@ -26,6 +26,16 @@
 // moments over many magnitudes). In level order, levels 0 to 5 of a search lie in different banks
 // or are one word; only the last two, of 64 and 128 words, collide. A sorted array would be
 // searched at strides of powers of two, whose middle levels lie in one bank.
+//
+// Squares: sum_i x_i^2 in double, of many tensors at once. 8 threads a chunk of 4096 elements, 32
+// chunks a block of 256; then a thread a tensor adds its chunks. No shared memory; 29 and 28
+// registers, their sums 29 and 32. They read 4 bytes an element; 8 neighbouring threads read one
+// 32-byte sector, so each sector is fetched once, and 8 unrolled loads keep 32 bytes a thread in
+// flight, 64 KB per SM. An element is one conversion and one multiply-add in double: an L4 does 2
+// of each a clock and SM, 8 bytes a clock, 3 times DRAM's rate; the square of a float32 is exact in
+// double, so the fused operation has the bits of the two. A thread that adds chunks has them in
+// order: 32 for a LoRA factor of 64 x 2048, 33,000 for a trained embedding of 151,936 x 896, well
+// below a millisecond.
 
 #include "cuda/kernels/adamw.h"
 #include "cuda/kernels/pack.cuh"
@@ -39,6 +49,8 @@ constexpr int kEach = kBlock / kWarp;  // of a lane
 constexpr int kStride = 4 * kWarp;     // between its groups of 4
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kBlocksPerProcessor = 4;  // all that fit at 64 registers
+constexpr int kSquareThreads = 256;
+constexpr int kLanes = 8;  // of a chunk of squares
 
 __device__ inline void update(float& p, float& m, float& v, float grad,
                               const AdamWCoefficients& c) {
@@ -213,6 +225,48 @@ __global__ void __launch_bounds__(kThreads)
   if (block == s.n / kBlock && s.n % kBlock != 0) update_block<false>(s, block, c, tables);
 }
 
+__global__ void __launch_bounds__(kSquareThreads)
+    square_partials_kernel(double* partials, const SquaresTensor* tensors, int count,
+                           std::int64_t chunks) {
+  const std::int64_t chunk = (std::int64_t{blockIdx.x} * kSquareThreads + threadIdx.x) / kLanes;
+  const int lane = threadIdx.x % kLanes;
+  double sum = 0.0;
+  if (chunk < chunks) {
+    int low = 0;  // the last tensor that begins at or before the chunk
+    for (int high = count; high - low > 1;) {
+      const int middle = (low + high) / 2;
+      (tensors[middle].first_chunk <= chunk ? low : high) = middle;
+    }
+    const std::int64_t begin = (chunk - tensors[low].first_chunk) * kSquareChunk;
+    const std::int64_t left = tensors[low].n - begin;
+    const int size = static_cast<int>(left < kSquareChunk ? left : kSquareChunk);
+    const float* x = tensors[low].x + begin;
+#pragma unroll 8
+    for (int i = lane; i < size; i += kLanes) {
+      const double d = static_cast<double>(x[i]);
+      sum = __fma_rn(d, d, sum);
+    }
+  }
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    sum += __shfl_xor_sync(kAllLanes, sum, step);
+  }
+  if (chunk < chunks && lane == 0) partials[chunk] = sum;
+}
+
+__global__ void __launch_bounds__(kSquareThreads)
+    add_squares_kernel(double* sums, const double* partials, const SquaresTensor* tensors,
+                       int count) {
+  const int i = blockIdx.x * kSquareThreads + threadIdx.x;
+  if (i >= count) return;
+  const double* from = partials + tensors[i].first_chunk;
+  const std::int64_t chunks = (tensors[i].n + kSquareChunk - 1) / kSquareChunk;
+  double total = 0.0;
+#pragma unroll 8
+  for (std::int64_t c = 0; c < chunks; ++c) total += from[c];
+  sums[i] = total;
+}
+
 }  // namespace
 
 cudaError_t adamw_32bit(cudaStream_t stream, float* param, float* m, float* v, const float* grad,
@@ -232,6 +286,21 @@ cudaError_t adamw_8bit(cudaStream_t stream, float* param, std::uint8_t* m, std::
   const auto blocks = static_cast<unsigned>(wanted < most ? wanted : most);
   adamw_8bit_kernel<<<blocks, kThreads, 0, stream>>>({param, m, v, absmax_m, absmax_v, grad, n}, c,
                                                      maps);
+  return cudaGetLastError();
+}
+
+cudaError_t squares(cudaStream_t stream, double* sums, const SquaresTensor* tensors, int count,
+                    std::int64_t chunks, double* partials) {
+  if (count == 0) return cudaSuccess;
+  if (chunks > 0) {
+    constexpr std::int64_t kEach = kSquareThreads / kLanes;
+    const auto blocks = static_cast<unsigned>((chunks + kEach - 1) / kEach);
+    square_partials_kernel<<<blocks, kSquareThreads, 0, stream>>>(partials, tensors, count, chunks);
+    const cudaError_t code = cudaGetLastError();
+    if (code != cudaSuccess) return code;
+  }
+  const auto blocks = static_cast<unsigned>((count + kSquareThreads - 1) / kSquareThreads);
+  add_squares_kernel<<<blocks, kSquareThreads, 0, stream>>>(sums, partials, tensors, count);
   return cudaGetLastError();
 }
 

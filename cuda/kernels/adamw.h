@@ -31,4 +31,22 @@ cudaError_t adamw_8bit(cudaStream_t stream, float* param, std::uint8_t* m, std::
                        float* absmax_m, float* absmax_v, const float* grad, std::int64_t n,
                        const AdamWCoefficients& c, const DynamicMaps* maps, int processors);
 
+// Elements that a partial sum of squares covers.
+inline constexpr std::int64_t kSquareChunk = 4096;
+
+// A tensor whose squares are summed; its chunks of 4096 are numbered from `first_chunk`, which is
+// where those of the tensors before it end.
+struct SquaresTensor {
+  const float* x;
+  std::int64_t n;
+  std::int64_t first_chunk;
+};
+
+// sums[i] = sum of the squares of tensors[i], in double, i < count; `chunks` is their number over
+// all tensors. A chunk is summed in eight lanes (element i in lane i % 8, in order) that are added
+// as a tree, a tensor's chunks in order: the bits of the CPU's sum_of_squares. partials: `chunks`
+// doubles of scratch.
+cudaError_t squares(cudaStream_t stream, double* sums, const SquaresTensor* tensors, int count,
+                    std::int64_t chunks, double* partials);
+
 }  // namespace qgrpo::cuda::kernels

@@ -32,7 +32,7 @@ struct RopeKv {
   int dim = 0;  // a multiple of 4
 };
 
-// q and k turned as by rope() (cuda/kernels/rows.h), then kv_write of k and v, in one launch.
+// q and k turned as by rope() (cuda/kernels/rope.h), then kv_write of k and v, in one launch.
 cudaError_t rope_kv_write(cudaStream_t stream, const RopeKv& p);
 
 // For each i < count: block pairs[2 i + 1] of both caches = block pairs[2 i]; blocks of

@@ -1,7 +1,8 @@
-// RMSNorm, forward and backward (its weight's gradient: reduce.cu).
+// RMSNorm, forward and backward.
 //
 //   forward   rstd = 1 / sqrt(mean(x^2) + eps),  y = x rstd w
 //   backward  dx += rstd (w dy - x_hat mean(w dy x_hat)),  x_hat = x rstd
+//             dw += sum over the rows of dy x_hat           (column_sums.cuh has the launch)
 //
 // Shapes: x, y, dx, dy (T, H) bf16; w (H), rstd (T) f32.
 // Launch: a warp a row, 4 rows a block of 128.
@@ -17,6 +18,7 @@
 // Keeping dy and x in registers between the passes would take 64 more of them (H = 2048, packed) to
 // save reads that hit L1.
 
+#include "cuda/kernels/column_sums.cuh"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/rmsnorm.h"
 
@@ -85,6 +87,22 @@ __global__ void __launch_bounds__(kRowsPerBlock* kWarp)
   }
 }
 
+// The terms of dw.
+struct Normed {
+  const bf16* dy;
+  const bf16* x;
+  const float* rstd;
+  template <int V>
+  __device__ void term(float (&out)[V], std::int64_t row, std::int64_t at) const {
+    float xs[V];
+    load<V>(xs, x + at);
+    load<V>(out, dy + at);
+    const float r = rstd[row];
+#pragma unroll
+    for (int j = 0; j < V; ++j) out[j] *= xs[j] * r;
+  }
+};
+
 unsigned row_blocks(std::int64_t rows) {
   return static_cast<unsigned>((rows + kRowsPerBlock - 1) / kRowsPerBlock);
 }
@@ -108,6 +126,12 @@ cudaError_t rmsnorm_backward(cudaStream_t stream, bf16* dx, const bf16* dy, cons
   kernel<<<row_blocks(rows), kRowsPerBlock * kWarp, 0, stream>>>(dx, dy, x, weight, rstd, rows,
                                                                  static_cast<int>(width));
   return cudaGetLastError();
+}
+
+cudaError_t rmsnorm_dweight(cudaStream_t stream, float* dweight, const bf16* dy, const bf16* x,
+                            const float* rstd, std::int64_t rows, std::int64_t width,
+                            float* partials) {
+  return sum_columns(stream, dweight, Normed{dy, x, rstd}, rows, width, partials);
 }
 
 }  // namespace qgrpo::cuda::kernels

@@ -14,4 +14,11 @@ cudaError_t rmsnorm_backward(cudaStream_t stream, bf16* dx, const bf16* dy, cons
                              const float* weight, const float* rstd, std::int64_t rows,
                              std::int64_t width);
 
+// dweight (width) f32 += sum over the rows of dy x_hat, x_hat = x rstd, in the order of
+// sum_columns (column_sums.cuh); dy, x
+// (rows, width) bf16, rstd (rows) f32. partials: ceil(rows / 64) * width float32 of scratch.
+cudaError_t rmsnorm_dweight(cudaStream_t stream, float* dweight, const bf16* dy, const bf16* x,
+                            const float* rstd, std::int64_t rows, std::int64_t width,
+                            float* partials);
+
 }  // namespace qgrpo::cuda::kernels
