@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -7,15 +8,17 @@
 
 #include "cpu/gemm_support.h"
 #include "cpu/linear.h"
+#include "model/ops/cases/cases.h"
 
 // What the tests of the linear layer's forward and backward share.
 
 namespace qgrpo::test {
 
-// A linear of one format with bias and two adapters (of rank r and 1), its inputs and gradients.
+// A case of the table with a bias and its adapters, its inputs and gradients.
 struct LinearProblem {
-  std::int64_t n, k, tokens, rank;
-  std::vector<float> w;  // dequantized
+  std::int64_t n, k, tokens;
+  std::vector<std::int64_t> ranks;  // of the adapters
+  std::vector<float> w;             // dequantized
   std::unique_ptr<cpu::CpuWeight> weight;
   std::vector<float> bias, x, dy;
   std::vector<std::vector<float>> a, b;
@@ -23,17 +26,16 @@ struct LinearProblem {
   std::vector<AdapterRun> runs;
   Linear linear;
 
-  LinearProblem(std::int64_t outputs, std::int64_t inputs, std::int64_t rows, std::int64_t r,
-                WeightFormat format, std::vector<AdapterRun> adapter_runs)
-      : n(outputs), k(inputs), tokens(rows), rank(r), runs(std::move(adapter_runs)) {
+  explicit LinearProblem(const cases::LinearCase& c)
+      : n(c.n), k(c.k), tokens(c.rows), ranks(c.ranks), runs(c.runs) {
     cpu::ThreadPool pool(1);
     w.resize(static_cast<std::size_t>(n * k));
-    weight = cpu::CpuWeight::prepare(matrix(random_floats(n * k, 1), n, k), format, pool);
+    weight = cpu::CpuWeight::prepare(matrix(random_floats(n * k, 1), n, k), c.format, pool);
     weight->unpack(w, pool);
     bias = random_floats(n, 2);
     x = random_floats(tokens * k, 3);
     dy = random_floats(tokens * n, 4);
-    for (const std::int64_t each : {rank, std::int64_t{1}}) {
+    for (const std::int64_t each : ranks) {
       a.push_back(random_floats(each * k, 5));
       b.push_back(random_floats(n * each, 6));
       factors.push_back({matrix(a.back(), each, k), matrix(b.back(), n, each), 0.7f});
@@ -42,7 +44,27 @@ struct LinearProblem {
     linear.bias = {bias.data(), DType::f32, {n}};
     linear.adapters = factors;
   }
+  // With adapters of rank r and 1.
+  LinearProblem(std::int64_t outputs, std::int64_t inputs, std::int64_t rows, std::int64_t r,
+                WeightFormat format, std::vector<AdapterRun> adapter_runs)
+      : LinearProblem(cases::LinearCase{"",
+                                        cases::Kind::odd,
+                                        rows,
+                                        outputs,
+                                        inputs,
+                                        format,
+                                        {r, 1},
+                                        std::move(adapter_runs),
+                                        true}) {}
 
+  std::int64_t rank() const {
+    return ranks.empty() ? 0 : *std::max_element(ranks.begin(), ranks.end());
+  }
+  // Of the adapter of row t.
+  std::int64_t rank_at(std::int64_t t) const {
+    const std::int32_t adapter = run_of(t).adapter;
+    return adapter < 0 ? 0 : ranks[static_cast<std::size_t>(adapter)];
+  }
   // The run that holds row t.
   const AdapterRun& run_of(std::int64_t t) const {
     for (const AdapterRun& run : runs) {
@@ -71,24 +93,6 @@ inline std::vector<AdapterRun> mixed_runs() {
   return {{0, 3, -1}, {3, 40, 0}, {43, 5, 1}, {48, 6, 0}};
 }
 
-inline std::vector<LinearProblem> problems() {
-  std::vector<LinearProblem> out;
-  const auto add = [&](std::int64_t n, std::int64_t k, std::int64_t tokens, std::int64_t rank,
-                       WeightFormat format, std::vector<AdapterRun> runs) {
-    out.emplace_back(n, k, tokens, rank, format, std::move(runs));
-  };
-  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::nf4}) {
-    add(1, 1, 1, 1, format, one_run(1, 0));
-    add(17, 50, 2, 3, format, one_run(2, 0));
-    add(33, 63, 5, 8, format, one_run(5, 1));
-    add(160, 64, 13, 16, format, one_run(13, 0));
-    add(64, 160, 33, 5, format, one_run(33, 0));
-    add(130, 65, 54, 33, format, mixed_runs());
-    add(40, 320, 12, 4, format, one_run(12, -1));
-  }
-  return out;
-}
-
 // sum of y dy and of the absolute values of its terms, in double, for any parameters: what the
 // backward differentiates.
 struct LinearObjective {
@@ -108,7 +112,7 @@ struct LinearObjective {
     double sum = 0.0;
     for (std::int64_t t = 0; t < p.tokens; ++t) {
       const AdapterRun& run = p.run_of(t);
-      const std::int64_t rank = run.adapter < 0 ? 0 : run.adapter == 0 ? p.rank : 1;
+      const std::int64_t rank = p.rank_at(t);
       const auto xi = [&](std::int64_t i) { return f(x[static_cast<std::size_t>(t * p.k + i)]); };
       std::vector<double> low(static_cast<std::size_t>(rank), 0.0);
       for (std::int64_t r = 0; r < rank; ++r) {

@@ -10,6 +10,7 @@
 #include "cpu/adamw.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
+#include "model/ops/cases/cases.h"
 #include "model/ops/error.h"
 #include "model/ops/nf4.h"
 #include "model/ops/rng.h"
@@ -173,37 +174,43 @@ TEST_CASE("8-bit codes by table are the nearest codes") {
 }
 
 TEST_CASE("AdamW: the same bits in pieces and without AVX2") {
-  constexpr std::size_t n = 2 * 4096 + 3 * 256 + 77;
-  const std::vector<float> start = random_values(n, 1);
-  std::vector<float> p32 = start, m32(n), v32(n), q32 = start, mq(n), vq(n);
-  Tensor8bit whole(start), pieces(start);
-  AdamWParams params;
-  params.lr = 1e-3;
-  params.weight_decay = 0.01;
-  params.grad_scale = 0.37;
-  for (params.step = 1; params.step <= 4; ++params.step) {
-    const std::vector<float> grad = random_values(n, 100 + static_cast<std::uint32_t>(params.step));
-    adamw_32bit(p32, m32, v32, grad, params);
-    whole.step(grad, params);
-    const std::span<const float> g(grad);
-    for (const auto& [begin, size] : {std::pair<std::size_t, std::size_t>{0, 256 * 5},
-                                      {256 * 5, 256 * 11},
-                                      {256 * 16, n - 256 * 16}}) {
-      const auto part = [&, b = begin, s = size](auto& x) { return std::span(x).subspan(b, s); };
-      adamw_32bit(part(q32), part(mq), part(vq), g.subspan(begin, size), params,
-                  AdamwPath::portable);
-      const std::size_t blocks = (size + 255) / 256;
-      adamw_8bit(
-          part(pieces.param),
-          {part(pieces.m), part(pieces.v), std::span(pieces.absmax_m).subspan(begin / 256, blocks),
-           std::span(pieces.absmax_v).subspan(begin / 256, blocks)},
-          g.subspan(begin, size), params, AdamwPath::portable);
+  for (const cases::AdamWCase& c : cases::adamw()) {
+    CAPTURE(c.name);
+    const auto n = static_cast<std::size_t>(c.elements);
+    const std::vector<float> start = random_values(n, 1);
+    std::vector<float> p32 = start, m32(n), v32(n), q32 = start, mq(n), vq(n);
+    Tensor8bit whole(start), pieces(start);
+    AdamWParams params;
+    params.lr = 1e-3;
+    params.weight_decay = 0.01;
+    params.grad_scale = 0.37;
+    for (params.step = 1; params.step <= 4; ++params.step) {
+      const std::vector<float> grad =
+          random_values(n, 100 + static_cast<std::uint32_t>(params.step));
+      adamw_32bit(p32, m32, v32, grad, params);
+      whole.step(grad, params);
+      const std::span<const float> g(grad);
+      std::size_t begin = 0;
+      for (const std::size_t cut : {std::size_t{256 * 5}, std::size_t{256 * 16}, n}) {
+        const std::size_t size = std::min(cut, n) - begin;
+        if (size == 0) continue;
+        const auto part = [&](auto& x) { return std::span(x).subspan(begin, size); };
+        adamw_32bit(part(q32), part(mq), part(vq), g.subspan(begin, size), params,
+                    AdamwPath::portable);
+        const std::size_t blocks = (size + 255) / 256;
+        adamw_8bit(part(pieces.param),
+                   {part(pieces.m), part(pieces.v),
+                    std::span(pieces.absmax_m).subspan(begin / 256, blocks),
+                    std::span(pieces.absmax_v).subspan(begin / 256, blocks)},
+                   g.subspan(begin, size), params, AdamwPath::portable);
+        begin += size;
+      }
     }
+    CHECK(p32 == q32);
+    CHECK(m32 == mq);
+    CHECK(v32 == vq);
+    CHECK(whole == pieces);
   }
-  CHECK(p32 == q32);
-  CHECK(m32 == mq);
-  CHECK(v32 == vq);
-  CHECK(whole == pieces);
 }
 
 TEST_CASE("AdamW, 8 bits: zeros, tiny tensors, and values that are not numbers") {
@@ -252,14 +259,19 @@ TEST_CASE("AdamW: which tensors have 8-bit states, and their size") {
 }
 
 TEST_CASE("sum of squares: one order, whatever the cut") {
+  for (const cases::AdamWCase& c : cases::sum_of_squares()) {
+    CAPTURE(c.name);
+    const std::vector<float> each = random_values(static_cast<std::size_t>(c.elements), 9);
+    const double sum = sum_of_squares(each);
+    CHECK(sum == sum_of_squares(each, AdamwPath::portable));
+    long double exact = 0.0L;
+    for (const float value : each)
+      exact += static_cast<long double>(value) * static_cast<long double>(value);
+    CHECK(std::fabs(sum - static_cast<double>(exact)) <=
+          cases::kSumOfSquares.cpu * static_cast<double>(exact));
+  }
   const std::vector<float> x = random_values(3 * kSquareChunk + 1234, 9);
   const double total = sum_of_squares(x);
-  CHECK(total == sum_of_squares(x, AdamwPath::portable));
-  long double exact = 0.0L;
-  for (const float value : x)
-    exact += static_cast<long double>(value) * static_cast<long double>(value);
-  // 512 additions in a lane and a few between them, all of positive numbers.
-  CHECK(std::fabs(total - static_cast<double>(exact)) <= 1e-13 * static_cast<double>(exact));
 
   std::vector<double> chunks(4);
   const std::span<const float> all(x);

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "cpu/op_cases.h"
+#include "cpu/op_support.h"
 #include "cpu/reference/backend.h"
 #include "model/ops/optimizer.h"
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/gemm_support.h"
+#include "model/ops/cases/cases.h"
 
 using namespace qgrpo;
 using namespace qgrpo::cpu;
@@ -11,43 +12,33 @@ using namespace qgrpo::test;
 
 namespace {
 
-constexpr std::int64_t kHidden = 24;
-
 struct Problem {
-  std::int64_t rows, vocab;
+  std::int64_t rows, vocab, width;
   std::vector<float> w, bias, hidden;
   std::unique_ptr<CpuWeight> weight;
   Linear head;
   std::vector<HeadEntry> entries;
   std::vector<ObjectiveEntry> terms;
 
-  // Rows 3 and 4 of every 7 have no entry, row 0 of them has three.
-  Problem(std::int64_t row_count, std::int64_t vocabulary, WeightFormat format)
-      : rows(row_count), vocab(vocabulary) {
+  explicit Problem(const cases::HeadCase& c) : rows(c.rows), vocab(c.vocab), width(c.width) {
     ThreadPool pool(1);
-    w.resize(static_cast<std::size_t>(vocab * kHidden));
+    w.resize(static_cast<std::size_t>(vocab * width));
     weight =
-        CpuWeight::prepare(matrix(random_floats(vocab * kHidden, 1), vocab, kHidden), format, pool);
+        CpuWeight::prepare(matrix(random_floats(vocab * width, 1), vocab, width), c.format, pool);
     weight->unpack(w, pool);
     bias = random_floats(vocab, 2);
-    hidden = random_floats(rows * kHidden, 3);
+    hidden = random_floats(rows * width, 3);
     // Logits with a deviation of 1, so that log-probs lie near those of the old and the reference
-    // policy below, as they do in training.
-    for (float& v : hidden) v *= 0.2f;
+    // policy, as they do in training.
+    for (float& v : hidden) v *= 1.0f / std::sqrt(static_cast<float>(width));
     head.weight = weight.get();
     head.bias = {bias.data(), DType::f32, {vocab}};
-    Rng rng(1, RngStream::test, 4);
-    for (std::int32_t r = 0; r < rows; ++r) {
-      const int count = r % 7 == 0 ? 3 : r % 7 == 3 || r % 7 == 4 ? 0 : 1;
-      for (int i = 0; i < count; ++i) {
-        entries.push_back(
-            {r, static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(vocab)))});
-        terms.push_back({rng.uniform(), rng.normal(), -4.0f + 0.3f * rng.normal(),
-                         -4.0f + 0.3f * rng.normal()});
-      }
-    }
+    entries = cases::head_entries(c);
+    terms = cases::head_terms(c, entries.size());
   }
-  ConstTensorView hidden_view() const { return matrix(hidden, rows, kHidden); }
+  Problem(std::int64_t row_count, std::int64_t vocabulary, WeightFormat format)
+      : Problem(cases::HeadCase{"", cases::Kind::odd, row_count, 24, vocabulary, 1.0f, format}) {}
+  ConstTensorView hidden_view() const { return matrix(hidden, rows, width); }
 };
 
 ObjectiveParams on_policy(float beta) {
@@ -66,9 +57,9 @@ Reference reference(const Problem& p, const std::vector<double>& w,
   std::vector<double> logits;
   for (std::int64_t v = 0; v < p.vocab; ++v) {
     double sum = static_cast<double>(p.bias[static_cast<std::size_t>(v)]);
-    for (std::int64_t k = 0; k < kHidden; ++k) {
-      sum += w[static_cast<std::size_t>(v * kHidden + k)] *
-             hidden[static_cast<std::size_t>(e.row * kHidden + k)];
+    for (std::int64_t k = 0; k < p.width; ++k) {
+      sum += w[static_cast<std::size_t>(v * p.width + k)] *
+             hidden[static_cast<std::size_t>(e.row * p.width + k)];
     }
     logits.push_back(sum / temperature);
   }
@@ -97,10 +88,10 @@ Objective objective(GemmContext& context, const Problem& p, const ObjectiveParam
   Objective out;
   out.results.resize(p.entries.size());
   out.tokens.resize(p.entries.size());
-  GuardedOutput dhidden(p.rows * kHidden);
-  GuardedOutput dweight(p.vocab * kHidden, 0.25f);
-  head_objective(context, out.results, out.tokens, dhidden.view(p.rows, kHidden),
-                 train_head ? dweight.view(p.vocab, kHidden) : TensorView{}, p.hidden_view(),
+  GuardedOutput dhidden(p.rows * p.width);
+  GuardedOutput dweight(p.vocab * p.width, 0.25f);
+  head_objective(context, out.results, out.tokens, dhidden.view(p.rows, p.width),
+                 train_head ? dweight.view(p.vocab, p.width) : TensorView{}, p.hidden_view(),
                  p.head, p.entries, p.terms, params, temperature);
   CHECK(dhidden.intact());
   CHECK(dweight.intact());
@@ -109,30 +100,29 @@ Objective objective(GemmContext& context, const Problem& p, const ObjectiveParam
   return out;
 }
 
-// Logits are chains of 24 products with an absolute sum of up to 15, and a bias: within
-// 28 * 2^-24 * 15 = 2.5e-5 at the worst, a tenth of it in practice; divided by the lowest
-// temperature used, 0.6.
-constexpr double kLogprobBound = 5e-6;
+// Logits are chains of up to 128 products, 24 of them with an absolute sum of up to 15, and a bias:
+// within 28 * 2^-24 * 15 = 2.5e-5 at the worst, a tenth of it in practice; divided by the lowest
+// temperature used, 0.5.
+constexpr double kLogprobBound = cases::kHeadLogprob.cpu;
 
 }  // namespace
 
 TEST_CASE("head: log-probs and entropies against double") {
-  for (const float temperature : {1.0f, 0.6f, 1.7f}) {
-    for (const std::int64_t vocab : {1, 15, 33, 64, 1000, 1024, 2111}) {
-      const Problem p(9, vocab, WeightFormat::bf16);
-      const std::vector<double> w = widen(p.w);
-      const std::vector<double> hidden = widen(p.hidden);
-      for_each_context([&](GemmContext& context) {
-        std::vector<HeadResult> out(p.entries.size());
-        head_logprob(context, out, p.hidden_view(), p.head, p.entries, temperature);
-        for (std::size_t i = 0; i < out.size(); ++i) {
-          const Reference r =
-              reference(p, w, hidden, p.entries[i], static_cast<double>(temperature));
-          CHECK(std::abs(static_cast<double>(out[i].logprob) - r.logprob) <= kLogprobBound);
-          CHECK(std::abs(static_cast<double>(out[i].entropy) - r.entropy) <= kLogprobBound);
-        }
-      });
-    }
+  for (const cases::HeadCase& c : cases::head_logprob()) {
+    CAPTURE(c.name);
+    const float temperature = c.temperature;
+    const Problem p(c);
+    const std::vector<double> w = widen(p.w);
+    const std::vector<double> hidden = widen(p.hidden);
+    for_each_context([&](GemmContext& context) {
+      std::vector<HeadResult> out(p.entries.size());
+      head_logprob(context, out, p.hidden_view(), p.head, p.entries, temperature);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        const Reference r = reference(p, w, hidden, p.entries[i], static_cast<double>(temperature));
+        CHECK(std::abs(static_cast<double>(out[i].logprob) - r.logprob) <= kLogprobBound);
+        CHECK(std::abs(static_cast<double>(out[i].entropy) - r.entropy) <= kLogprobBound);
+      }
+    });
   }
 }
 
@@ -157,7 +147,7 @@ TEST_CASE("head: training, scoring and sampling see the same bits, in any chunk"
       const HeadEntry& e = p.entries[i];
       GuardedOutput logits(p.vocab);
       head_logits(context, logits.view(1, p.vocab),
-                  {p.hidden.data() + e.row * kHidden, DType::f32, {1, kHidden}}, p.head);
+                  {p.hidden.data() + e.row * p.width, DType::f32, {1, p.width}}, p.head);
       CHECK(logits.intact());
       const std::vector<float> row = logits.values();
       const float inv_t = inverse_temperature(temperature);
@@ -229,8 +219,8 @@ TEST_CASE("head: the objective's gradient against differences in double") {
             1e-4 * (1.0 + std::abs(want)));
     };
     for (std::int32_t row = 0; row < p.rows; ++row) {
-      for (std::int64_t k = row % 5; k < kHidden; k += 7) {
-        const auto at = static_cast<std::size_t>(row * kHidden + k);
+      for (std::int64_t k = row % 5; k < p.width; k += 7) {
+        const auto at = static_cast<std::size_t>(row * p.width + k);
         check(hidden[at], first.dhidden[at], 0.0f, row);
       }
     }
@@ -248,8 +238,8 @@ TEST_CASE("head: rows without an entry get a gradient of zero, others do not") {
   for (std::int64_t row = 0; row < p.rows; ++row) {
     const bool has = std::any_of(p.entries.begin(), p.entries.end(),
                                  [&](const HeadEntry& e) { return e.row == row; });
-    for (std::int64_t k = 0; k < kHidden; ++k) {
-      const float d = o.dhidden[static_cast<std::size_t>(row * kHidden + k)];
+    for (std::int64_t k = 0; k < p.width; ++k) {
+      const float d = o.dhidden[static_cast<std::size_t>(row * p.width + k)];
       CHECK((d != 0.0f) == has);
     }
   }

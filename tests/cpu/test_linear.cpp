@@ -21,7 +21,7 @@ std::vector<float> expected_forward(const Problem& p, const std::vector<float>& 
     const AdapterRun& run = p.run_of(t);
     const auto row = [&](std::int64_t i) { return p.x_at(t, i); };
     std::vector<float> low;
-    const std::int64_t rank = run.adapter < 0 ? 0 : run.adapter == 0 ? p.rank : 1;
+    const std::int64_t rank = p.rank_at(t);
     for (std::int64_t r = 0; r < rank; ++r) {
       low.push_back(chain(p.k, row, [&](std::int64_t i) {
         return p.a[static_cast<std::size_t>(run.adapter)][static_cast<std::size_t>(r * p.k + i)];
@@ -57,20 +57,17 @@ std::vector<float> forward(GemmContext& context, const Problem& p, const std::ve
 }  // namespace
 
 TEST_CASE("linear forward: documented order bit for bit, any threads, any instruction set") {
-  const std::vector<Problem> all = problems();
-  for_each_context([&](GemmContext& context) {
-    for (const Problem& p : all) {
-      CAPTURE(p.n);
-      CAPTURE(p.k);
-      CAPTURE(p.tokens);
-      CAPTURE(static_cast<int>(p.weight->format()));
-      const std::vector<float> start = random_floats(p.tokens * p.n, 9);
-      for (const bool accumulate : {false, true}) {
-        CHECK(equal_bits(forward(context, p, start, accumulate),
-                         expected_forward(p, start, accumulate)));
-      }
+  for (const cases::LinearCase& c : cases::linear()) {
+    CAPTURE(c.name);
+    const Problem p(c);
+    const std::vector<float> start = random_floats(p.tokens * p.n, 9);
+    for (const bool accumulate : {false, true}) {
+      const std::vector<float> expected = expected_forward(p, start, accumulate);
+      for_each_context([&](GemmContext& context) {
+        CHECK(equal_bits(forward(context, p, start, accumulate), expected));
+      });
     }
-  });
+  }
 }
 
 TEST_CASE("linear forward: a row has the same bits alone and among others") {
@@ -104,7 +101,7 @@ TEST_CASE("linear forward: within rounding of double, and an absent adapter adds
     std::fill(p.dy.begin(), p.dy.end(), 0.0f);
     p.dy[static_cast<std::size_t>(at)] = 1.0f;
     const Objective o(p);
-    const double bound = chain_bound(static_cast<double>(p.k + p.rank), o.value(p, true));
+    const double bound = chain_bound(static_cast<double>(p.k + p.rank()), o.value(p, true));
     CHECK(std::abs(static_cast<double>(y[static_cast<std::size_t>(at)]) - o.value(p, false)) <=
           bound);
   }

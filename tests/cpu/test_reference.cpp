@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "cpu/op_cases.h"
+#include "cpu/op_support.h"
 #include "cpu/reference/attention.h"
 #include "cpu/reference/embedding.h"
 #include "cpu/reference/head.h"
@@ -158,15 +158,15 @@ TEST_CASE("linear with bias and two adapters, a run without one") {
 }
 
 TEST_CASE("attention over prompts with children, grouped heads") {
-  const std::vector<AttentionCase> cases{
+  const std::vector<cases::AttentionCase> cases{
       {"head size 16", {4, 2, 16}, {{4, -1}, {3, 0}, {1, 0}, {2, 0}, {3, -1}, {2, 4}}},
       {"head size 64", {2, 1, 64}, {{3, -1}, {2, 0}, {2, 0}}},
       {"head size 128", {2, 2, 128}, {{2, -1}, {3, 0}, {2, 0}}},
       {"children apart from the prompt", {3, 1, 4}, {{3, -1}, {2, -1}, {2, 0}, {3, 1}, {2, 0}}},
   };
-  for (const AttentionCase& c : cases) {
+  for (const cases::AttentionCase& c : cases) {
     CAPTURE(c.name);
-    const auto segments = make_segments(c);
+    const auto segments = cases::make_segments(c);
     const auto tokens = static_cast<std::size_t>(segments.back().end());
     const std::size_t nq = tokens * static_cast<std::size_t>(c.shape.heads * c.shape.head_dim);
     const std::size_t nkv = tokens * static_cast<std::size_t>(c.shape.kv_heads * c.shape.head_dim);
@@ -188,14 +188,14 @@ TEST_CASE("attention over prompts with children, grouped heads") {
 }
 
 TEST_CASE("a child sees its parent's and its own tokens: one sequence gives the same") {
-  const AttentionCase parts{"", {2, 1, 16}, {{5, -1}, {4, 0}}};
-  const AttentionCase whole{"", {2, 1, 16}, {{9, -1}}};
+  const cases::AttentionCase parts{"", {2, 1, 16}, {{5, -1}, {4, 0}}};
+  const cases::AttentionCase whole{"", {2, 1, 16}, {{9, -1}}};
   const Vec q = normals(9 * 32, 1), k = normals(9 * 16, 2), v = normals(9 * 16, 3);
   Vec a(9 * 32), b(9 * 32), lse(18);
   ref::attention_forward(a.data(), lse.data(), q.data(), k.data(), v.data(), parts.shape,
-                         make_segments(parts));
+                         cases::make_segments(parts));
   ref::attention_forward(b.data(), lse.data(), q.data(), k.data(), v.data(), whole.shape,
-                         make_segments(whole));
+                         cases::make_segments(whole));
   CHECK(a == b);
 }
 

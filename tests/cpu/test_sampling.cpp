@@ -5,7 +5,7 @@
 #include <map>
 
 #include "cpu/head.h"
-#include "cpu/op_cases.h"
+#include "cpu/op_support.h"
 #include "cpu/reference/sampling.h"
 #include "cpu/weight.h"
 
@@ -24,28 +24,6 @@ struct Sampler {
   }
 };
 
-struct Setting {
-  const char* name;
-  SamplingParams params;
-};
-// temperature, top_p, top_k, min_p, repetition_penalty
-const Setting kSettings[] = {
-    {"plain", {}},
-    {"warm", {1.7f}},
-    {"cool", {0.6f}},
-    {"penalty", {1.0f, 1.0f, 0, 0.0f, 1.8f}},
-    {"penalty below 1", {0.9f, 1.0f, 0, 0.0f, 0.7f}},
-    {"top-k", {1.0f, 1.0f, 5}},
-    {"top-k of one", {1.0f, 1.0f, 1}},
-    {"top-k beyond the vocabulary", {1.0f, 1.0f, 100000}},
-    {"top-p", {1.0f, 0.7f}},
-    {"top-p tiny", {1.0f, 1e-6f}},
-    {"top-p nearly all", {1.3f, 0.999f}},
-    {"min-p", {1.0f, 1.0f, 0, 0.1f}},
-    {"min-p of one", {1.0f, 1.0f, 0, 1.0f}},
-    {"everything", {0.8f, 0.9f, 12, 0.02f, 1.3f}},
-    {"hot nucleus", {8.0f, 0.95f}},
-};
 const std::vector<std::int32_t> kSeen{3, 0, 17, 3, 3, 40};
 
 SampleRequest request(const SamplingParams& params, std::uint32_t position) {
@@ -69,7 +47,7 @@ TEST_CASE("frequencies follow the exact distribution for every setting") {
     logits[11] = logits[12] = logits[13];  // ties
     const std::vector<float> before = logits;
     Sampler sampler;
-    for (const Setting& setting : kSettings) {
+    for (const cases::SamplingCase& setting : cases::sampling()) {
       CAPTURE(vocab);
       CAPTURE(setting.name);
       const std::vector<double> p =
@@ -107,6 +85,35 @@ TEST_CASE("frequencies follow the exact distribution for every setting") {
       CHECK(chi < freedom + 6 * std::sqrt(2 * freedom) + 6);
       if (freedom > 5) CHECK(chi > freedom - 6 * std::sqrt(2 * freedom));
     }
+  }
+}
+
+TEST_CASE("tokens of every setting from the table's logits have the share that was drawn from") {
+  Sampler sampler;
+  for (const cases::LogitsCase& c : cases::sampling_logits()) {
+    CAPTURE(c.name);
+    std::vector<float> logits = cases::make_logits(c);
+    const std::vector<float> before = logits;
+    const std::vector<std::int32_t> seen =
+        c.seen ? std::vector<std::int32_t>{3, 0, 6, 3, 3, 5} : std::vector<std::int32_t>{};
+    for (const cases::SamplingCase& setting : cases::sampling()) {
+      CAPTURE(setting.name);
+      const std::vector<double> p =
+          cpu::reference::sampling_distribution(logits, setting.params, seen);
+      for (std::uint32_t i = 0; i < c.draws; ++i) {
+        SampleRequest r = request(setting.params, i);
+        r.seen = seen;
+        const SampledToken t = sampler.draw(logits, r);
+        REQUIRE(t.token >= 0);
+        REQUIRE(t.token < c.vocab);
+        const double share = p[static_cast<std::size_t>(t.token)];
+        REQUIRE(share > 0.0);
+        // Relative: logits of up to 100 where they are normal numbers times 30.
+        CHECK(std::abs(t.sampled_logprob - std::log(share)) <
+              cases::kSampledLogprob.cpu * (1.0 - std::log(share)));
+      }
+    }
+    CHECK(same_bits(logits, before));
   }
 }
 
@@ -153,12 +160,13 @@ TEST_CASE("greedy takes the lowest id among equals, after the penalty") {
 TEST_CASE("log-probabilities: temperature 1, the policy's, what was really sampled") {
   Sampler sampler;
   std::vector<float> logits = random_values(3001, 8, 3.0);
-  for (const Setting& setting : kSettings) {
+  for (const cases::SamplingCase& setting : cases::sampling()) {
     CAPTURE(setting.name);
     for (std::uint32_t i = 0; i < 50; ++i) {
       const SampledToken t = sampler.draw(logits, request(setting.params, i));
       const float logit = logits[static_cast<std::size_t>(t.token)];
-      const float inv = inverse_temperature(setting.params.temperature);
+      const float temperature = setting.params.temperature;
+      const float inv = temperature == 0.0f ? 1.0f : inverse_temperature(temperature);
       const auto policy = cpu::row_logsumexp(sampler.gemm, logits, inv);
       const auto plain = cpu::row_logsumexp(sampler.gemm, logits, 1.0f);
       CHECK(t.policy_logprob == cpu::row_logprob(policy, logit, inv));
@@ -177,7 +185,7 @@ TEST_CASE("both instruction sets draw the same tokens with the same log-probabil
   if (!cpu::isa_supported(cpu::Isa::avx512)) return;
   Sampler a(cpu::Isa::avx2), b(cpu::Isa::avx512);
   std::vector<float> logits = random_values(5003, 9, 2.5);
-  for (const Setting& setting : kSettings) {
+  for (const cases::SamplingCase& setting : cases::sampling()) {
     for (std::uint32_t i = 0; i < 100; ++i) {
       const SampledToken x = a.draw(logits, request(setting.params, i));
       const SampledToken y = b.draw(logits, request(setting.params, i));
@@ -233,7 +241,7 @@ TEST_CASE("tokens depend on their own row and key, not on neighbours or threads"
   const auto hidden = random_values(static_cast<std::size_t>(rows * width), 2);
   std::vector<SampleRequest> requests;
   for (std::uint32_t i = 0; i < 24; ++i) {
-    SampleRequest r = request(kSettings[i % 15].params, i);
+    SampleRequest r = request(cases::sampling()[i % cases::sampling().size()].params, i);
     r.row = static_cast<std::int32_t>((i * 5) % 7);  // not sorted, several on one row
     requests.push_back(r);
   }
@@ -265,7 +273,8 @@ TEST_CASE("tokens depend on their own row and key, not on neighbours or threads"
       alone.row = 0;
       CHECK(equal(draw({&alone, 1}, view(row, {1, width}))[0], all[i]));
       // And the training pass finds the policy's log-probability, bit for bit.
-      const float temperature = requests[i].params.temperature;
+      const float drawn_at = requests[i].params.temperature;
+      const float temperature = drawn_at == 0.0f ? 1.0f : drawn_at;
       const HeadEntry entry{requests[i].row, all[i].token};
       HeadResult result;
       cpu::head_logprob(gemm, {&result, 1}, view(hidden, {rows, width}), head, {&entry, 1},
@@ -301,4 +310,32 @@ TEST_CASE("logits and parameters that make no sense are errors that say so") {
   const std::vector<std::int32_t> outside{100};
   r.seen = outside;
   CHECK_THROWS_AS(sampler.draw(logits, r), Error);
+}
+
+TEST_CASE("the vector exponential and the sums keep their accuracy over the whole range") {
+  for (const cpu::Isa isa : {cpu::Isa::avx2, cpu::Isa::avx512}) {
+    if (!cpu::isa_supported(isa)) continue;
+    const cpu::LayerKernels& kernels = cpu::layer_kernels(isa);
+    std::vector<float> x, y(1);
+    for (float v = -86.9f; v < 87.9f; v += 0.0371f) x.push_back(v);
+    y.resize(x.size());
+    kernels.exp_values(y.data(), x.data(), static_cast<std::int64_t>(x.size()), 1.0f, 0.0f);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double exact = std::exp(static_cast<double>(x[i]));
+      REQUIRE(std::abs(y[i] - exact) <= 2 * 1.2e-7 * exact);  // 2 ulp
+    }
+    const float special[] = {NAN, 0.0f, -INFINITY};
+    kernels.exp_values(y.data(), special, 3, 1.0f, 0.0f);
+    CHECK(std::isnan(y[0]));
+    CHECK(y[1] == 1.0f);
+    CHECK(y[2] < 1e-37f);
+    bool finite = true;
+    CHECK(kernels.max_finite(x.data(), static_cast<std::int64_t>(x.size()), &finite) == x.back());
+    CHECK(finite);
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      x[x.size() - 2] = bad;
+      kernels.max_finite(x.data(), static_cast<std::int64_t>(x.size()), &finite);
+      CHECK(!finite);
+    }
+  }
 }

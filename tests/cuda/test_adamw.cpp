@@ -103,13 +103,13 @@ AdamWParams test_params(std::int64_t step) {
 }
 
 constexpr std::int64_t kSteps = 20;
-constexpr std::int64_t kSizes[] = {1, 4, 7, 255, 256, 257, 4096, 100000};
 
 TEST_CASE("cuda adamw, 32 bits: the CPU's bits, twenty steps") {
   const Backends b = both_backends();
   if (!b) return;
-  for (const std::int64_t n : kSizes) {
-    CAPTURE(n);
+  for (const cases::AdamWCase& c : cases::adamw()) {
+    CAPTURE(c.name);
+    const std::int64_t n = c.elements;
     const auto start = wide_values(n, 1);
     const Tensor32 device(*b.cuda, start), host(*b.cpu, start);
     for (std::int64_t step = 1; step <= kSteps; ++step) {
@@ -126,8 +126,9 @@ TEST_CASE("cuda adamw, 32 bits: the CPU's bits, twenty steps") {
 TEST_CASE("cuda adamw, 8 bits: the CPU's bits, codes and scales, twenty steps") {
   const Backends b = both_backends();
   if (!b) return;
-  for (const std::int64_t n : kSizes) {
-    CAPTURE(n);
+  for (const cases::AdamWCase& c : cases::adamw()) {
+    CAPTURE(c.name);
+    const std::int64_t n = c.elements;
     const auto start = wide_values(n, 2);
     const Tensor8 device(*b.cuda, start), host(*b.cpu, start);
     for (std::int64_t step = 1; step <= kSteps; ++step) {
@@ -297,8 +298,9 @@ TEST_CASE("cuda sum of squares: the CPU's bits, alone and together") {
   std::vector<Floats> device, host;
   std::vector<ConstTensorView> of_device, of_host;
   std::uint32_t seed = 300;
-  for (const std::int64_t n : {1, 7, 0, 8, 4095, 4096, 4097, 256, 100000, 0}) {
-    CAPTURE(n);
+  for (const cases::AdamWCase& c : cases::sum_of_squares()) {
+    CAPTURE(c.name);
+    const std::int64_t n = c.elements;
     const auto values = wide_values(n, seed++);
     device.push_back(floats(*b.cuda, values));
     host.push_back(floats(*b.cpu, values));
@@ -309,7 +311,8 @@ TEST_CASE("cuda sum of squares: the CPU's bits, alone and together") {
     long double exact = 0.0L;
     for (const float x : values) exact += static_cast<long double>(x) * static_cast<long double>(x);
     // 512 additions in a lane and a few between them, all of positive numbers.
-    CHECK(std::abs(found - static_cast<double>(exact)) <= 1e-13 * static_cast<double>(exact));
+    CHECK(std::abs(found - static_cast<double>(exact)) <=
+          cases::kSumOfSquares.cpu * static_cast<double>(exact));
   }
   CHECK(b.cuda->train().sum_of_squares_all(of_device) ==
         b.cpu->train().sum_of_squares_all(of_host));

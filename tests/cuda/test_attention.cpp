@@ -1,4 +1,5 @@
-#include "cuda/attention_support.h"
+#include "cuda/device_support.h"
+#include "support/attention_runs.h"
 
 namespace qgrpo::test {
 namespace {
@@ -6,20 +7,20 @@ namespace {
 TEST_CASE("cuda attention: forward over segments and their parents") {
   const Backends b = both_backends();
   if (!b) return;
-  for (const AttentionCase& c : attention_edge_cases()) {
+  for (const AttentionCase& c : cases::attention()) {
     CAPTURE(c.name);
     const AttentionProblem p(c);
     const AttentionInputs in = p.inputs();
     AttentionResults device, host;
-    if (!has_head_size(c.shape.head_dim)) {
+    if (!cuda_takes(c)) {
       CHECK_THROWS_AS(run_forward(*b.cuda, p, in, device), Error);
       continue;
     }
     run_forward(*b.cuda, p, in, device);
     run_forward(*b.cpu, p, in, host);
     const AttentionResults sums = absolute_sums(p, in, host);
-    CHECK(worst_of_bound(device.o, host.o, sums.o) < 1.0);
-    CHECK(worst_difference(device.lse, host.lse) < 1e-5);  // float32 throughout
+    CHECK(worst_of_bound(device.o, host.o, sums.o) < cases::kAttentionO.cuda);
+    CHECK(worst_difference(device.lse, host.lse) < cases::kAttentionLse.cuda);
   }
 }
 
@@ -40,9 +41,7 @@ TEST_CASE("cuda attention: forward without the log-sum-exp") {
 TEST_CASE("cuda attention: backward over segments and their parents") {
   const Backends b = both_backends();
   if (!b) return;
-  std::vector<AttentionCase> cases = attention_edge_cases();
-  cases.push_back(attention_split_case());
-  for (const AttentionCase& c : cases) {
+  for (const AttentionCase& c : cases::attention()) {
     CAPTURE(c.name);
     const AttentionProblem p(c);
     const AttentionInputs in = p.inputs();
@@ -50,16 +49,16 @@ TEST_CASE("cuda attention: backward over segments and their parents") {
     run_forward(*b.cpu, p, in, host);
     for (float& x : host.o) x = rounded(x);  // both start from the same o
     AttentionResults device = host;
-    if (!has_head_size(c.shape.head_dim)) {
+    if (!cuda_takes(c)) {
       CHECK_THROWS_AS(run_backward(*b.cuda, p, in, device), Error);
       continue;
     }
     run_backward(*b.cuda, p, in, device);
     run_backward(*b.cpu, p, in, host);
     const AttentionResults sums = absolute_sums(p, in, host);
-    CHECK(worst_of_bound(device.dq, host.dq, sums.dq) < 1.0);
-    CHECK(worst_of_bound(device.dk, host.dk, sums.dk) < 1.0);
-    CHECK(worst_of_bound(device.dv, host.dv, sums.dv) < 1.0);
+    CHECK(worst_of_bound(device.dq, host.dq, sums.dq) < cases::kAttentionDq.cuda);
+    CHECK(worst_of_bound(device.dk, host.dk, sums.dk) < attention_dkv_bound(c).cuda);
+    CHECK(worst_of_bound(device.dv, host.dv, sums.dv) < attention_dkv_bound(c).cuda);
   }
 }
 

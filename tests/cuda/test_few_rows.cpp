@@ -147,77 +147,29 @@ std::vector<float> expected(Backends& b, const CallSpec& spec, std::int64_t rows
   return y.values();
 }
 
-// The result is rounded once. With an adapter, so is each of its R values t_r, about 0.5 large, by
-// up to 2^-9 of itself before the sum with |B_r| about 1: a random walk of R steps of 0.3 * 2^-9,
-// of which 5 deviations are seen at most.
-double tolerance(const CallSpec& spec) {
-  std::int64_t rank = 0;
-  for (const MatrixSpec& m : spec.matrices) {
-    for (const std::int64_t r : m.ranks) rank = std::max(rank, r);
-  }
-  return kRounding + 1.5 * std::sqrt(static_cast<double>(rank)) * 0x1p-9;
+CallSpec spec_of(const cases::LinearCase& c) {
+  return {c.k, c.format, {{c.n, c.bias, c.ranks, c.shadows}}, c.runs};
 }
 
 const std::int64_t kRowCounts[] = {1, 2, 7, 8, 15, 16, 17, 33, 64, 65};
-
-struct ShapeCase {
-  const char* name;
-  CallSpec spec;  // runs cover 65 rows, or none
-  bool residual;
-};
-
-const ShapeCase kShapes[] = {
-    {"one step, one output tile", {32, WeightFormat::nf4, {{8}}}, false},
-    {"blocks that cross rows", {160, WeightFormat::nf4, {{72, true}}}, true},
-    {"two adapters and none, one of an odd rank",
-     {896,
-      WeightFormat::nf4,
-      {{40, true, {8, 12}}},
-      {{0, 3, 1}, {3, 9, -1}, {12, 4, 0}, {16, 40, 0}, {56, 9, 1}}},
-     true},
-    {"K is split, rank over several warps, shadows",
-     {2048, WeightFormat::nf4, {{48, true, {72, 12}, true}}, {{0, 40, 0}, {40, 25, 1}}},
-     true},
-    {"more runs than a launch takes",
-     {64,
-      WeightFormat::nf4,
-      {{24, false, {8}}},
-      {{0, 1, 0},
-       {1, 1, -1},
-       {2, 5, 0},
-       {7, 1, -1},
-       {8, 8, 0},
-       {16, 1, -1},
-       {17, 1, 0},
-       {18, 1, -1},
-       {19, 46, 0}}},
-     false},
-    {"NF4 rows that are no whole pieces",
-     {40, WeightFormat::nf4, {{64, true, {8}}}, {{0, 65, 0}}},
-     true},
-    {"bf16", {128, WeightFormat::bf16, {{48, true}}}, false},
-    {"bf16, K is split and ends within a step",
-     {1032, WeightFormat::bf16, {{104, false, {16}}}, {{0, 33, 0}, {33, 32, -1}}},
-     true},
-};
 
 TEST_CASE("cuda few rows: products of 1 to 65 rows; a row's bits do not depend on their number") {
   Backends b = both_backends();
   if (!b) return;
   FewRowsDevice d;
-  for (const ShapeCase& c : kShapes) {
-    CAPTURE(std::string(c.name));
-    CallSpec whole = c.spec;
-    const auto host = expected(b, whole, 65, c.residual);
-    const auto all = product(d, b, whole, 65, c.residual);
-    CHECK(worst_difference(all, host) < tolerance(c.spec));
+  for (const cases::LinearCase& c : cases::linear_few_rows()) {
+    CAPTURE(c.name);
+    const CallSpec whole = spec_of(c);
+    const auto all = product(d, b, whole, c.rows, c.residual);
+    CHECK(worst_difference(all, expected(b, whole, c.rows, c.residual)) <
+          cases::linear_few_rows_bound(c).cuda);
     for (const std::int64_t rows : kRowCounts) {
+      if (c.kind == cases::Kind::real) break;  // for the software GPU's time
       CAPTURE(rows);
-      CallSpec part = c.spec;
-      part.runs = first_rows(c.spec.runs, rows);
+      CallSpec part = whole;
+      part.runs = first_rows(whole.runs, rows);
       const auto found = product(d, b, part, rows, c.residual);
-      const auto count = rows * c.spec.matrices[0].n;
-      CHECK(found == std::vector<float>(all.begin(), all.begin() + count));
+      CHECK(found == std::vector<float>(all.begin(), all.begin() + rows * c.n));
     }
   }
 }
@@ -377,30 +329,6 @@ TEST_CASE("cuda few rows: logits of any vocabulary, in float32, the same for any
       CAPTURE(rows);
       CHECK(logits(rows) == std::vector<float>(all.begin(), all.begin() + rows * 333));
     }
-  }
-}
-
-TEST_CASE("cuda few rows: the shapes of Qwen2.5-0.5B and 3B") {
-  Backends b = both_backends();
-  if (!b) return;
-  FewRowsDevice d;
-  struct Real {
-    std::int64_t n, k, rows, rank;
-    bool residual;
-  };
-  const Real cases[] = {{896, 4864, 8, 16, true},
-                        {128, 896, 3, 16, false},
-                        {256, 2048, 8, 64, false},
-                        {2048, 11008, 8, 64, true}};
-  for (const Real& r : cases) {
-    CAPTURE(r.n);
-    CAPTURE(r.k);
-    const CallSpec spec{r.k,
-                        WeightFormat::nf4,
-                        {{r.n, !r.residual, {r.rank}, true}},
-                        {{0, static_cast<std::int32_t>(r.rows), 0}}};
-    CHECK(worst_difference(product(d, b, spec, r.rows, r.residual),
-                           expected(b, spec, r.rows, r.residual)) < tolerance(spec));
   }
 }
 

@@ -14,25 +14,25 @@ struct Problem {
   std::vector<HeadEntry> entries;
   std::vector<ObjectiveEntry> terms;
 
-  // Rows 3 and 4 of every 7 have no entry; row 0 of them has `several`, two of one target, like a
-  // prompt's last row; the others have one.
-  Problem(std::int64_t row_count, std::int64_t hidden_size, std::int64_t vocabulary, float t,
-          int several = 5)
-      : rows(row_count), width(hidden_size), vocab(vocabulary), temperature(t) {
-    w = bf16_values(vocab * width, 70);
-    // Logits with a deviation of 1, so that the ratios to the old policy are as in training.
-    hidden = bf16_values(rows * width, 71, 1.0f / std::sqrt(static_cast<float>(width)));
-    Rng rng(72, RngStream::test);
-    const float level = -std::log(static_cast<float>(vocab)) - 0.5f;
-    for (std::int32_t r = 0; r < rows; ++r) {
-      const int count = r % 7 == 0 ? several : r % 7 == 3 || r % 7 == 4 ? 0 : 1;
-      for (int i = 0; i < count; ++i) {
-        const auto target = static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(vocab)));
-        entries.push_back({r, i == 3 ? entries.back().target : target});
-        terms.push_back(
-            {0.1f + rng.uniform(), rng.normal(), level + rng.normal(), level + rng.normal()});
-      }
-    }
+  explicit Problem(const cases::HeadCase& c)
+      : rows(c.rows),
+        width(c.width),
+        vocab(c.vocab),
+        temperature(c.temperature),
+        w(bf16_values(vocab * width, 70)),
+        // Logits with a deviation of 1, so that the ratios to the old policy are as in training.
+        hidden(bf16_values(rows * width, 71, 1.0f / std::sqrt(static_cast<float>(width)))),
+        entries(cases::head_entries(c)),
+        terms(cases::head_terms(c, entries.size())) {}
+  Problem(std::int64_t row_count, std::int64_t hidden_size, std::int64_t vocabulary, float t)
+      : Problem(of_sizes(row_count, hidden_size, vocabulary, t)) {}
+
+ private:
+  static cases::HeadCase of_sizes(std::int64_t rows, std::int64_t width, std::int64_t vocab,
+                                  float temperature) {
+    cases::HeadCase c{"", cases::Kind::odd, rows, width, vocab, temperature};
+    c.several = 5;
+    return c;
   }
 };
 
@@ -160,39 +160,19 @@ bool same_results(const Result& a, const Result& b) {
 TEST_CASE("cuda head_objective: values as the CPU's, gradients as in double") {
   const Backends b = both_backends();
   if (!b) return;
-  ObjectiveParams clipped = make_params(ObjectiveKind::grpo_clip, false, 0.04f);
-  clipped.has_delta = true;
-  clipped.delta = 1.5f;
-  clipped.kl_bias_correction = true;
-  const ObjectiveParams nll = make_params(ObjectiveKind::negative_log_likelihood, true, 0.0f);
-  const ObjectiveParams plain = make_params(ObjectiveKind::grpo_clip, true, 0.1f);
-  struct Case {
-    std::int64_t rows, width, vocab;
-    float temperature;
-    const ObjectiveParams& params;
-    bool train_head;
-    int several = 5;
-  };
-  for (const Case& c : {Case{8, 64, 320, 1.0f, plain, true}, Case{1, 64, 7, 1.0f, nll, true},
-                        Case{15, 40, 1001, 0.7f, clipped, true},   // not a multiple of 4
-                        Case{9, 128, 4100, 1.3f, clipped, false},  // two steps of a block
-                        Case{3, 896, 5000, 1.0f, plain, false},
-                        // More entries of a row than a block has threads.
-                        Case{2, 8, 3000, 1.0f, plain, true, 1100},
-                        // More rows than a chunk has.
-                        Case{1500, 8, 24, 1.0f, clipped, true}}) {
-    CAPTURE(c.rows);
-    CAPTURE(c.vocab);
-    const Problem p(c.rows, c.width, c.vocab, c.temperature, c.several);
+  for (const cases::HeadCase& c : cases::head_objective()) {
+    CAPTURE(c.name);
+    const Problem p(c);
     const Result device = objective(*b.cuda, p, c.params, c.train_head);
     const Result host = objective(*b.cpu, p, c.params, c.train_head);
     for (std::size_t i = 0; i < p.entries.size(); ++i) {
       // Float32 sums of products in another order.
-      REQUIRE(std::abs(device.results[i].logprob - host.results[i].logprob) < 2e-5f);
-      REQUIRE(std::abs(device.results[i].entropy - host.results[i].entropy) < 2e-5f);
+      REQUIRE(std::abs(device.results[i].logprob - host.results[i].logprob) <
+              cases::kHeadLogprob.cuda);
+      REQUIRE(std::abs(device.results[i].entropy - host.results[i].entropy) <
+              cases::kHeadLogprob.cuda);
       const TokenObjective<float>&x = device.tokens[i], &y = host.tokens[i];
-      // exp(log-prob - old): the log-probs' difference, times a ratio of up to e^4.
-      const float bound = 2e-3f;
+      const double bound = cases::kHeadToken.cuda;
       REQUIRE(std::abs(x.loss - y.loss) < bound);
       REQUIRE(std::abs(x.dlogprob - y.dlogprob) < bound);
       REQUIRE(std::abs(x.kl - y.kl) < bound);
@@ -201,7 +181,8 @@ TEST_CASE("cuda head_objective: values as the CPU's, gradients as in double") {
       REQUIRE(x.clipped_high == y.clipped_high);
     }
     const Exact e = exact(p, c.params);
-    CHECK(used(device.dhidden, e.dhidden, e.dhidden_slack, kRounding, 0.0) < 1.0);
+    CHECK(used(device.dhidden, e.dhidden, e.dhidden_slack, kRounding, 0.0) <
+          cases::kHeadGradient.cuda);
     if (c.train_head) CHECK(used(device.dweight, e.dweight, e.dweight_slack, 0.0, 0.25) < 1.0);
     // The bound is one that errors would exceed: the CPU's gradient lies within it, a gradient with
     // 10 % more does not.

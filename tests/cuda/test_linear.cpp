@@ -1,92 +1,23 @@
 #include "cuda/device_support.h"
 #include "cuda/weight.h"
 #include "model/ops/nf4.h"
+#include "support/linear_runs.h"
 
 namespace qgrpo::test {
 namespace {
 
-struct LinearCase {
-  const char* name;
-  std::int64_t rows, n, k;
-  WeightFormat format;
-  std::vector<std::int64_t> ranks;  // of the adapters
-  std::vector<AdapterRun> runs;
-  bool bias = false;
-  bool accumulate = false;
-};
-
-const LinearCase kCases[] = {
-    {"one row", 1, 64, 64, WeightFormat::nf4, {}, {{0, 1, -1}}},
-    {"blocks that cross rows", 5, 72, 160, WeightFormat::nf4, {8}, {{0, 5, 0}}, true},
-    {"16 rows, two adapters and none, residual",
-     16,
-     40,
-     896,
-     WeightFormat::nf4,
-     {8, 24},
-     {{0, 3, 1}, {3, 9, -1}, {12, 4, 0}},
-     true,
-     true},
-    {"many outputs", 3, 8192, 64, WeightFormat::nf4, {}, {{0, 3, -1}}},
-    {"17 rows", 17, 64, 160, WeightFormat::nf4, {8}, {{0, 17, 0}}, true},
-    {"no bias, no adapter, residual: rounded by cuBLASLt",
-     40,
-     72,
-     64,
-     WeightFormat::nf4,
-     {},
-     {{0, 40, -1}},
-     false,
-     true},
-    {"inputs that are no multiple of 32", 4, 64, 40, WeightFormat::nf4, {}, {{0, 4, -1}}},
-    {"bf16, two runs", 33, 48, 128, WeightFormat::bf16, {16}, {{0, 20, 0}, {20, 13, -1}}, true},
-    {"no rows", 0, 64, 64, WeightFormat::nf4, {}, {}},
-};
-
-std::vector<float> run(Backend& backend, const LinearCase& c) {
-  // The weight's values on both: on the device a weight has the one value bf16(code * absmax).
-  auto w = bf16_values(c.n * c.k, 20, 1.0f / std::sqrt(static_cast<float>(c.k)));
-  std::unique_ptr<Weight> weight;
-  if (c.format == WeightFormat::nf4 && backend.activation_dtype() == DType::f32) {
-    const Nf4Tensor q = nf4_quantize(w, {c.n, c.k});
-    nf4_dequantize(w, q);
-    for (float& x : w) x = rounded(x);
-    weight = backend.prepare({w.data(), DType::f32, {c.n, c.k}}, WeightFormat::f32);
-  } else {
-    weight = backend.prepare({w.data(), DType::f32, {c.n, c.k}}, c.format);
-  }
-  const OnBackend x(backend, bf16_values(c.rows * c.k, 21), {c.rows, c.k});
-  const OnBackend y(backend,
-                    c.accumulate ? bf16_values(c.rows * c.n, 22)
-                                 : std::vector<float>(static_cast<std::size_t>(c.rows * c.n), NAN),
-                    {c.rows, c.n});
-  const OnBackend bias(backend, bf16_values(c.n, 23), {c.n}, DType::f32);
-  std::vector<OnBackend> factors;
-  std::vector<LoraFactors> adapters;
-  for (const std::int64_t rank : c.ranks) {
-    factors.emplace_back(backend, bf16_values(rank * c.k, 24, 0.1f), Shape{rank, c.k}, DType::f32);
-    factors.emplace_back(backend, bf16_values(c.n * rank, 25), Shape{c.n, rank}, DType::f32);
-    adapters.push_back({factors[factors.size() - 2], factors.back(), 0.5f});
-  }
-  Linear linear;
-  linear.weight = weight.get();
-  if (c.bias) linear.bias = bias;
-  linear.adapters = adapters;
-  backend.layer().linear_forward(y, x, linear, c.runs,
-                                 c.accumulate ? ConstTensorView(y) : ConstTensorView());
-  return y.values();
-}
-
 TEST_CASE("cuda linear: NF4 and bf16, bias, adapters, residual") {
   const Backends b = both_backends();
   if (!b) return;
-  for (const LinearCase& c : kCases) {
-    CAPTURE(std::string(c.name));
-    const auto device = run(*b.cuda, c), host = run(*b.cpu, c);
-    // The result is rounded once. With an adapter, so is each of its R <= 24 values t_r (below 1
-    // here, by 2^-9 at most), before the sum with |B_r| about 1, which adds like a random walk.
-    const double tolerance = kRounding + (c.ranks.empty() ? 0.0 : std::sqrt(24.0) * 0x1p-9);
-    CHECK(worst_difference(device, host) < tolerance);
+  for (const LinearCase& c : cases::linear()) {
+    CAPTURE(c.name);
+    if (!cuda_takes(c)) {
+      CHECK_THROWS_WITH_AS(run_linear_forward(*b.cuda, c), doctest::Contains("multiples of 8"),
+                           Error);
+      continue;
+    }
+    const auto device = run_linear_forward(*b.cuda, c), host = run_linear_forward(*b.cpu, c);
+    CHECK(worst_difference(device, host) < cases::linear_bound(c).cuda);
   }
 }
 

@@ -1,13 +1,11 @@
 #include "cuda/paged_attention.h"
 
+#include "cuda/device_support.h"
 #include "cuda/kv_cache.h"
-#include "cuda/paged_support.h"
+#include "support/case_runs.h"
 
 namespace qgrpo::test {
 namespace {
-
-// p is rounded to bf16 before the product with v, and the result again; |v| <= 4.5 here.
-constexpr double kTolerance = 0x1p-7;
 
 constexpr AttentionShape kShapes[] = {
     {16, 2, 128},  // Qwen2.5-3B
@@ -16,84 +14,12 @@ constexpr AttentionShape kShapes[] = {
     {3, 1, 32},
 };
 
-// Against the CPU, which must see no row that the scene does not fill.
-void compare(const Backends& b, const PagedScene& scene) {
-  const auto expected = attend(*b.cpu, scene, scene.sequences);
-  const auto got = attend(*b.cuda, scene, scene.sequences);
-  CHECK(worst_difference(got, expected) < kTolerance);
-}
-
-TEST_CASE("cuda paged attention: decode rows, alone and in groups") {
+TEST_CASE("cuda paged attention: decode rows and prompts in chunks, alone and in groups") {
   const Backends b = both_backends();
   if (!b) return;
-  // Prompt (0: none), keys behind it for each completion; contexts around a key tile and a split,
-  // prompts at a cache block's edge and off it.
-  const std::vector<std::pair<std::int32_t, std::vector<std::int32_t>>> groups = {
-      {0, {1}},
-      {0, {64}},
-      {1, {62}},
-      {30, {35, 1}},
-      {64, {1, 63, 64, 65, 2, 3, 4, 5}},
-      {48, {7, 1, 9, 300, 2, 3, 64, 8, 257, 6, 1}},
-      {256, {256, 1}},
-      {700, {1, 5, 30}},  // three splits
-      {513, {187}},
-  };
-  for (const AttentionShape& shape : kShapes) {
-    for (const std::int32_t block : {8, 16, 24, 128}) {
-      if (block != 16 && shape.head_dim == 128) continue;  // for time
-      CAPTURE(shape.head_dim);
-      CAPTURE(block);
-      PagedScene scene(shape, block, 5000 / block + 60);
-      for (const auto& [prompt, own] : groups) scene.add_group(prompt, own);
-      compare(b, scene);
-    }
-  }
-}
-
-TEST_CASE("cuda paged attention: prompts in chunks, mixed with decode rows") {
-  const Backends b = both_backends();
-  if (!b) return;
-  for (const AttentionShape& shape : kShapes) {
-    CAPTURE(shape.head_dim);
-    PagedScene scene(shape, 16, 300);
-    scene.add_chunk(2, 2, 2);       // a whole prompt
-    scene.add_group(40, {3, 30});   // decode rows between chunks
-    scene.add_chunk(70, 70, 70);    // more than a key tile
-    scene.add_chunk(500, 300, 37);  // further chunks of longer prompts
-    scene.add_chunk(700, 65, 1);    // the same with one row: a decode row within its prompt
-    scene.add_chunk(64, 200, 5);    // behind the prompt
-    scene.add_chunk(100, 130, 60);  // across the prompt's end
-    scene.add_chunk(0, 66, 66);     // no prompt
-    scene.add_group(128, {1, 2, 3});
-    compare(b, scene);
-  }
-}
-
-TEST_CASE("cuda paged attention: members of a group that are still within its prompt") {
-  const Backends b = both_backends();
-  if (!b) return;
-  for (const AttentionShape& shape : kShapes) {
-    CAPTURE(shape.head_dim);
-    PagedScene scene(shape, 16, 120);
-    scene.add_group(300, {1, 2, 3, 65, 4});
-    scene.add_group(90, {1, 2, 3});
-    for (const auto& [row, context] : {std::pair{0, 30}, {3, 257}, {5, 90}, {7, 1}}) {
-      scene.sequences[static_cast<std::size_t>(row)].context_length = context;
-    }
-    compare(b, scene);
-  }
-}
-
-TEST_CASE("cuda paged attention: many heads on one, more rows than a tile") {
-  const Backends b = both_backends();
-  if (!b) return;
-  for (const std::int32_t heads : {40, 64, 100, 200}) {
-    CAPTURE(heads);
-    PagedScene scene({heads, 1, 16}, 16, 60);
-    scene.add_group(20, {1, 70, 3});
-    scene.add_chunk(9, 9, 9);
-    compare(b, scene);
+  for (const cases::PagedCase& c : cases::paged_attention()) {
+    CAPTURE(c.name);
+    check_outputs(run_case(*b.cuda, c), run_case(*b.cpu, c), &cases::Bound::cuda);
   }
 }
 

@@ -21,35 +21,6 @@ bool device_found(const char* name) {
   return false;
 }
 
-struct Setting {
-  const char* name;
-  SamplingParams params;
-};
-// temperature, top_p, top_k, min_p, repetition_penalty
-const Setting kSettings[] = {
-    {"plain", {}},
-    {"warm", {1.7f}},
-    {"cool", {0.6f}},
-    {"penalty", {1.0f, 1.0f, 0, 0.0f, 1.8f}},
-    {"penalty below 1", {0.9f, 1.0f, 0, 0.0f, 0.7f}},
-    {"top-k", {1.0f, 1.0f, 5}},
-    {"top-k of one", {1.0f, 1.0f, 1}},
-    {"top-k beyond the vocabulary", {1.0f, 1.0f, 1000000}},
-    {"top-p", {1.0f, 0.7f}},
-    {"top-p tiny", {1.0f, 1e-6f}},
-    {"top-p nearly all", {1.3f, 0.999f}},
-    {"min-p", {1.0f, 1.0f, 0, 0.1f}},
-    {"min-p of one", {1.0f, 1.0f, 0, 1.0f}},
-    {"top-k and top-p", {0.7f, 0.8f, 20}},
-    {"everything", {0.8f, 0.9f, 12, 0.02f, 1.3f}},
-    {"hot nucleus", {8.0f, 0.95f}},
-    {"raised to the top", {1.0f, 0.9f, 2, 0.0f, 0.3f}},
-    {"min-p below the nucleus", {1.0f, 0.6f, 0, 1e-4f}},
-    {"min-p above the nucleus", {1.5f, 0.99f, 100, 0.2f}},
-    {"greedy", {0.0f, 0.5f, 3, 0.1f, 1.0f}},
-    {"greedy, penalty", {0.0f, 1.0f, 0, 0.0f, 1.5f}},
-};
-
 std::vector<float> normal_logits(std::int64_t vocab, std::uint32_t seed, float scale) {
   Rng rng(seed, RngStream::test);
   std::vector<float> out(static_cast<std::size_t>(vocab));
@@ -189,18 +160,19 @@ bool same_token(const SampledToken& a, const SampledToken& b) {
   return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-// Two logits of up to ~20 and sums of float32 exponentials: a few units of 2^-24 of 20.
-constexpr double kLogprobBound = 1e-5;
+const std::vector<std::int32_t> kSeen{3, 0, 6, 3, 3, 5};
 
 // Draws of every setting, against the CPU's from the same logits.
-void compare_with_cpu(std::vector<float> logits, std::uint32_t draws,
-                      std::span<const std::int32_t> seen) {
-  const auto vocab = static_cast<std::int64_t>(logits.size());
-  CAPTURE(vocab);
+void compare_with_cpu(const cases::LogitsCase& c) {
+  CAPTURE(c.name);
+  std::vector<float> logits = cases::make_logits(c);
+  const std::int64_t vocab = c.vocab;
   std::vector<SampleRequest> requests;
-  for (const Setting& setting : kSettings) {
-    for (std::uint32_t i = 0; i < draws; ++i) {
-      requests.push_back(make_request(setting.params, i, seen));
+  for (const cases::SamplingCase& setting : cases::sampling()) {
+    for (std::uint32_t i = 0; i < c.draws; ++i) {
+      requests.push_back(make_request(
+          setting.params, i,
+          c.seen ? std::span<const std::int32_t>(kSeen) : std::span<const std::int32_t>()));
     }
   }
   DeviceRows device(logits, vocab);
@@ -208,7 +180,7 @@ void compare_with_cpu(std::vector<float> logits, std::uint32_t draws,
   CpuSampler host;
   int different = 0;
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    CAPTURE(kSettings[i / draws].name);
+    CAPTURE(cases::sampling()[i / c.draws].name);
     REQUIRE(result.status[i] == 0);
     REQUIRE(result.tokens[i].size() == 1);
     const SampledToken got = result.tokens[i][0];
@@ -223,47 +195,17 @@ void compare_with_cpu(std::vector<float> logits, std::uint32_t draws,
       CHECK(boundary_distance(logits, requests[i]) < 1e-6);
       continue;
     }
-    REQUIRE(std::abs(got.logprob - expected.logprob) < kLogprobBound);
-    REQUIRE(std::abs(got.policy_logprob - expected.policy_logprob) < kLogprobBound);
-    REQUIRE(std::abs(got.sampled_logprob - expected.sampled_logprob) < kLogprobBound);
+    REQUIRE(std::abs(got.logprob - expected.logprob) < cases::kSampledLogprob.cuda);
+    REQUIRE(std::abs(got.policy_logprob - expected.policy_logprob) < cases::kSampledLogprob.cuda);
+    REQUIRE(std::abs(got.sampled_logprob - expected.sampled_logprob) < cases::kSampledLogprob.cuda);
   }
   // Of `draws` numbers, those within 1e-7 of one of V boundaries: less than one in a thousand.
   CHECK(different <= static_cast<int>(requests.size() / 1000) + 1);
 }
 
-const std::vector<std::int32_t> kSeen{3, 0, 6, 3, 3, 5};
-
 TEST_CASE("cuda sampling: the CPU's tokens and log-probs from the same logits") {
   if (!device_found("cuda sampling")) return;
-  compare_with_cpu(normal_logits(1, 1, 2.0f), 2, {});
-  compare_with_cpu(normal_logits(7, 1, 2.0f), 40, kSeen);
-  compare_with_cpu(normal_logits(320, 2, 3.0f), 40, kSeen);
-  std::vector<float> ties = normal_logits(50, 3, 2.0f);
-  ties[11] = ties[12] = ties[13] = ties[40] = *std::max_element(ties.begin(), ties.end());
-  ties[20] = 0.0f;
-  ties[21] = -0.0f;
-  compare_with_cpu(ties, 40, kSeen);
-  compare_with_cpu(std::vector<float>(777, 1.5f), 20, kSeen);  // nothing but ties
-  // Several parts and segments, not a multiple of four; nearly all mass far from the top.
-  compare_with_cpu(normal_logits(4099, 4, 1.0f), 20, kSeen);
-  compare_with_cpu(normal_logits(5000, 5, 30.0f), 10, kSeen);
-  // The penalty raises an id from far below to the top.
-  std::vector<float> raised(3000, -20.0f);
-  raised[5] = 6.0f;
-  raised[2000] = 9.0f;
-  raised[2001] = 8.5f;
-  compare_with_cpu(raised, 6, kSeen);
-  // Too many near the top to be listed, or all of them equal.
-  compare_with_cpu(normal_logits(6000, 11, 0.5f), 8, kSeen);
-  compare_with_cpu(std::vector<float>(8000, -2.0f), 4, kSeen);
-}
-
-TEST_CASE("cuda sampling: a real vocabulary") {
-  if (!device_found("cuda sampling")) return;
-  std::vector<float> logits = normal_logits(151936, 6, 2.5f);
-  for (std::size_t i = 0; i < logits.size(); i += 1000) logits[i] += 9.0f;
-  compare_with_cpu(logits, 2, kSeen);
-  compare_with_cpu(normal_logits(270001, 12, 2.5f), 1, kSeen);  // more than lists go by
+  for (const cases::LogitsCase& c : cases::sampling_logits()) compare_with_cpu(c);
 }
 
 TEST_CASE("cuda sampling: frequencies follow the exact distribution") {
@@ -316,12 +258,12 @@ TEST_CASE("cuda sampling: a row's draw has the same bits whatever its neighbours
   std::vector<float> logits = normal_logits(2 * vocab, 8, 2.0f);
   DeviceRows device(logits, vocab);
   std::vector<SampleRequest> requests;
-  for (const Setting& setting : kSettings) {
+  for (const cases::SamplingCase& setting : cases::sampling()) {
     requests.push_back(make_request(setting.params, 11, kSeen, 1));
   }
   const auto together = device.draw(requests, 2);
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    CAPTURE(kSettings[i].name);
+    CAPTURE(cases::sampling()[i].name);
     const auto alone = device.draw({&requests[i], 1}, 2);
     REQUIRE(alone.tokens[0].size() == 2);
     CHECK(same_token(alone.tokens[0][0], together.tokens[i][0]));
@@ -355,7 +297,7 @@ TEST_CASE("cuda sampling: a window moves the state on") {
   for (std::size_t s = 0; s < kSteps; ++s) {
     CHECK(result.tokens[0][s].token == expected[s].token);
     CHECK(std::abs(result.tokens[0][s].sampled_logprob - expected[s].sampled_logprob) <
-          kLogprobBound);
+          cases::kSampledLogprob.cuda);
   }
   CHECK(result.tokens[1].size() == 2);
   CHECK(result.tokens[2].empty());
@@ -424,8 +366,8 @@ TEST_CASE("cuda head_sample: equal to the CPU's, several requests a row") {
     std::vector<SampleRequest> requests;
     for (std::int32_t r = 69; r >= 0; r -= r % 7 == 0 ? 2 : 1) {
       for (std::uint32_t s = 0; s < 1 + static_cast<std::uint32_t>(r) % 3; ++s) {
-        requests.push_back(
-            make_request(kSettings[requests.size() % std::size(kSettings)].params, s, kSeen, r));
+        requests.push_back(make_request(
+            cases::sampling()[requests.size() % cases::sampling().size()].params, s, kSeen, r));
       }
     }
     std::vector<std::vector<SampledToken>> drawn;

@@ -1,9 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <deque>
 
-#include "cuda/device_support.h"
+#include "support/on_backend.h"
 
 namespace qgrpo::test {
 
@@ -19,6 +20,20 @@ class PagedScene {
     for (std::int32_t i = 0; i < blocks; ++i) free_.push_back(i);
     for (std::size_t i = free_.size(); i > 1; --i) {
       std::swap(free_[i - 1], free_[rng_.below(static_cast<std::uint32_t>(i))]);
+    }
+  }
+
+  // The scene of a case of the table.
+  explicit PagedScene(const cases::PagedCase& c) : PagedScene(c.shape, c.block_size, c.blocks) {
+    for (const cases::PagedPart& part : c.parts) {
+      if (part.own.empty()) {
+        add_chunk(part.prompt, part.context, part.query);
+      } else {
+        add_group(part.prompt, part.own);
+      }
+    }
+    for (const auto& [sequence, context] : c.contexts) {
+      sequences[static_cast<std::size_t>(sequence)].context_length = context;
     }
   }
 
@@ -126,11 +141,6 @@ inline std::vector<float> attend(Backend& backend, const PagedScene& s,
   const SceneOnBackend on(backend, s);
   backend.rollout().paged_attention(on.o, on.q, on.cache, s.block_size, s.shape, sequences);
   return on.o.values();
-}
-
-// The same bits, NaN included.
-inline bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 }  // namespace qgrpo::test

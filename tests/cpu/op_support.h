@@ -11,64 +11,15 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/layer_context.h"
-#include "model/ops/batch.h"
+#include "model/ops/cases/cases.h"
 #include "model/ops/ops.h"
 #include "model/ops/rng.h"
+#include "support/on_backend.h"
 
-// The one table of shapes that the layer's operators run on, fast against reference, and what the
-// tests share: random data, outputs with sentinels, the machine's instruction sets.
+// What the tests of the operators share, beside the table of cases (model/ops/cases): random data,
+// outputs with sentinels, the machine's instruction sets.
 
 namespace qgrpo::test {
-
-// Segments by their lengths and parents, and the heads: odd, tiny, and like the models'.
-struct AttentionCase {
-  std::string name;
-  AttentionShape shape;
-  std::vector<std::pair<int, int>> segments;  // (length, parent)
-};
-
-inline std::vector<AttentionCase> attention_cases() {
-  return {
-      {"one token", {1, 1, 16}, {{1, -1}}},
-      {"exactly one block", {2, 2, 16}, {{64, -1}}},
-      {"one block and a token", {2, 1, 64}, {{65, -1}}},
-      {"a prompt with three children, grouped heads",
-       {4, 2, 64},
-       {{70, -1}, {5, 0}, {1, 0}, {66, 0}}},
-      {"two groups of other lengths", {3, 1, 128}, {{13, -1}, {7, 0}, {9, 0}, {3, -1}, {2, 3}}},
-      {"children apart from their parents", {2, 2, 32}, {{9, -1}, {4, -1}, {6, 0}, {5, 1}, {7, 0}}},
-      {"an empty completion", {2, 1, 16}, {{4, -1}, {0, 0}, {3, 0}}},
-      {"seven heads on one, as Qwen2.5-0.5B", {14, 2, 64}, {{30, -1}, {40, 0}, {33, 0}}},
-      {"a head size of half a vector", {2, 1, 8}, {{20, -1}, {3, 0}}},
-      {"a head size of one vector and a half", {2, 2, 24}, {{67, -1}, {3, 0}}},
-      {"more heads than a tile has rows", {200, 1, 16}, {{3, -1}, {2, 0}}},
-  };
-}
-
-inline std::vector<Segment> make_segments(const AttentionCase& c) {
-  std::vector<Segment> segments;
-  std::int32_t begin = 0;
-  for (const auto& [length, parent] : c.segments) {
-    Segment s;
-    s.begin = begin;
-    s.length = length;
-    s.parent = parent;
-    if (parent >= 0) s.position = segments[static_cast<std::size_t>(parent)].length;
-    segments.push_back(s);
-    begin += length;
-  }
-  return segments;
-}
-
-// Widths and row counts of the row operators: below, at and beyond one vector, four vectors, and a
-// task of the thread pool.
-struct RowCase {
-  std::int64_t rows;
-  std::int64_t width;
-};
-inline constexpr RowCase kRowCases[] = {{1, 1},    {3, 5},    {2, 15},     {7, 16},
-                                        {5, 17},   {4, 63},   {3, 64},     {9, 65},
-                                        {11, 130}, {37, 896}, {1, 0x4001}, {300, 96}};
 
 // Normal numbers times `scale`.
 template <typename Real = float>
@@ -110,10 +61,6 @@ inline ConstTensorView view(const std::vector<float>& data, Shape shape) {
   return {data.data(), DType::f32, shape};
 }
 
-inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 // The largest |a - b| / (1 + |b|); NaN counts as infinite.
 template <typename A, typename B>
 double difference(const std::vector<A>& a, const std::vector<B>& b) {
@@ -150,6 +97,25 @@ inline std::vector<std::unique_ptr<TestContext>> all_contexts() {
 template <typename T>
 std::vector<double> to_double(const std::vector<T>& x) {
   return {x.begin(), x.end()};
+}
+
+// Runs `op(context)` -> outputs in every context: the same bits everywhere; returns them.
+template <typename Op>
+std::vector<std::vector<float>> same_everywhere(Op&& op) {
+  const auto contexts = all_contexts();
+  const std::vector<std::vector<float>> first = op(contexts[0]->context);
+  for (const auto& other : contexts) {
+    CAPTURE(other->name);
+    const std::vector<std::vector<float>> again = op(other->context);
+    for (std::size_t i = 0; i < first.size(); ++i) CHECK(same_bits(again[i], first[i]));
+  }
+  return first;
+}
+
+template <typename... G>
+std::vector<std::vector<float>> outputs(const G&... guarded) {
+  CHECK((guarded.intact() && ...));
+  return {guarded.values()...};
 }
 
 }  // namespace qgrpo::test

@@ -1,15 +1,13 @@
 #pragma once
 
-#include "cpu/op_cases.h"
 #include "cpu/reference/attention.h"
-#include "cuda/device_support.h"
+#include "support/on_backend.h"
 
-// What the tests of attention over segments share.
+// Attention over segments on any backend, and what the device may round.
 namespace qgrpo::test {
 
-inline bool has_head_size(int dim) {
-  return dim == 16 || dim == 32 || dim == 64 || dim == 128;
-}
+using cases::AttentionCase;
+using cases::make_segments;
 
 // q, k, v and d_o on the host: normal numbers, rounded to bf16.
 struct AttentionInputs {
@@ -142,31 +140,6 @@ inline double worst_of_bound(const std::vector<float>& device, const std::vector
     if (!(d <= worst)) worst = std::isnan(d) ? INFINITY : d;
   }
   return worst;
-}
-
-// Lengths around the tiles (16 rows of a warp, 32 keys or queries of a stage, 64 of a block), and
-// the models' heads.
-inline std::vector<AttentionCase> attention_edge_cases() {
-  std::vector<AttentionCase> cases = attention_cases();
-  for (const int length : {15, 16, 17, 31, 32, 33, 63, 64, 130}) {
-    cases.push_back({fmt::format("{} tokens", length), {2, 1, 64}, {{length, -1}}});
-  }
-  for (const int length : {1, 15, 16, 17, 63, 64, 65}) {
-    cases.push_back({fmt::format("behind a prompt of {}", length),
-                     {4, 2, 16},
-                     {{length, -1}, {17, 0}, {length, 0}}});
-  }
-  cases.push_back({"Qwen2.5-3B's heads", {16, 2, 128}, {{33, -1}, {17, 0}, {32, 0}}});
-  cases.push_back({"a head size of 128 over two tiles", {2, 1, 128}, {{97, -1}, {66, 0}, {1, 0}}});
-  cases.push_back(
-      {"an empty prompt, and one without children", {2, 1, 32}, {{0, -1}, {20, 0}, {5, -1}}});
-  cases.push_back({"nothing", {2, 1, 64}, {}});
-  return cases;
-}
-
-// The queries of the prompts' keys are split: 128 heads on one make parts of 64 queries.
-inline AttentionCase attention_split_case() {
-  return {"split", {128, 1, 16}, {{70, -1}, {40, 0}, {33, -1}, {90, 0}, {64, 2}}};
 }
 
 }  // namespace qgrpo::test
