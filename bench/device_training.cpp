@@ -2,7 +2,7 @@
 
 #include "bench/device.h"
 #include "bench/device_sizes.h"
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 namespace qgrpo::bench {
 

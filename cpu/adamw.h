@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 // AdamW on the CPU, and the gradient's norm. Every function works on a range of a tensor, so that
 // threads can share one; the results do not depend on how it was cut, as long as the cuts are where
@@ -15,7 +15,7 @@ namespace qgrpo::cpu {
 // Which loops run. `portable` is plain C++, for tests and machines without AVX2.
 enum class AdamwPath { fastest, portable };
 
-// One step as in AdamWParams (model/ops/optimizer.h), torch.optim.AdamW within one unit in the last
+// One step as in AdamWParams (model/ops/adamw.h), torch.optim.AdamW within one unit in the last
 // place. param, m, v: (n), updated in place; grad: (n), read. Any cut.
 void adamw_32bit(std::span<float> param, std::span<float> m, std::span<float> v,
                  std::span<const float> grad, const AdamWParams& params,

@@ -4,7 +4,7 @@
 
 #include "cuda/device.h"
 #include "cuda/kernels/adamw.h"
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 namespace qgrpo::cuda {
 

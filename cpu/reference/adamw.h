@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 // The specification of AdamW with float32 states (TrainOps::adamw_32bit): the formulas of
 // AdamWParams in double, rounded at the end.

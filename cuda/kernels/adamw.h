@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cuda/kernels/types.h"
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 namespace qgrpo::cuda::kernels {
 

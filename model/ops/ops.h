@@ -38,7 +38,7 @@
 
 namespace qgrpo {
 
-struct AdamWParams;  // model/ops/optimizer.h
+struct AdamWParams;  // model/ops/adamw.h
 
 // Memory of a backend, freed with this object. Zeroed when made.
 class Buffer {

@@ -8,7 +8,7 @@
 
 #include "cpu/op_support.h"
 #include "cpu/reference/backend.h"
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 using namespace qgrpo;
 using namespace qgrpo::test;

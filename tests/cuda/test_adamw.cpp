@@ -3,8 +3,8 @@
 #include "cuda/device_support.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
+#include "model/ops/adamw.h"
 #include "model/ops/nf4.h"
-#include "model/ops/optimizer.h"
 #include "support/vectors.h"
 
 // The optimizer's operators have the CPU's bits: each float32 operation is rounded by itself, in

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 #include "support/attention_runs.h"
 #include "support/linear_runs.h"
 #include "support/on_backend.h"

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "model/ops/adamw.h"
 #include "model/ops/ops.h"
-#include "model/ops/optimizer.h"
 #include "model/parameters.h"
 
 namespace qgrpo::train {
@@ -33,7 +33,7 @@ struct OptimizerSettings {
   bool decay_vectors = false;
 };
 
-// AdamW (model/ops/optimizer.h) over all tensors of a model or adapter, its moments in the
+// AdamW (model/ops/adamw.h) over all tensors of a model or adapter, its moments in the
 // backend's memory. It works on the parameters' views, which must outlive it.
 class Optimizer {
  public:

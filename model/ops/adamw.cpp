@@ -1,4 +1,4 @@
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 #include <cmath>
 
