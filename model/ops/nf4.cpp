@@ -207,10 +207,4 @@ void nf4_dequantize(std::span<float> out, const Nf4Tensor& tensor) {
   }
 }
 
-std::size_t nf4_bytes(std::int64_t elements) {
-  const std::int64_t blocks = (elements + kNf4Block - 1) / kNf4Block;
-  const std::int64_t nested = (blocks + kNf4NestedBlock - 1) / kNf4NestedBlock;
-  return static_cast<std::size_t>((elements + 1) / 2 + blocks + nested * 4 + 4);
-}
-
 }  // namespace qgrpo

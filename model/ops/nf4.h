@@ -77,7 +77,4 @@ Nf4Tensor nf4_quantize(std::span<const float> values, Shape shape);
 // = all elements, float32, row-major.
 void nf4_dequantize(std::span<float> out, const Nf4Tensor& tensor);
 
-// Bytes that a matrix of `elements` takes in this format.
-std::size_t nf4_bytes(std::int64_t elements);
-
 }  // namespace qgrpo
