@@ -101,8 +101,9 @@ TEST_CASE("cases: attention over segments and over the cache, and the cache's wr
   compare(cases::copy_blocks());
 }
 
-TEST_CASE("cases: head") {
+TEST_CASE("cases: head and optimizer") {
   compare(cases::head_logprob());
+  compare(cases::adamw());
 }
 
 }  // namespace

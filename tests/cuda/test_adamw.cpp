@@ -5,6 +5,7 @@
 #include "model/io/safetensors.h"
 #include "model/ops/adamw.h"
 #include "model/ops/nf4.h"
+#include "support/case_runs.h"
 #include "support/vectors.h"
 
 // The optimizer's operators have the CPU's bits: each float32 operation is rounded by itself, in
@@ -120,6 +121,7 @@ TEST_CASE("cuda adamw, 32 bits: the CPU's bits, twenty steps") {
     CHECK(bits(device.param.values()) == bits(host.param.values()));
     CHECK(bits(device.m.values()) == bits(host.m.values()));
     CHECK(bits(device.v.values()) == bits(host.v.values()));
+    check_outputs(run_case(*b.cuda, c), run_case(*b.cpu, c), &cases::Bound::cuda);
   }
 }
 

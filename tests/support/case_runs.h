@@ -171,6 +171,25 @@ inline Outputs run_case(Backend& backend, const cases::CopyBlocksCase& c) {
   return {{"k", cases::kKvCache, cache.k.values()}, {"v", cases::kKvCache, cache.v.values()}};
 }
 
+inline Outputs run_case(Backend& backend, const cases::AdamWCase& c) {
+  const Shape shape{c.elements};
+  const OnBackend param(backend, bf16_values(c.elements, 80), shape, DType::f32),
+      m(backend, std::vector<float>(static_cast<std::size_t>(c.elements)), shape, DType::f32),
+      v(backend, std::vector<float>(static_cast<std::size_t>(c.elements)), shape, DType::f32);
+  AdamWParams p;
+  p.lr = 1e-2;
+  p.weight_decay = 0.01;
+  p.grad_scale = 0.37;
+  for (p.step = 1; p.step <= 3; ++p.step) {
+    const auto seed = static_cast<std::uint32_t>(80 + p.step);
+    const OnBackend grad(backend, bf16_values(c.elements, seed), shape, DType::f32);
+    backend.train().adamw_32bit(param, m, v, grad, p);
+  }
+  return {{"param", cases::kAdamW, param.values()},
+          {"m", cases::kAdamW, m.values()},
+          {"v", cases::kAdamW, v.values()}};
+}
+
 // The head's log-probs of given hidden rows.
 inline std::vector<HeadResult> run_head(Backend& backend, const std::vector<float>& w,
                                         const std::vector<float>& hidden, std::int64_t width,
