@@ -85,7 +85,7 @@ void count_row(std::ostream& out, const std::string& name, const std::string& wh
 
 void count_case(const NamedCase& named, DeviceCase& one, std::ostream& out) {
   const std::vector<KernelCounts> kernels = count_kernels(one.call);
-  count_row(out, named.name, one.shape, total(kernels), &one.least_bytes);
+  count_row(out, named.name, one.shape, total(kernels), &one.work.bytes);
   for (const KernelCounts& kernel : kernels) {
     std::string what = "  " + kernel.name;
     if (kernel.library) what += " (library)";
@@ -135,11 +135,11 @@ void time_case(const NamedCase& named, DeviceCase& one, Backend& backend,
                const cuda::DeviceRates& rates, std::ostream& out) {
   const auto timer = cuda::make_timer(backend);
   const double seconds = measured_seconds(*timer, one.call);
-  const double least = std::max(ratio(one.least_bytes, rates.dram_gb_per_s * 1e9),
-                                ratio(one.flops, rates.tensor_tflops * 1e12));
+  const double least = std::max(ratio(one.work.bytes, rates.dram_gb_per_s * 1e9),
+                                ratio(one.work.flops, rates.tensor_tflops * 1e12));
   out << fmt::format("{:<{}}{:<28}{:>12.1f}{:>12.3f}{:>10.1f}{:>12.2f}{:>11.0f}%\n", named.name,
-                     kNameWidth, one.shape, seconds * 1e6, one.least_bytes / 1e6,
-                     one.least_bytes / seconds / 1e9, one.flops / seconds / 1e12,
+                     kNameWidth, one.shape, seconds * 1e6, one.work.bytes / 1e6,
+                     one.work.bytes / seconds / 1e9, one.work.flops / seconds / 1e12,
                      100.0 * least / seconds)
       << std::flush;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/ops/cases/cases.h"
 #include "model/ops/ops.h"
 
 // `bench ops --device cuda`: each hot operator of a model's shape on the device, beside the least
@@ -19,8 +20,7 @@ namespace qgrpo::bench {
 // One operator, ready to run.
 struct DeviceCase {
   std::string shape;
-  double least_bytes = 0.0;  // weights, inputs and outputs once each
-  double flops = 0.0;        // of its products
+  cases::Work work;  // the least that it is
   std::function<void()> call;
 };
 

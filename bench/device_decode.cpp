@@ -10,7 +10,7 @@ DeviceCase DeviceBench::decode_rmsnorm() {
   const TensorView x = activations({rows_, h}), y = activations({rows_, h});
   const TensorView rstd = floats({rows_}), weight = floats({h});
   return {
-      fmt::format("{} x {}", rows_, h), as_double(4 * rows_ * h + 4 * h + 4 * rows_), 0.0,
+      fmt::format("{} x {}", rows_, h), cases::rmsnorm_forward_work(row_case(rows_, h), kHalf),
       [=, this] { backend_.layer().rmsnorm_forward(y, rstd, x, weight, config_.rms_norm_eps); }};
 }
 
@@ -21,11 +21,14 @@ DeviceCase DeviceBench::decode_qkv() {
                                      activations({rows_, kv})};
   const std::vector<Linear> of_q = linears(q, h, true), of_k = linears(kv, h, true),
                             of_v = linears(kv, h, true);
-  const double bytes = linear_least_bytes(rows_, q, h, true) +
-                       2.0 * linear_least_bytes(rows_, kv, h, true) + as_double(2 * rows_ * h);
-  const double flops = linear_flops(rows_, q, h) + 2.0 * linear_flops(rows_, kv, h);
+  const cases::Work of_one = cases::linear_forward_work(linear_case(rows_, q, h, true), kHalf);
+  const cases::Work of_two = cases::linear_forward_work(linear_case(rows_, kv, h, true), kHalf);
+  // x is read once.
+  const auto x_bytes = static_cast<double>(kHalf * rows_ * h);
+  const cases::Work work{of_one.flops + 2.0 * of_two.flops,
+                         of_one.bytes + 2.0 * of_two.bytes - 2.0 * x_bytes};
   open_window();
-  return {sizes(rows_, q + 2 * kv, h), bytes, flops,
+  return {sizes(rows_, q + 2 * kv, h), work,
           [=, this, runs = one_run(rows_), turn = std::size_t{0}]() mutable {
             const Linear three[] = {of_q[turn % of_q.size()], of_k[turn % of_k.size()],
                                     of_v[turn % of_v.size()]};
@@ -43,9 +46,8 @@ DeviceCase DeviceBench::decode_rope_kv_write() {
   for (std::int64_t i = 0; i < rows_; ++i) {
     slots.push_back(static_cast<std::int32_t>(i * kBlock + 3));
   }
-  // q and k are read and written, v is read, the cache's k and v are written.
   return {fmt::format("{} x ({} + 2 x {})", rows_, q, kv),
-          2.0 * as_double(rows_ * (2 * q + 5 * kv)), 0.0,
+          cases::rope_kv_write_work(rows_, q, kv, kHalf),
           [=, this, positions = counted(rows_, kContext)] {
             backend_.rollout().rope_kv_write(cache, qs, ks, vs, config_.head_dim,
                                              config_.rope_theta, positions, slots);
@@ -74,9 +76,9 @@ DeviceCase DeviceBench::decode_attention() {
     sequences.push_back(sequence);
   }
   for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].block_table = (*tables)[i];
-  const std::int64_t keys = kPrompt + rows_ * (kContext - kPrompt);
-  return {fmt::format("{} x {} keys", rows_, kContext), as_double(4 * keys * kv + 4 * rows_ * q),
-          4.0 * as_double(rows_ * kContext) * as_double(q), [=, this, alive = tables] {
+  return {fmt::format("{} x {} keys", rows_, kContext),
+          cases::paged_decode_work(config_.attention(), rows_, kContext, kPrompt, kHalf),
+          [=, this, alive = tables] {
             backend_.rollout().paged_attention(o, qs, cache, kBlock, config_.attention(),
                                                sequences);
           }};
@@ -86,10 +88,9 @@ DeviceCase DeviceBench::decode_attention() {
 DeviceCase DeviceBench::decode_linear(std::int64_t outputs, std::int64_t inputs) {
   const TensorView x = activations({rows_, inputs}), y = activations({rows_, outputs}),
                    residual = activations({rows_, outputs});
-  const double bytes = linear_least_bytes(rows_, outputs, inputs, false) +
-                       as_double(2 * rows_ * inputs + 2 * rows_ * outputs);
   open_window();
-  return {sizes(rows_, outputs, inputs), bytes, linear_flops(rows_, outputs, inputs),
+  return {sizes(rows_, outputs, inputs),
+          cases::linear_forward_work(linear_case(rows_, outputs, inputs, false, true), kHalf),
           [=, this, all = linears(outputs, inputs, false), runs = one_run(rows_),
            turn = std::size_t{0}]() mutable {
             backend_.layer().linear_forward(y, x, all[turn++ % all.size()], runs, residual);
@@ -108,11 +109,12 @@ DeviceCase DeviceBench::decode_gate_up() {
   const std::int64_t h = config_.hidden_size, f = config_.intermediate_size;
   const TensorView x = activations({rows_, h}), act = activations({rows_, f}),
                    gate = activations({rows_, f}), up = activations({rows_, f});
-  // One output of F a row, from two products.
-  const double bytes =
-      2.0 * linear_least_bytes(rows_, f, h, false) + as_double(2 * rows_ * h - 2 * rows_ * f);
+  // One output of F a row, from two products of one x.
+  const cases::Work of_one = cases::linear_forward_work(linear_case(rows_, f, h), kHalf);
+  const cases::Work work{2.0 * of_one.flops,
+                         2.0 * of_one.bytes - static_cast<double>(kHalf * rows_ * (h + f))};
   open_window();
-  return {sizes(rows_, 2 * f, h), bytes, 2.0 * linear_flops(rows_, f, h),
+  return {sizes(rows_, 2 * f, h), work,
           [=, this, gates = linears(f, h, false), ups = linears(f, h, false), runs = one_run(rows_),
            turn = std::size_t{0}]() mutable {
             const std::size_t i = turn++ % gates.size();
@@ -131,8 +133,7 @@ DeviceCase DeviceBench::sampling(const SamplingParams& params) {
     requests[i].sample = static_cast<std::uint32_t>(i);
     requests[i].params = params;
   }
-  return {sizes(rows_, v, h), as_double(2 * v * h + 2 * rows_ * h),
-          2.0 * as_double(rows_) * as_double(v * h),
+  return {sizes(rows_, v, h), cases::head_work(rows_, v, h, kHalf),
           [=, this, sampled = std::vector<SampledToken>(requests.size())]() mutable {
             backend_.rollout().head_sample(sampled, hidden, head, requests);
           }};

@@ -5,9 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "model/ops/cases/cases.h"
 #include "model/ops/ops.h"
 
-// Sizes of the device benchmark's cases, and the least that their products move.
+// Sizes of the device benchmark's cases; their work is that of model/ops/cases.
 namespace qgrpo::bench {
 
 inline constexpr std::int64_t kRank = 64;
@@ -16,25 +17,27 @@ inline constexpr std::int32_t kContext = 768, kPrompt = 256, kBlock = 16;
 inline constexpr std::int64_t kPrefill = 256;  // rows of the prompt's and training's operators
 inline constexpr std::int64_t kHeadRows = 32;
 
-inline double as_double(std::int64_t n) {
-  return static_cast<double>(n);
+// Bytes of an activation on the device.
+inline constexpr int kHalf = 2;
+
+// A linear of the model's NF4 base with the benchmark's LoRA, as the table of operator cases counts
+// its work.
+inline cases::LinearCase linear_case(std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
+                                     bool bias = false, bool residual = false) {
+  cases::LinearCase c;
+  c.kind = cases::Kind::real;
+  c.rows = rows;
+  c.n = outputs;
+  c.k = inputs;
+  c.format = WeightFormat::nf4;
+  c.ranks = {kRank};
+  c.bias = bias;
+  c.residual = residual;
+  return c;
 }
 
-// Codes, and per block of 64 a byte, per 256 of these a float.
-inline double nf4_least_bytes(std::int64_t outputs, std::int64_t inputs) {
-  const std::int64_t n = outputs * inputs;
-  return as_double(n / 2 + n / kNf4Block + 4 * (n / kNf4Block / kNf4NestedBlock));
-}
-
-// One base product with its LoRA, bf16 in and out; the input is counted by the caller.
-inline double linear_least_bytes(std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
-                                 bool bias) {
-  return nf4_least_bytes(outputs, inputs) + as_double(2 * kRank * (outputs + inputs)) +
-         as_double(2 * rows * outputs) + (bias ? as_double(4 * outputs) : 0.0);
-}
-
-inline double linear_flops(std::int64_t rows, std::int64_t outputs, std::int64_t inputs) {
-  return 2.0 * as_double(rows) * as_double(outputs * inputs + kRank * (outputs + inputs));
+inline cases::RowCase row_case(std::int64_t rows, std::int64_t width) {
+  return {"", cases::Kind::real, rows, width};
 }
 
 inline std::string sizes(std::int64_t rows, std::int64_t outputs, std::int64_t inputs) {

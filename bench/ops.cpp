@@ -2,6 +2,7 @@
 #include <ostream>
 
 #include "bench/bench.h"
+#include "model/ops/cases/cases.h"
 #include "model/ops/rng.h"
 
 namespace qgrpo::bench {
@@ -11,6 +12,7 @@ namespace {
 // model's do, and not from a cache.
 constexpr std::size_t kRotation = std::size_t{48} << 20;
 constexpr std::size_t kMostCopies = 64;
+constexpr int kFloat = 4;  // bytes of an activation
 
 class OpsBench {
  public:
@@ -47,8 +49,9 @@ class OpsBench {
     return view;
   }
 
-  void report(const std::string& name, const std::string& shape, double flops, double bytes,
+  void report(const std::string& name, const std::string& shape, const cases::Work& work,
               const std::function<void()>& call) {
+    const auto [flops, bytes] = work;
     call();  // first touch
     const double seconds = fastest_call(call);
     out_ << fmt::format("{:<26}{:>16}{:>11.1f}{:>10.1f}{:>9.1f}{:>9.0f}%\n", name, shape,
@@ -73,8 +76,13 @@ class OpsBench {
       const TensorView y = random({rows, n});
       const TensorView dx = random({rows, k});
       const std::vector<AdapterRun> runs = {{0, static_cast<std::int32_t>(rows), -1}};
-      const double flops = 2.0 * static_cast<double>(rows * n * k);
-      const double bytes = bytes_of_weight + 4.0 * static_cast<double>(rows * (n + k));
+      cases::LinearCase of;
+      of.rows = rows;
+      of.n = n;
+      of.k = k;
+      of.format = format;
+      cases::Work work = cases::linear_forward_work(of, kFloat);
+      work.bytes += bytes_of_weight - cases::weight_bytes(n, k, format);  // as it is packed
       const std::string shape = fmt::format("{}x{}x{}", rows, n, k);
       const auto next = [&] {
         turn = (turn + 1) % weights.size();
@@ -82,10 +90,9 @@ class OpsBench {
         one.weight = weights[turn].get();
         return one;
       };
-      report(name, shape, flops, bytes,
-             [&] { backend_.layer().linear_forward(y, x, next(), runs); });
+      report(name, shape, work, [&] { backend_.layer().linear_forward(y, x, next(), runs); });
       if (rows < 256) continue;
-      report(name + " dx", shape, flops, bytes,
+      report(name + " dx", shape, work,
              [&] { backend_.layer().linear_backward(dx, false, {}, y, x, next(), runs); });
     }
     buffers_.clear();
@@ -99,11 +106,9 @@ class OpsBench {
     const TensorView v = random({kTokens, config_.kv_size()});
     const TensorView lse = random({kTokens, config_.num_heads});
     const std::vector<Segment> segments = {{0, kTokens, 0, -1, -1}};
-    // Two products over the causal half.
-    const double flops =
-        4.0 * static_cast<double>(config_.q_size()) * kTokens * (kTokens + 1) / 2.0;
-    const double bytes = 8.0 * kTokens * static_cast<double>(config_.q_size() + config_.kv_size());
-    report("attention forward", fmt::format("{} tokens", kTokens), flops, bytes, [&] {
+    const cases::AttentionCase of{"", config_.attention(), {{kTokens, -1}}, cases::Kind::real};
+    const cases::Work work = cases::attention_forward_work(of, kFloat);
+    report("attention forward", fmt::format("{} tokens", kTokens), work, [&] {
       backend_.layer().attention_forward(o, lse, q, k, v, config_.attention(), segments);
     });
     buffers_.clear();
@@ -129,13 +134,11 @@ class OpsBench {
                                                        static_cast<std::size_t>(kPerSequence));
       sequences.push_back(sequence);
     }
-    const double flops = 4.0 * static_cast<double>(config_.q_size()) * kSequences * kContext;
-    const double bytes = 8.0 * static_cast<double>(config_.kv_size()) * kSequences * kContext;
-    report("paged attention, decode", fmt::format("{} x {} keys", kSequences, kContext), flops,
-           bytes, [&] {
-             backend_.rollout().paged_attention(o, q, layer, kBlock, config_.attention(),
-                                                sequences);
-           });
+    const cases::Work work = cases::paged_decode_work(config_.attention(), kSequences, kContext,
+                                                      /*prompt=*/0, kFloat);
+    report("paged attention, decode", fmt::format("{} x {} keys", kSequences, kContext), work, [&] {
+      backend_.rollout().paged_attention(o, q, layer, kBlock, config_.attention(), sequences);
+    });
     buffers_.clear();
   }
 
@@ -146,8 +149,9 @@ class OpsBench {
     const TensorView y = random({kRows, h});
     const TensorView rstd = random({kRows});
     const TensorView weight = random({h});
-    const auto elements = static_cast<double>(kRows * h);
-    report("rmsnorm forward", fmt::format("{} x {}", kRows, h), 4.0 * elements, 8.0 * elements,
+    cases::Work work = cases::rmsnorm_forward_work({"", cases::Kind::real, kRows, h}, kFloat);
+    work.flops = 4.0 * static_cast<double>(kRows * h);  // not of products
+    report("rmsnorm forward", fmt::format("{} x {}", kRows, h), work,
            [&] { backend_.layer().rmsnorm_forward(y, rstd, x, weight, config_.rms_norm_eps); });
     buffers_.clear();
   }
@@ -163,8 +167,6 @@ class OpsBench {
     }
     Linear head;
     head.weight = weight.get();
-    const auto bytes_of_weight = static_cast<double>(weight->bytes());
-
     constexpr std::int64_t kSamples = 8;
     const TensorView few = random({kSamples, h});
     std::vector<SampleRequest> requests(kSamples);
@@ -174,7 +176,7 @@ class OpsBench {
       requests[static_cast<std::size_t>(i)].sample = static_cast<std::uint32_t>(i);
     }
     report("head + sampling bf16", fmt::format("{}x{}x{}", kSamples, v, h),
-           2.0 * static_cast<double>(kSamples * v * h), bytes_of_weight,
+           cases::head_work(kSamples, v, h, kFloat),
            [&] { backend_.rollout().head_sample(sampled, few, head, requests); });
 
     constexpr std::int64_t kRows = 128;
@@ -185,7 +187,7 @@ class OpsBench {
       entries[static_cast<std::size_t>(i)] = {i, static_cast<std::int32_t>(i % v)};
     }
     report("head log-probs bf16", fmt::format("{}x{}x{}", kRows, v, h),
-           2.0 * static_cast<double>(kRows * v * h), bytes_of_weight,
+           cases::head_work(kRows, v, h, kFloat),
            [&] { backend_.train().head_logprob(results, many, head, entries, 1.0f); });
     buffers_.clear();
   }
