@@ -7,8 +7,8 @@
 #include "cuda/kernels/sampling.h"
 #include "cuda/weight.h"
 
-// The sampler: tokens are drawn on the device, by the rules and at the uniform numbers of
-// cpu/sampling.h. Sums of weights are integers, 2^-44ths of the likeliest token's weight, so they
+// The sampler: tokens are drawn on the device, by the rules of cpu/sampling.h and at the uniform
+// numbers of model/ops/sampling.h. Sums of weights are integers, 2^-44ths of the likeliest token's weight, so they
 // are exact in any order, and a row's token depends on its logits alone. From equal logits the
 // token is the CPU's unless its uniform number falls within float32 rounding of a boundary between
 // two tokens.

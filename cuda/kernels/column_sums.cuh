@@ -3,8 +3,7 @@
 #include "cuda/backward_sizes.h"
 #include "cuda/kernels/pack.cuh"
 
-// Sums over the tokens of a batch, whose order depends on the sizes alone: sum_c += sum_t term(t,
-// c).
+// Sums over the tokens of a batch, sum_c += sum_t term(t, c), whose order depends on the sizes alone.
 //
 // Launch: a block of 128 threads takes 64 rows, a thread 8 neighbouring columns (16-byte loads; one
 // column where the width is no multiple of 8), then a thread a column adds the partial sums. No
