@@ -9,25 +9,12 @@
 #include <vector>
 
 #include "model/io/file.h"
+#include "model/io/ggml_type.h"
 #include "model/ops/tensor.h"
 
 // GGUF, the model file of llama.cpp, versions 2 and 3, little-endian: a header, typed metadata, the
 // list of tensors, then their data at multiples of `general.alignment` (32 unless it says so).
 namespace qgrpo::io {
-
-// How a tensor's rows are stored. The numbers are the file's. See model/io/gguf_quants.h.
-enum class GgmlType : std::uint32_t {
-  f32 = 0,
-  f16 = 1,
-  q4_0 = 2,
-  q5_0 = 6,
-  q8_0 = 8,
-  q4_k = 12,
-  q6_k = 14,
-  bf16 = 30,
-};
-// "Q4_K"; for a number that no known type has, "type 99".
-std::string ggml_type_name(std::uint32_t type);
 
 // A metadata value. Its texts lie in the file's mapping.
 class GgufValue {

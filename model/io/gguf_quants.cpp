@@ -4,37 +4,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/ops/error.h"
+#include "model/ops/tensor.h"
+
 namespace qgrpo::io {
 namespace {
 
 constexpr std::int64_t kBlock = 32;
-constexpr std::int64_t kSuperBlock = 256;
-
-struct Sizes {
-  std::int64_t values;
-  std::size_t bytes;
-};
-
-Sizes sizes_of(GgmlType type) {
-  switch (type) {
-    case GgmlType::f32:
-      return {1, 4};
-    case GgmlType::f16:
-    case GgmlType::bf16:
-      return {1, 2};
-    case GgmlType::q4_0:
-      return {kBlock, 18};
-    case GgmlType::q5_0:
-      return {kBlock, 22};
-    case GgmlType::q8_0:
-      return {kBlock, 34};
-    case GgmlType::q4_k:
-      return {kSuperBlock, 144};
-    case GgmlType::q6_k:
-      return {kSuperBlock, 210};
-  }
-  fail("GGUF: the type {} is not one that this program reads", static_cast<std::uint32_t>(type));
-}
 
 float half_at(const std::uint8_t* at) {
   std::uint16_t bits;
@@ -147,40 +123,16 @@ void quantize_q4_0(std::byte* to, const float* w) {
 
 }  // namespace
 
-bool ggml_type_known(std::uint32_t type) {
-  switch (static_cast<GgmlType>(type)) {
-    case GgmlType::f32:
-    case GgmlType::f16:
-    case GgmlType::bf16:
-    case GgmlType::q4_0:
-    case GgmlType::q5_0:
-    case GgmlType::q8_0:
-    case GgmlType::q4_k:
-    case GgmlType::q6_k:
-      return true;
-  }
-  return false;
-}
-
-std::int64_t ggml_block(GgmlType type) {
-  return sizes_of(type).values;
-}
-
-std::size_t ggml_bytes(GgmlType type, std::int64_t elements) {
-  const Sizes sizes = sizes_of(type);
-  return static_cast<std::size_t>(elements / sizes.values) * sizes.bytes;
-}
-
 void ggml_dequantize(std::span<float> out, GgmlType type, const std::byte* from) {
-  const Sizes sizes = sizes_of(type);
-  require(out.size() % static_cast<std::size_t>(sizes.values) == 0,
-          "GGUF: {} values are not whole blocks of {}", out.size(), sizes.values);
+  const auto block = static_cast<std::size_t>(ggml_block(type));
+  const std::size_t block_bytes = ggml_bytes(type, ggml_block(type));
+  require(out.size() % block == 0, "GGUF: {} values are not whole blocks of {}", out.size(), block);
   const auto* at = reinterpret_cast<const std::uint8_t*>(from);
   if (type == GgmlType::f32) {
     if (!out.empty()) std::memcpy(out.data(), from, out.size() * 4);
     return;
   }
-  for (std::size_t i = 0; i < out.size(); i += static_cast<std::size_t>(sizes.values)) {
+  for (std::size_t i = 0; i < out.size(); i += block) {
     switch (type) {
       case GgmlType::f16:
         out[i] = half_at(at);
@@ -209,14 +161,14 @@ void ggml_dequantize(std::span<float> out, GgmlType type, const std::byte* from)
       case GgmlType::f32:
         break;
     }
-    at += sizes.bytes;
+    at += block_bytes;
   }
 }
 
 void ggml_quantize(std::span<std::byte> to, GgmlType type, std::span<const float> values) {
-  const Sizes sizes = sizes_of(type);
-  const auto block = static_cast<std::size_t>(sizes.values);
-  require(values.size() % block == 0 && to.size() == values.size() / block * sizes.bytes,
+  const auto block = static_cast<std::size_t>(ggml_block(type));
+  const std::size_t block_bytes = ggml_bytes(type, ggml_block(type));
+  require(values.size() % block == 0 && to.size() == values.size() / block * block_bytes,
           "GGUF: {} values into {} bytes of {}", values.size(), to.size(),
           ggml_type_name(static_cast<std::uint32_t>(type)));
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -245,7 +197,7 @@ void ggml_quantize(std::span<std::byte> to, GgmlType type, std::span<const float
         fail("GGUF: quantizing to {} is not supported (F32, F16, Q8_0 and Q4_0 are)",
              ggml_type_name(static_cast<std::uint32_t>(type)));
     }
-    at += sizes.bytes;
+    at += block_bytes;
   }
 }
 

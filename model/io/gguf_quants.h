@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "model/io/gguf.h"
+#include "model/io/ggml_type.h"
 
 // The block formats of GGUF tensors: a row is cut into blocks of ggml_block() values, each stored
 // as its scale(s) and small whole numbers q. d, m: IEEE half scales.
@@ -19,20 +19,15 @@
 //         each, d                                                           w = d s (q - 32)
 namespace qgrpo::io {
 
-bool ggml_type_known(std::uint32_t type);
-std::int64_t ggml_block(GgmlType type);  // values a block; 1 for F32, F16, BF16
-// Bytes of `elements` values, a multiple of ggml_block().
-std::size_t ggml_bytes(GgmlType type, std::int64_t elements);
-
 // out = the values, float32, each product and difference rounded as ggml's scalar code does (d s
 // and m t first).
 void ggml_dequantize(std::span<float> out, GgmlType type, const std::byte* from);
 
-// Quantizes to F32, F16, Q8_0 or Q4_0, the bytes of ggml's reference code: Q8_0 d = max |w| / 127,
-// q = round(w / d), halves away from zero; Q4_0 d = (the value of largest magnitude) / -8,
-// q = min(15, trunc(w / d + 8.5)). The division is a product with 1 / d in float32; d is stored
-// rounded to half. Throws Error where a value is not finite, or a scale or an F16 value is beyond
-// the range of half.
+// Quantizes to F32, F16, Q8_0 or Q4_0, the bytes of ggml's reference code:
+//   Q8_0  d = max |w| / 127                            q = round(w / d), halves away from zero
+//   Q4_0  d = (the value of largest magnitude) / -8    q = min(15, trunc(w / d + 8.5))
+// The division is a product with 1 / d in float32; d is stored rounded to half. Throws Error where
+// a value is not finite, or a scale or an F16 value is beyond the range of half.
 void ggml_quantize(std::span<std::byte> to, GgmlType type, std::span<const float> values);
 
 // float32 -> IEEE half, to nearest, ties to even; what is too large becomes infinite.
