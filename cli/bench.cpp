@@ -4,6 +4,7 @@
 
 #include "bench/bench.h"
 #include "cli/commands.h"
+#include "model/config_files.h"
 
 namespace qgrpo::cli {
 

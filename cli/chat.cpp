@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/line_reader.h"
 #include "engine/owned_generator.h"
+#include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 

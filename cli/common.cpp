@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "cpu/backend.h"
+#include "model/config_files.h"
 #include "model/io/bytes.h"
 #ifdef QGRPO_HAS_CUDA
 #include "cuda/backend.h"

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cuda/sizes.h"
+#include "model/config_files.h"
 #include "model/io/bytes.h"
 #include "train/grpo/plan.h"
 

@@ -6,6 +6,7 @@
 
 #include "export/hugging_face.h"
 #include "export/output.h"
+#include "model/config_files.h"
 #include "model/io/hash.h"
 #include "tokenizer/tokenizer.h"
 

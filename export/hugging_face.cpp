@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/gguf.h"
 #include "model/io/gguf_quants.h"

@@ -1,5 +1,6 @@
 #include "export/merged_weights.h"
 
+#include "model/config_files.h"
 #include "model/formats/bnb4bit.h"
 #include "model/io/gguf.h"
 #include "model/io/json.h"

@@ -8,8 +8,7 @@
 
 namespace qgrpo::model {
 
-// The sizes of a Qwen2-architecture model, from config.json of a Hugging Face folder (both the 4.x
-// spelling, rope_theta, and the 5.x one, rope_parameters).
+// The sizes of a Qwen2-architecture model.
 struct Config {
   std::int64_t hidden_size = 0;        // H
   std::int64_t num_layers = 0;         // L
@@ -33,20 +32,6 @@ struct Config {
             static_cast<std::int32_t>(head_dim)};
   }
 };
-
-// Sampling defaults of generation_config.json, as `chat` honours them. Absent keys keep the neutral
-// value.
-struct GenerationDefaults {
-  SamplingParams sampling;
-  bool found = false;
-};
-
-// Reads and checks config.json (and the token ids of generation_config.json) of a folder, or the
-// metadata of a GGUF file. Throws Error naming file and key.
-Config load_config(const std::string& folder);
-GenerationDefaults load_generation_defaults(const std::string& folder);
-// Writes config.json and generation_config.json of a float32 model.
-void save_config(const std::string& folder, const Config& config);
 
 // The published sizes: "qwen2.5-0.5b", "-1.5b", "-3b", "-7b", and "demo". Throws Error listing the
 // names.

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "model/arena.h"
+#include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/hash.h"
 #include "model/io/safetensors.h"

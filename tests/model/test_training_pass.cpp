@@ -5,6 +5,7 @@
 #include <map>
 
 #include "golden.h"
+#include "model/config_files.h"
 #include "model/ops/rng.h"
 #include "model/parameters.h"
 

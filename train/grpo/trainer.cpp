@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/bytes.h"
 #include "model/io/file.h"

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "model/ops/optimizer.h"
+#include "model/ops/adamw.h"
 
 namespace qgrpo::train {
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/bytes.h"
 #include "model/io/file.h"
