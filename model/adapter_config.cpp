@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "model/io/json.h"
-
 namespace qgrpo::model {
 namespace {
 
@@ -31,10 +29,6 @@ bool ends_with_path(const std::string& module, const std::string& name) {
 }
 
 }  // namespace
-
-std::string module_name(std::int64_t layer, Projection p) {
-  return fmt::format("model.layers.{}.{}", layer, projection_path(p));
-}
 
 // ---------------------------------------------------------------- patterns
 

@@ -6,7 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "model/lora.h"
+#include "model/io/json.h"
+#include "model/lora_config.h"
 
 namespace qgrpo::model {
 
@@ -60,8 +61,5 @@ class AdapterConfig {
   std::vector<std::pair<NamePattern, double>> alphas_;
   std::string targets_text_;
 };
-
-// "model.layers.0.self_attn.q_proj".
-std::string module_name(std::int64_t layer, Projection p);
 
 }  // namespace qgrpo::model

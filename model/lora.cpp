@@ -20,13 +20,6 @@ std::string tensor_name(std::int64_t layer, Projection p, char factor) {
   return fmt::format("base_model.model.{}.lora_{}.weight", module_name(layer, p), factor);
 }
 
-std::optional<Projection> find_projection(std::string_view name) {
-  for (int p = 0; p < kProjections; ++p) {
-    if (name == projection_name(static_cast<Projection>(p))) return static_cast<Projection>(p);
-  }
-  return std::nullopt;
-}
-
 // Says of a tensor that is no factor of a linear what it is.
 [[noreturn]] void refuse_tensor(const std::string& path, const std::string& name,
                                 std::int64_t layers) {
@@ -47,51 +40,6 @@ std::optional<Projection> find_projection(std::string_view name) {
 }
 
 }  // namespace
-
-ModuleLora LoraConfig::module(std::int64_t layer, Projection p) const {
-  if (!modules.empty()) {
-    return modules[static_cast<std::size_t>(layer)][static_cast<std::size_t>(p)];
-  }
-  const bool has =
-      std::find(target_modules.begin(), target_modules.end(), p) != target_modules.end();
-  return has ? ModuleLora{r, lora_alpha} : ModuleLora{};
-}
-
-std::int64_t LoraConfig::max_rank() const {
-  std::int64_t most = modules.empty() ? r : 0;
-  for (const auto& layer : modules) {
-    for (const ModuleLora& module : layer) most = std::max(most, module.r);
-  }
-  return most;
-}
-
-float LoraConfig::scale(const ModuleLora& module) const {
-  const auto rank = static_cast<double>(module.r);
-  return static_cast<float>(module.alpha / (use_rslora ? std::sqrt(rank) : rank));
-}
-
-std::vector<Projection> parse_target_modules(const std::vector<std::string>& names) {
-  std::set<int> found;
-  for (const auto& name : names) {
-    if (name == "all-linear") {
-      for (int p = 0; p < kProjections; ++p) found.insert(p);
-      continue;
-    }
-    const auto p = find_projection(name);
-    if (!p) {
-      fail(
-          "target module \"{}\" is unknown; expected q_proj, k_proj, v_proj, o_proj, gate_proj, "
-          "up_proj, down_proj or "
-          "all-linear",
-          name);
-    }
-    found.insert(static_cast<int>(*p));
-  }
-  require(!found.empty(), "no target module is named; LoRA needs at least one");
-  std::vector<Projection> out;
-  for (const int p : found) out.push_back(static_cast<Projection>(p));
-  return out;
-}
 
 void LoraAdapter::place(Arena& arena, const Config& config, DType activations) {
   factors_.assign(static_cast<std::size_t>(config.num_layers), {});
