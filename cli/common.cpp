@@ -18,6 +18,7 @@
 #include "model/io/gguf.h"
 #include "model/io/json.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/load.h"
 #include "train/grpo/plan.h"
 
 namespace qgrpo::cli {

@@ -8,6 +8,7 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/load.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qgrpo::cli {

@@ -8,6 +8,7 @@
 #include "export/output.h"
 #include "model/config_files.h"
 #include "model/io/hash.h"
+#include "tokenizer/load.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qgrpo::exporting {

@@ -50,11 +50,6 @@ class Tokenizer {
   virtual utf8::Replacement replacement() const { return utf8::Replacement::kMaximalPart; }
 };
 
-// Reads the tokenizer of a Hugging Face folder: tokenizer.json, else vocab.json + merges.txt (with
-// the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model; or that of a
-// GGUF file's metadata. Throws Error naming what is missing, damaged or not supported.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
-
 // Text from tokens one at a time, never cut inside a UTF-8 character. All returned pieces together
 // are decode() of all ids; an id that is no token gives no text (a model's embedding can have more
 // rows than the tokenizer has tokens, and a sampled row must not end a run).

@@ -12,6 +12,7 @@
 
 #include "model/io/file.h"
 #include "model/ops/error.h"
+#include "tokenizer/load.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qgrpo {

@@ -7,6 +7,7 @@
 #include "model/model.h"
 #include "support/program.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/load.h"
 #include "train/demo/model.h"
 
 // The commands on a folder with a tokenizer: the demo's, untrained.

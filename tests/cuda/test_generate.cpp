@@ -10,6 +10,7 @@
 #include "model/io/json.h"
 #include "support/program.h"
 #include "support/vectors.h"
+#include "tokenizer/load.h"
 #include "tokenizer/tokenizer.h"
 #include "train/demo/data.h"
 #include "train/demo/model.h"

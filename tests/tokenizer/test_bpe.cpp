@@ -8,6 +8,7 @@
 
 #include "model/io/file.h"
 #include "tokenizer/bpe_tokenizer.h"
+#include "tokenizer/load.h"
 #include "vectors.h"
 
 namespace qgrpo::test {

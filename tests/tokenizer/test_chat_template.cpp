@@ -2,6 +2,7 @@
 
 #include "model/io/file.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/load.h"
 #include "vectors.h"
 
 namespace qgrpo::test {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "model/io/file.h"
+#include "tokenizer/load.h"
 #include "vectors.h"
 
 namespace qgrpo::test {

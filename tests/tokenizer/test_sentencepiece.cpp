@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "tokenizer/load.h"
 #include "vectors.h"
 
 namespace qgrpo::test {

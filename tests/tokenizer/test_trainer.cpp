@@ -3,6 +3,7 @@
 #include "model/io/file.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/load.h"
 #include "vectors.h"
 
 namespace qgrpo::test {

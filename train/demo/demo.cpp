@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "tokenizer/load.h"
 #include "train/demo/model.h"
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"

@@ -12,6 +12,7 @@
 #include "model/parameters.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/chat_template.h"
+#include "tokenizer/load.h"
 
 namespace qgrpo::train {
 namespace {

@@ -1,3 +1,4 @@
+#include "tokenizer/load.h"
 #include "train/grpo/inputs.h"
 
 #include <algorithm>

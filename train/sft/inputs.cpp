@@ -1,3 +1,4 @@
+#include "tokenizer/load.h"
 #include "train/sft/inputs.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+#include "tokenizer/load.h"
 #include "train/demo/model.h"
 
 #include <doctest/doctest.h>
