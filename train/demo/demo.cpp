@@ -9,6 +9,7 @@
 #include "train/demo/model.h"
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"
+#include "train/reward/answer.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::train {

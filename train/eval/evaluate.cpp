@@ -4,6 +4,7 @@
 
 #include "model/arena.h"
 #include "model/ops/error.h"
+#include "train/reward/answer.h"
 #include "train/reward/numeric.h"
 
 namespace qgrpo::train {

@@ -6,9 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "train/data/python_text.h"
-#include "train/reward/rewards.h"
-
 namespace qgrpo::train {
 namespace {
 
@@ -245,22 +242,6 @@ bool same_rational(const Number& a, const Number& b) {
 }
 
 }  // namespace
-
-std::string_view answer_part(std::string_view text) {
-  if (text.find("<answer>") != npos) text = extract_xml_answer(text);
-  constexpr std::string_view mark = "####";
-  const std::size_t at = text.rfind(mark);
-  if (at != npos) return text.substr(at + mark.size());
-  constexpr std::string_view boxed = "\\boxed{";
-  const std::size_t box = text.rfind(boxed);
-  if (box == npos) return text;
-  std::size_t end = box + boxed.size();
-  for (int depth = 1; end < text.size(); ++end) {
-    depth += text[end] == '{' ? 1 : text[end] == '}' ? -1 : 0;
-    if (depth == 0) break;
-  }
-  return text.substr(box + boxed.size(), end - box - boxed.size());
-}
 
 std::optional<Number> last_number(std::string_view text) {
   Last last;

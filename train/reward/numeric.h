@@ -15,10 +15,6 @@ struct Number {
   bool percent = false;           // a percent sign, or the word, stands behind it
 };
 
-// The part of a text in which its answer is looked for: what stands in the last <answer> (or behind
-// an open one), else behind the last "####", else in the last \boxed{}, else all of it.
-std::string_view answer_part(std::string_view text);
-
 // The last number of a text: digits with an optional sign, thousands commas, decimals and power of
 // ten (1.5e3), fractions (3/4, 1 3/4, \frac{3}{4}). What is part of a word or an exponent (x2, m^2)
 // is none. Nothing where there is no number, and for one of more than 4,096 digits. Takes time

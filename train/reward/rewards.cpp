@@ -9,6 +9,7 @@
 
 #include "model/ops/error.h"
 #include "train/data/python_text.h"
+#include "train/reward/answer.h"
 #include "train/reward/numeric.h"
 
 namespace qgrpo::train {
@@ -153,10 +154,6 @@ class CompensatedSum {
 };
 
 }  // namespace
-
-std::string_view extract_xml_answer(std::string_view text) {
-  return python_strip(python_split_first(python_split_last(text, "<answer>"), "</answer>"));
-}
 
 double xmlcount_reward(std::string_view completion) {
   // The order of the additions is the notebook's: the result is the same double.

@@ -10,9 +10,6 @@
 // doubles. All take time linear in the completion.
 namespace qgrpo::train {
 
-// text.split("<answer>")[-1].split("</answer>")[0].strip(), a part of `text`.
-std::string_view extract_xml_answer(std::string_view text);
-
 // Partial credit for each tag that occurs exactly once, less 0.001 for each code point behind the
 // closing tag. May be negative.
 double xmlcount_reward(std::string_view completion);

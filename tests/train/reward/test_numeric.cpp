@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "train/reward/answer.h"
 #include "train/reward/numeric.h"
 #include "train/reward/rewards.h"
 

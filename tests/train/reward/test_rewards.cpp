@@ -9,6 +9,7 @@
 #include "model/ops/error.h"
 #include "support/vectors.h"
 #include "train/data/python_text.h"
+#include "train/reward/answer.h"
 #include "train/reward/rewards.h"
 
 namespace qgrpo::train {
