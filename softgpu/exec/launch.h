@@ -3,7 +3,6 @@
 // Runs one kernel of a parsed PTX module on the host: warp by warp, 32 lanes at a time, blocks
 // spread over host threads.
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -11,10 +10,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "softgpu/exec/counters.h"
+#include "softgpu/exec/fault.h"
+#include "softgpu/exec/launch_config.h"
 
 namespace softgpu {
 
@@ -25,62 +25,6 @@ namespace ptx {
 struct Module;
 struct Function;
 }  // namespace ptx
-
-// Values are those of cudaError_t, so that a runtime can return them as they are.
-enum class FaultCode : int {
-  invalid_value = 1,
-  invalid_configuration = 9,      // block or grid beyond the device's limits
-  invalid_device_function = 98,   // an instruction that is not implemented
-  illegal_address = 700,          // outside every allocation, freed, or beyond shared memory
-  launch_out_of_resources = 701,  // registers or shared memory beyond the device's limits
-  launch_timeout = 702,           // the instruction budget is spent
-  assertion = 710,                // __assertfail or trap after it
-  illegal_instruction = 715,
-  misaligned_address = 716,
-  launch_failure = 719,  // checks that hardware is silent about: races, uninitialised values
-};
-
-// Why a launch stopped. `message` is complete and readable: kernel, source file:line, block,
-// thread, address and what was wrong, in several lines, without a trailing newline.
-struct Fault {
-  FaultCode code;
-  // A stable word for tests: "out-of-bounds", "misaligned", "use-after-free", "uninitialised",
-  // "shared-race", "divergent-barrier", "warp-sync", "async-copy", "resources", "budget",
-  // "unsupported", "trap", "assertion", "read-only".
-  std::string kind;
-  std::string message;
-};
-
-struct Dim3 {
-  std::uint32_t x = 1, y = 1, z = 1;
-  std::uint64_t count() const { return std::uint64_t{x} * y * z; }
-};
-
-struct LaunchConfig {
-  Dim3 grid;
-  Dim3 block;
-  std::uint32_t dynamic_shared_bytes = 0;
-};
-
-// What the emulated card allows. shared_bytes_per_block is the limit in force for this kernel: 48
-// KB, or what the function opted into.
-struct DeviceLimits {
-  int sm_count = 58;
-  int major = 8, minor = 9;
-  std::uint32_t threads_per_block = 1024;
-  std::array<std::uint32_t, 3> block_dim = {1024, 1024, 64};
-  std::array<std::uint32_t, 3> grid_dim = {2147483647u, 65535u, 65535u};
-  std::uint32_t shared_bytes_per_block = 49152;
-  std::uint32_t registers_per_block = 65536;
-  std::uint32_t registers_per_thread = 255;
-};
-
-struct Options {
-  std::uint64_t warp_instructions = 0;  // budget of one launch, in warp instructions; 0: no limit
-  int threads = 0;                      // host threads; 0: as many as the host has
-  bool check_uninitialised = true;
-  bool check_races = true;
-};
 
 // A module whose variables have their place in device memory, ready to run. Keeps a decoded form of
 // each kernel from its first launch on; run may be called by several threads.

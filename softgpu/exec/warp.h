@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "softgpu/exec/counters.h"
 #include "softgpu/exec/device_memory.h"
-#include "softgpu/exec/launch.h"
+#include "softgpu/exec/fault.h"
+#include "softgpu/exec/launch_config.h"
 #include "softgpu/exec/program.h"
 
 // The state of a running block: its warps, their registers and shadows, shared memory.

@@ -9,7 +9,7 @@
 namespace softgpu {
 
 // What cannot be read or built: a bad fat binary, PTX that does not parse, a missing symbol.
-// Faults of a running kernel are values (exec/launch.h), not exceptions.
+// Faults of a running kernel are values (exec/fault.h), not exceptions.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message) : std::runtime_error(message) {}

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "softgpu/exec/launch.h"
+#include "softgpu/exec/launch_config.h"
 
 namespace softgpu::runtime {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "softgpu/exec/launch.h"
+#include "softgpu/exec/fault.h"
 
 namespace softgpu::runtime {
 
