@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 #include "softgpu/runtime/settings.h"
-#include "softgpu/runtime/state.h"
 
 namespace softgpu::runtime {
 namespace {
@@ -135,12 +134,12 @@ std::string Profile::json() const {
   return out + "\n]}\n";
 }
 
-void ProfileSink::start_from_environment() {
+bool ProfileSink::start_from_environment() {
   const std::string setting = text_setting(kTableSetting, "0");
   print_table_ = setting == "1";
   file_ = text_setting(kFileSetting, setting == "0" || setting == "1" ? "" : setting);
   of_program_ = print_table_ || !file_.empty();
-  if (of_program_) std::atexit([] { Runtime::get().profile.report(); });
+  return of_program_;
 }
 
 void ProfileSink::begin() {
@@ -170,22 +169,3 @@ void ProfileSink::report() const {
 }
 
 }  // namespace softgpu::runtime
-
-using softgpu::runtime::entry;
-using softgpu::runtime::Runtime;
-
-extern "C" int softgpuProfileBegin(void) {
-  return entry("softgpuProfileBegin", [&](Runtime& runtime) {
-    runtime.synchronise_all();
-    runtime.profile.begin();
-  });
-}
-
-extern "C" const char* softgpuProfileEnd(void) {
-  const char* json = nullptr;
-  const cudaError_t error = entry("softgpuProfileEnd", [&](Runtime& runtime) {
-    runtime.synchronise_all();
-    json = runtime.profile.end();
-  });
-  return error == cudaSuccess ? json : nullptr;
-}

@@ -6,7 +6,7 @@
 
 #include "softgpu/exec/counters.h"
 
-// What kernels did, summed by name: SOFTGPU_PROFILE, and the entry points below.
+// What kernels did, summed by name: SOFTGPU_PROFILE, and the entry points of api_profile.h.
 namespace softgpu::runtime {
 
 // The largest of a kernel's launches.
@@ -46,8 +46,9 @@ class Profile {
 class ProfileSink {
  public:
   // SOFTGPU_PROFILE: unset or 0: none; 1: a table on standard error at exit; anything else: a file
-  // that gets the JSON at exit. SOFTGPU_PROFILE_JSON: such a file as well.
-  void start_from_environment();
+  // that gets the JSON at exit. SOFTGPU_PROFILE_JSON: such a file as well. True where there is
+  // something to report() at exit.
+  bool start_from_environment();
 
   bool active() const { return of_program_ || begun_; }
   template <typename... Arguments>
@@ -72,10 +73,3 @@ class ProfileSink {
 };
 
 }  // namespace softgpu::runtime
-
-// For programs that look at their own kernels, found by dlsym(RTLD_DEFAULT, ...), so that they need
-// not know of softgpu. Begin waits for the device, then counts every launch until End, which waits
-// again and gives the JSON; it stays valid until the next End. Both answer null or non-zero where
-// the context is lost, End also without a Begin.
-extern "C" int softgpuProfileBegin(void);
-extern "C" const char* softgpuProfileEnd(void);

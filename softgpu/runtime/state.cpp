@@ -58,7 +58,7 @@ Runtime::Runtime()
   options.check_uninitialised = number_setting("SOFTGPU_CHECK_INIT", 1) != 0;
   options.check_races = number_setting("SOFTGPU_CHECK_RACES", 1) != 0;
   print_counters = number_setting("SOFTGPU_COUNTERS", 0) != 0;
-  profile.start_from_environment();
+  if (profile.start_from_environment()) std::atexit([] { Runtime::get().profile.report(); });
   scheduler.on_fault = [this](const FaultError& error) {
     if (fault) return;
     fault = error.code();
