@@ -20,12 +20,7 @@ BlockScratch BlockScratch::rows(std::int64_t tokens) const {
   return s;
 }
 
-// The forward pass's names in the opposite order. dx starts as d loss / d x_out and is, in turn,
-//   d x_mid = d x_out + rmsnorm'(W_gate' dgate + W_up' dup),  (dgate, dup) = swiglu'(W_down' d
-//   x_out) d x_in  = d x_mid + rmsnorm'(W_q' dq + W_k' dk + W_v' dv), (dq, dk, dv) =
-//   rope'(attention'(W_o' d x_mid))
-// (W' stands for the transposed linear with its LoRA): the residual branches pass the gradient on
-// unchanged.
+// The forward pass's names in the opposite order.
 void block_backward(const Model& model, std::int64_t layer, const BlockActivations& a,
                     ConstTensorView x, TensorView dx, const BlockScratch& s,
                     const BlockGradients& gradients, std::span<const AdapterRun> runs,
@@ -40,6 +35,8 @@ void block_backward(const Model& model, std::int64_t layer, const BlockActivatio
   };
   const auto head_dim = static_cast<std::int32_t>(c.head_dim);
 
+  // (dgate, dup)  = swiglu'(W_down' dx)
+  // dx           += rmsnorm'(W_gate' dgate + W_up' dup)
   linear(s.dact, dx, a.act, Projection::down);
   ops.swiglu_backward(/*dgate=*/a.gate, /*dup=*/a.up, s.dact, a.gate, a.up);
   linear(s.dnorm, a.gate, a.norm2, Projection::gate);
@@ -47,6 +44,8 @@ void block_backward(const Model& model, std::int64_t layer, const BlockActivatio
   ops.rmsnorm_backward(dx, gradients.dpost_attention_norm, s.dnorm, a.x_mid, w.post_attention_norm,
                        a.rstd2);
 
+  // (dq, dk, dv)  = rope'(attention'(W_o' dx))
+  // dx           += rmsnorm'(W_q' dq + W_k' dk + W_v' dv)
   linear(s.d_o, dx, a.o, Projection::o);
   ops.attention_backward(s.dq, s.dk, s.dv, s.d_o, a.q, a.k, a.v, a.o, a.lse, c.attention(),
                          segments);

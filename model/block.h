@@ -43,8 +43,10 @@ using AttentionFunction =
 enum class BlockExtent { whole, up_to_activation, rollout };
 
 // Pre-norm block of Qwen2 in place on the residual stream x (T, H):
-//   x_mid = x + W_o attention(rope(W_q n1 + b_q), rope(W_k n1 + b_k), W_v n1 + b_v),  n1 =
-//   rmsnorm(x) x = x_mid + W_down (silu(W_gate n2) * W_up n2),  n2 = rmsnorm(x_mid)
+//   n1    = rmsnorm(x)
+//   x_mid = x + W_o attention(rope(W_q n1 + b_q), rope(W_k n1 + b_k), W_v n1 + b_v)
+//   n2    = rmsnorm(x_mid)
+//   x     = x_mid + W_down (silu(W_gate n2) * W_up n2)
 void block_forward(const Model& model, std::int64_t layer, const BlockActivations& a, TensorView x,
                    std::span<const AdapterRun> runs, const AttentionFunction& attention,
                    BlockExtent extent = BlockExtent::whole);
@@ -70,8 +72,13 @@ struct BlockScratch {
 };
 
 // The transposed chain rule, in place on dx (T, H): the gradient of the block's output becomes that
-// of its input x. Parameter gradients accumulate. a.gate and a.up are overwritten with their
-// gradients.
+// of its input x. W' stands for a transposed linear with its LoRA, f' for a transposed Jacobian; the
+// residual branches pass the gradient on unchanged:
+//   (dgate, dup)  = swiglu'(W_down' dx)
+//   dx           += rmsnorm'(W_gate' dgate + W_up' dup)          dx is now that of x_mid
+//   (dq, dk, dv)  = rope'(attention'(W_o' dx))
+//   dx           += rmsnorm'(W_q' dq + W_k' dk + W_v' dv)
+// Parameter gradients accumulate. a.gate and a.up are overwritten with their gradients.
 void block_backward(const Model& model, std::int64_t layer, const BlockActivations& a,
                     ConstTensorView x, TensorView dx, const BlockScratch& scratch,
                     const BlockGradients& gradients, std::span<const AdapterRun> runs,

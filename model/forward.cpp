@@ -46,6 +46,8 @@ void block_forward(const Model& model, std::int64_t layer, const BlockActivation
   LayerOps& ops = model.backend().layer();
   const auto linear = [&](Projection p) { return model.linear(layer, p); };
 
+  // n1    = rmsnorm(x)
+  // x_mid = x + W_o attention(rope(W_q n1 + b_q), rope(W_k n1 + b_k), W_v n1 + b_v)
   ops.rmsnorm_forward(a.norm1, a.rstd1, x, w.input_norm, c.rms_norm_eps);
   const std::array<TensorView, 3> qkv = {a.q, a.k, a.v};
   const std::array<Linear, 3> qkv_linears = {linear(Projection::q), linear(Projection::k),
@@ -54,6 +56,8 @@ void block_forward(const Model& model, std::int64_t layer, const BlockActivation
   attention(a.o, a.lse, a.q, a.k, a.v);
   ops.linear_forward(a.x_mid, a.o, linear(Projection::o), runs, /*residual=*/x);
 
+  // n2    = rmsnorm(x_mid)
+  // x     = x_mid + W_down (silu(W_gate n2) * W_up n2)
   ops.rmsnorm_forward(a.norm2, a.rstd2, a.x_mid, w.post_attention_norm, c.rms_norm_eps);
   ops.swiglu_linear_forward(a.act, a.gate, a.up, a.norm2, linear(Projection::gate),
                             linear(Projection::up), runs,

@@ -49,10 +49,13 @@ struct CompletionTerms {
 
 // The n tokens' objectives. With a sequence ratio c = exp(mean of logp - old) the derivative of the
 // sum of the tokens' losses with respect to logp_t is
-//   dP(c) c  +  beta (1 - exp(d_t))                                   or, with kl_bias_correction,
+//   dP(c) c  +  beta (1 - exp(d_t))                        or, with kl_bias_correction,
 //   dP(c) c  +  beta (c mean_s k3_s + c (1 - exp(d_t)))
-// vespo: P = -stop(phi) A logp, phi = exp(l + k log w - l w), w = exp(clamp(sum_s clamp(logp - old,
-// -20, 20), log 1e-8, 20)), (k, l) = (2, 3) where A >= 0, else (3, 2).
+//
+// vespo, where (k, l) = (2, 3) if A >= 0, else (3, 2):
+//   log w = clamp(sum over s of clamp(logp_s - old_s, -20, 20), log 1e-8, 20)
+//   phi   = exp(l + k log w - l w)
+//   P     = -stop(phi) A logp
 std::vector<TokenObjective<float>> completion_objective(const PolicyObjective& objective,
                                                         const CompletionTerms& terms);
 
