@@ -174,8 +174,10 @@ void set_advantages(Experience& experience, const ObjectiveOptions& options) {
 void keep_old_logprobs(Experience& experience, const TokenLogprobs& logprobs) {
   for (std::size_t g = 0; g < experience.groups.size(); ++g) {
     auto& completions = experience.groups[g].completions;
-    for (std::size_t c = 0; c < completions.size(); ++c)
-      completions[c].old_logprobs = logprobs.policy[g][c];
+    for (std::size_t c = 0; c < completions.size(); ++c) {
+      const auto policy = logprobs.policy.of(g, c);
+      completions[c].old_logprobs.assign(policy.begin(), policy.end());
+    }
   }
 }
 

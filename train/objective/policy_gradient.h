@@ -1,52 +1,33 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
-#include "model/ops/objective.h"
 #include "model/training_pass.h"
 #include "train/data/group.h"
+#include "train/data/per_token.h"
 #include "train/objective/loss_weights.h"
 #include "train/objective/objective.h"
+#include "train/objective/update_statistics.h"
 
 namespace qgrpo::train {
 
 // What the gradient of a step is computed from.
 struct UpdateSettings {
-  PolicyObjective objective;        // params.beta = 0: no reference pass
-  LossNormalization normalization;  // accumulation_steps = number of chunks the step's groups come
-                                    // in; its type is the objective's
-  std::int64_t groups_per_chunk = 1;  // prompts_per_step
-  float temperature = 1.0f;           // of the objective's log-probs
+  PolicyObjective objective;         // params.beta = 0: no reference pass
+  LossNormalization normalization;   // accumulation_steps = number of chunks the step's groups come
+                                     // in; its type is the objective's
+  std::size_t groups_per_chunk = 1;  // prompts_per_step
+  float temperature = 1.0f;          // of the objective's log-probs
   std::int32_t policy_adapter = 0;
   std::int32_t reference_adapter = -1;
 };
 
-// Statistics of a step, as TRL defines them: means over the loss tokens of a chunk (TRL's
-// micro-batch), then over chunks; the extremes are those of the completions' means. With a sequence
-// ratio the clip figures are means over completions. Groups that were skipped are not in them.
-struct UpdateStatistics {
-  double loss = 0.0;
-  double kl = 0.0;
-  double entropy = 0.0;
-  double clip_low_mean = 0.0, clip_low_min = 0.0, clip_high_mean = 0.0, clip_high_max = 0.0,
-         clip_region_mean = 0.0;
-  // |log-prob when sampled - log-prob in this pass| over all tokens, and the ratio exp(this -
-  // sampled). Only where sampling log-probs are there.
-  bool has_sampling = false;
-  double logp_difference_mean = 0.0, logp_difference_max = 0.0;
-  double ratio_min = 1.0, ratio_mean = 1.0, ratio_max = 1.0;
-  std::int64_t completion_tokens = 0;
-  std::int64_t computed_tokens = 0;  // rows that went through the policy's forward pass
-  std::int64_t passes = 0;           // micro-batches
-  std::int64_t skipped_groups = 0;   // without signal: all advantages 0 and no KL term
-};
-
-// Per-token log-probs of a step, by group and completion: for tests and for recording.
+// The log-probs of a step's tokens: what later iterations on the same completions compare with.
 struct TokenLogprobs {
-  std::vector<std::vector<std::vector<float>>> policy;
-  std::vector<std::vector<std::vector<float>>> reference;
+  PerToken<float> policy;
+  PerToken<float> reference;  // 0 where beta = 0
 };
 
 // Accumulates d loss / d parameters of the groups' completions (whose advantages are set):

@@ -140,7 +140,8 @@ TEST_CASE("experience: every objective's gradient through the model, off-policy"
   for (std::size_t g = 0; g < groups.size(); ++g) {
     for (std::size_t c = 0; c < groups[g].completions.size(); ++c) {
       auto& old = groups[g].completions[c].old_logprobs;
-      old = first.logprobs.policy[g][c];
+      const auto sampled = first.logprobs.policy.of(g, c);
+      old.assign(sampled.begin(), sampled.end());
       for (float& x : old) x += 0.3f * rng.normal();
     }
   }
