@@ -47,10 +47,15 @@ GroupId Scheduler::add(GroupRequest request) {
 
   GroupState group;
   group.id = next_group_++;
-  group.sequences.resize(static_cast<std::size_t>(request.samples));
+  group.sequences.resize(request.samples);
   group.request = std::move(request);
   waiting_.push_back(std::move(group));
   return waiting_.back().id;
+}
+
+// Where the group is among the running ones.
+std::int32_t Scheduler::place(const GroupState& group) const {
+  return static_cast<std::int32_t>(&group - running_.data());
 }
 
 std::int64_t Scheduler::running_sequences() const {
@@ -73,8 +78,7 @@ void Scheduler::admit() {
     if (reserved_blocks() + need(group) > options_.num_blocks) return;
     for (SequenceState& sequence : group.sequences) {
       if (!sequence.live()) continue;
-      sequence.tokens.reserve(group.request.prompt.size() +
-                              static_cast<std::size_t>(group.request.max_new_tokens));
+      sequence.tokens.reserve(group.request.prompt.size() + group.request.max_new_tokens);
       sequence.tokens = group.request.prompt;
     }
     running_.push_back(std::move(group));
@@ -88,240 +92,141 @@ Step Scheduler::schedule(std::int32_t window) {
   Step step;
   if (!has_work()) return step;
   admit();
-  const bool prompts = std::any_of(running_.begin(), running_.end(),
-                                   [](const GroupState& group) { return !group.prefilled; });
-  if (window > 0 && !prompts) {
+  if (window == 0) {
+    decode(step);
+    prefill(step);
+  } else if (std::ranges::all_of(running_, &GroupState::prefilled)) {
     decode_window(step, window);
   } else {
-    for (GroupState& group : running_) {
-      if (group.prefilled && window == 0) decode(step, group);
-    }
-    for (GroupState& group : running_) {
-      if (!group.prefilled) prefill(step, group);
-    }
-    ahead_ = window == 0 ? 1 : 0;
+    prefill(step);
   }
+  ahead_ = window == 0 ? 1 : step.window;
   step.number = ++steps_;
   in_flight_ = true;
   return step;
 }
 
-// Adds one row for each live sample of a group: its last token.
-void Scheduler::decode(Step& step, GroupState& group) {
-  for (std::size_t i = 0; i < group.sequences.size(); ++i) {
-    SequenceState& sequence = group.sequences[i];
-    if (!sequence.live()) continue;
-    append_rows(step, group, sequence.table, std::span(sequence.tokens).last(1));
-    step.head_rows.push_back(static_cast<std::int32_t>(step.tokens.size()) - 1);
-    request_sample(step, group, static_cast<std::int32_t>(i));
+// One row for each live sample: its last token.
+void Scheduler::decode(Step& step) {
+  for (GroupState& group : running_) {
+    if (!group.prefilled) continue;
+    for (std::int32_t i = 0; i < group.request.samples; ++i) {
+      SequenceState& sequence = group.sequences[i];
+      if (!sequence.live()) continue;
+      append_rows(step, group, sequence.table, std::span(sequence.tokens).last(1));
+      step.add_head_row();
+      step.add_request(group, i);
+    }
   }
 }
 
-// Adds a window of every live sample; nothing but samples runs.
+// As much of the prompts, oldest first, as the step has room for. A prompt's last row predicts every
+// sample's first token.
+void Scheduler::prefill(Step& step) {
+  for (GroupState& group : running_) {
+    if (group.prefilled) continue;
+    const std::int32_t done = group.prompt_table.length();
+    const std::int32_t room = options_.max_tokens - static_cast<std::int32_t>(step.tokens.size());
+    const std::int32_t count = std::min(room, group.prompt_length() - done);
+    if (count == 0) continue;
+    append_rows(step, group, group.prompt_table,
+                std::span(group.request.prompt).subspan(done, count));
+    if (done + count < group.prompt_length()) continue;
+    step.add_head_row();
+    for (std::int32_t i = 0; i < group.request.samples; ++i) {
+      if (group.sequences[i].live()) step.add_request(group, i);
+    }
+  }
+}
+
+// A window of every live sample, the groups with the same adapter side by side; nothing but samples
+// runs.
 void Scheduler::decode_window(Step& step, std::int32_t window) {
   std::vector<GroupState*> groups;
   for (GroupState& group : running_) groups.push_back(&group);
-  std::stable_sort(groups.begin(), groups.end(), [](const GroupState* a, const GroupState* b) {
-    return a->request.adapter < b->request.adapter;
-  });
+  std::ranges::stable_sort(groups, {}, [](const GroupState* g) { return g->request.adapter; });
   std::int32_t most = 0;
   for (const GroupState* group : groups) {
     for (const SequenceState& sequence : group->sequences) {
       if (sequence.live()) most = std::max(most, group->remaining(sequence));
     }
   }
-  step.window = ahead_ = std::min(window, most);
+  step.window = std::min(window, most);
   for (GroupState* group : groups) {
-    for (std::size_t i = 0; i < group->sequences.size(); ++i) {
+    for (std::int32_t i = 0; i < group->request.samples; ++i) {
       SequenceState& sequence = group->sequences[i];
       if (!sequence.live()) continue;
-      const std::int32_t count = std::min(step.window, group->remaining(sequence));
-      std::vector<std::int32_t> slots;
-      blocks_.append(sequence.table, count, slots, step.copies);
-      add_decode_sequence(step, *group, static_cast<std::int32_t>(i));
+      std::vector<std::int32_t> slots;  // the backend finds them in the block table
+      blocks_.append(sequence.table, std::min(step.window, group->remaining(sequence)), slots,
+                     step.copies);
+      step.add_decode(*group, place(*group), i);
     }
   }
 }
 
-void Scheduler::add_decode_sequence(Step& step, const GroupState& group, std::int32_t sample) {
-  const SequenceState& from = group.sequences[static_cast<std::size_t>(sample)];
-  DecodeSequence sequence;
-  sequence.token = from.tokens.back();
-  sequence.position = static_cast<std::int32_t>(from.tokens.size()) - 1;
-  sequence.prompt_length = group.prompt_length();
-  sequence.prompt_group = static_cast<std::int32_t>(&group - running_.data());
-  sequence.adapter = group.request.adapter;
-  sequence.remaining = group.remaining(from);
-  if (!group.request.ignore_eos) {
-    step.storage_.push_back(group.request.eos_ids);
-    sequence.eos_ids = step.storage_.back();
-  }
-  step.storage_.emplace_back(from.table.blocks().begin(), from.table.blocks().end());
-  sequence.block_table = step.storage_.back();
-  sequence.request = sample_request(step, group, sample);
-  step.decode.push_back(sequence);
-  step.targets.push_back({group.id, sample});
-}
-
-// Adds as much of a prompt as the step has room for. Its last row predicts every sample's first
-// token.
-void Scheduler::prefill(Step& step, GroupState& group) {
-  const std::int32_t done = group.prompt_table.length();
-  const std::int32_t room = options_.max_tokens - static_cast<std::int32_t>(step.tokens.size());
-  const std::int32_t count = std::min(room, group.prompt_length() - done);
-  if (count == 0) return;
-  append_rows(step, group, group.prompt_table,
-              std::span(group.request.prompt)
-                  .subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
-  if (done + count < group.prompt_length()) return;
-  step.head_rows.push_back(static_cast<std::int32_t>(step.tokens.size()) - 1);
-  for (std::size_t i = 0; i < group.sequences.size(); ++i) {
-    if (group.sequences[i].live()) request_sample(step, group, static_cast<std::int32_t>(i));
-  }
-}
-
-// Packs tokens that follow table's, as one PagedSequence.
+// Rows of the tokens that follow table's.
 void Scheduler::append_rows(Step& step, const GroupState& group, BlockTable& table,
                             std::span<const std::int32_t> tokens) {
-  const std::int32_t first = table.length();
-  const auto count = static_cast<std::int32_t>(tokens.size());
-  PagedSequence sequence;
-  sequence.query_begin = static_cast<std::int32_t>(step.tokens.size());
-  sequence.query_length = count;
-  sequence.context_length = first + count;
-  sequence.prompt_length = group.prompt_length();
-  sequence.prompt_group = static_cast<std::int32_t>(&group - running_.data());
-
-  blocks_.append(table, count, step.slots, step.copies);
-  step.storage_.emplace_back(table.blocks().begin(), table.blocks().end());
-  sequence.block_table = step.storage_.back();
-  step.sequences.push_back(sequence);
-
-  step.tokens.insert(step.tokens.end(), tokens.begin(), tokens.end());
-  for (std::int32_t i = 0; i < count; ++i) step.positions.push_back(first + i);
-  const std::int32_t adapter = group.request.adapter;
-  if (!step.adapter_runs.empty() && step.adapter_runs.back().adapter == adapter) {
-    step.adapter_runs.back().length += count;
-  } else {
-    step.adapter_runs.push_back({sequence.query_begin, count, adapter});
-  }
-}
-
-// How the sample's next token is drawn.
-SampleRequest Scheduler::sample_request(Step& step, const GroupState& group, std::int32_t sample) {
-  const GroupRequest& from = group.request;
-  const std::vector<std::int32_t>& tokens =
-      group.sequences[static_cast<std::size_t>(sample)].tokens;
-  SampleRequest request;
-  request.params = from.sampling;
-  request.seed = from.seed;
-  request.step = from.step;
-  request.prompt = from.prompt_key;
-  request.sample = static_cast<std::uint32_t>(sample);
-  request.position = static_cast<std::uint32_t>(tokens.size());
-  if (from.sampling.repetition_penalty != 1.0f) {
-    step.storage_.push_back(tokens);
-    request.seen = step.storage_.back();
-  }
-  return request;
-}
-
-// Asks for the sample's next token, from the step's last head row.
-void Scheduler::request_sample(Step& step, const GroupState& group, std::int32_t sample) {
-  SampleRequest request = sample_request(step, group, sample);
-  request.row = static_cast<std::int32_t>(step.head_rows.size()) - 1;
-  step.requests.push_back(request);
-  step.targets.push_back({group.id, sample});
-}
-
-void Scheduler::begin_commit(const Step& step) {
-  require(in_flight_ && step.number == steps_,
-          "scheduler: step {} is not the one to commit (the last is {}{})", step.number, steps_,
-          in_flight_ ? "" : ", already committed");
-}
-
-// A live sample's next token, which may finish it.
-TokenEvent Scheduler::append(GroupState& group, std::int32_t sample, const SampledToken& token) {
-  SequenceState& sequence = group.sequences[static_cast<std::size_t>(sample)];
-  TokenEvent event;
-  event.group = group.id;
-  event.sample = sample;
-  event.index = static_cast<std::int32_t>(sequence.tokens.size()) - group.prompt_length();
-  event.sampled = token;
-  event.finish = finish_reason(group.request, event.index + 1, token.token);
-  sequence.tokens.push_back(token.token);
-  if (event.finish != FinishReason::none) end(sequence, event.finish);
-  return event;
+  blocks_.append(table, static_cast<std::int32_t>(tokens.size()), step.slots, step.copies);
+  step.add_rows(group, place(group), table, tokens);
 }
 
 std::vector<TokenEvent> Scheduler::commit(const Step& step, std::span<const SampledToken> sampled) {
-  begin_commit(step);
-  require(step.window == 0, "scheduler: step {} is a decode window", step.number);
-  require(sampled.size() == step.requests.size(), "scheduler: {} tokens for {} requests",
-          sampled.size(), step.requests.size());
-  for (const SampledToken& s : sampled) {
-    require(s.token >= 0, "scheduler: sampled token {}, ids are not negative", s.token);
-  }
-  in_flight_ = false;
-  ahead_ = 0;
-
+  check_tokens(step, sampled);
   std::vector<TokenEvent> events;
   events.reserve(sampled.size());
-  for (std::size_t i = 0; i < sampled.size(); ++i) {
-    const Step::Target& target = step.targets[i];
-    GroupState* group = find(target.group);
-    if (group == nullptr) continue;
-    SequenceState& sequence = group->sequences[static_cast<std::size_t>(target.sample)];
-    if (!sequence.live()) continue;
-    events.push_back(append(*group, target.sample, sampled[i]));
-    if (sequence.live() && !group->prefilled) sequence.table = blocks_.fork(group->prompt_table);
+  for (std::size_t i = 0; i < sampled.size(); ++i) take(step.targets[i], sampled[i], events);
+  end_step();
+  return events;
+}
+
+std::vector<std::vector<TokenEvent>> Scheduler::commit_window(
+    const Step& step, std::span<const std::vector<SampledToken>> drawn) {
+  check_window(step, drawn);
+  std::vector<std::vector<TokenEvent>> events(step.window);
+  for (std::size_t t = 0; t < events.size(); ++t) {
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      if (t < drawn[i].size()) take(step.targets[i], drawn[i][t], events[t]);
+    }
   }
+  end_step();
+  std::erase_if(events, [](const auto& of_draw) { return of_draw.empty(); });
+  return events;
+}
+
+// A sample's next token, which may finish it. Nothing where it was finished or cancelled since the
+// step was made.
+void Scheduler::take(const Step::Target& target, const SampledToken& token,
+                     std::vector<TokenEvent>& events) {
+  GroupState* group = find(target.group);
+  if (group == nullptr) return;
+  SequenceState& sequence = group->sequences[target.sample];
+  if (!sequence.live()) return;
+  TokenEvent event;
+  event.group = group->id;
+  event.sample = target.sample;
+  event.index = static_cast<std::int32_t>(sequence.tokens.size()) - group->prompt_length();
+  event.sampled = token;
+  event.finish = finish_reason(group->request, event.index + 1, token.token);
+  sequence.tokens.push_back(token.token);
+  if (event.finish != FinishReason::none) {
+    end(sequence, event.finish);
+  } else if (!group->prefilled) {
+    sequence.table = blocks_.fork(group->prompt_table);
+  }
+  events.push_back(event);
+}
+
+// After the last token of a step.
+void Scheduler::end_step() {
+  in_flight_ = false;
+  ahead_ = 0;
   for (GroupState& group : running_) {
     if (group.prefilled || group.prompt_table.length() < group.prompt_length()) continue;
     group.prefilled = true;
     blocks_.free(group.prompt_table);  // the samples hold its blocks now
   }
   sweep();
-  return events;
-}
-
-std::vector<std::vector<TokenEvent>> Scheduler::commit_window(
-    const Step& step, std::span<const std::vector<SampledToken>> drawn) {
-  begin_commit(step);
-  require(step.window > 0, "scheduler: step {} is no decode window", step.number);
-  require(drawn.size() == step.decode.size(), "scheduler: the tokens of {} sequences for {}",
-          drawn.size(), step.decode.size());
-  for (std::size_t i = 0; i < drawn.size(); ++i) {
-    const DecodeSequence& sequence = step.decode[i];
-    const std::int32_t most = std::min(step.window, sequence.remaining);
-    const auto count = static_cast<std::int32_t>(drawn[i].size());
-    require(count >= 1 && count <= most, "scheduler: {} tokens for a window of {}", count, most);
-    for (std::int32_t t = 0; t < count; ++t) {
-      const std::int32_t id = drawn[i][static_cast<std::size_t>(t)].token;
-      require(id >= 0, "scheduler: sampled token {}, ids are not negative", id);
-      const bool eos =
-          std::find(sequence.eos_ids.begin(), sequence.eos_ids.end(), id) != sequence.eos_ids.end();
-      require((eos || t + 1 == most) == (t + 1 == count),
-              "scheduler: a sequence drew {} tokens of a window of {}, the {}th is {}", count, most,
-              t + 1, id);
-    }
-  }
-  in_flight_ = false;
-  ahead_ = 0;
-
-  std::vector<std::vector<TokenEvent>> events(static_cast<std::size_t>(step.window));
-  for (std::size_t t = 0; t < events.size(); ++t) {
-    for (std::size_t i = 0; i < drawn.size(); ++i) {
-      const Step::Target& target = step.targets[i];
-      GroupState* group = t < drawn[i].size() ? find(target.group) : nullptr;
-      if (group == nullptr) continue;
-      if (!group->sequences[static_cast<std::size_t>(target.sample)].live()) continue;
-      events[t].push_back(append(*group, target.sample, drawn[i][t]));
-    }
-  }
-  sweep();
-  std::erase_if(events, [](const auto& of_draw) { return of_draw.empty(); });
-  return events;
 }
 
 void Scheduler::end(SequenceState& sequence, FinishReason reason) {
@@ -352,7 +257,7 @@ bool Scheduler::finish(GroupId id, std::int32_t sample) {
   if (group == nullptr) return false;
   require(sample >= 0 && sample < group->request.samples,
           "scheduler: sample {} of a group of {} completions", sample, group->request.samples);
-  SequenceState& sequence = group->sequences[static_cast<std::size_t>(sample)];
+  SequenceState& sequence = group->sequences[sample];
   if (!sequence.live()) return false;
   end(sequence, FinishReason::stop);
   sweep();
@@ -374,43 +279,6 @@ void Scheduler::cancel_all() {
   while (!running_.empty()) cancel(running_.back().id);
   in_flight_ = false;
   ahead_ = 0;
-}
-
-void Scheduler::check() const {
-  std::vector<const BlockTable*> tables;
-  for (const GroupState& group : waiting_) {
-    require(!group.prefilled && group.prompt_table.length() == 0,
-            "scheduler: waiting group {} holds blocks", group.id);
-  }
-  for (std::size_t i = 0; i < running_.size(); ++i) {
-    const GroupState& group = running_[i];
-    require(i == 0 || running_[i - 1].id < group.id, "scheduler: group {} runs out of order",
-            group.id);
-    require(group.live() > 0, "scheduler: finished group {} still runs", group.id);
-    tables.push_back(&group.prompt_table);
-    require(!group.prefilled || group.prompt_table.length() == 0,
-            "scheduler: group {} holds its prompt's blocks after the prefill", group.id);
-    for (const SequenceState& sequence : group.sequences) {
-      tables.push_back(&sequence.table);
-      const bool decoding = group.prefilled && sequence.live();
-      require(decoding || sequence.table.length() == 0,
-              "scheduler: group {}: a sample that does not decode holds blocks", group.id);
-      // The last token's key is written by the step that decodes it.
-      const auto cached =
-          static_cast<std::int64_t>(sequence.tokens.size()) - 1 +
-          (decoding ? std::min(ahead_, group.remaining(sequence)) : std::int32_t{0});
-      require(!decoding || sequence.table.length() == cached,
-              "scheduler: group {}: {} of a sample's {} tokens are cached, expected {}", group.id,
-              sequence.table.length(), sequence.tokens.size(), cached);
-    }
-  }
-  blocks_.check(tables);
-  require(running_sequences() <= options_.max_sequences,
-          "scheduler: {} sequences run, the limit is {}", running_sequences(),
-          options_.max_sequences);
-  require(blocks_.used_blocks() <= reserved_blocks() && reserved_blocks() <= options_.num_blocks,
-          "scheduler: {} blocks used, {} reserved, {} there: expected each at most the next",
-          blocks_.used_blocks(), reserved_blocks(), options_.num_blocks);
 }
 
 }  // namespace qgrpo::engine

@@ -7,9 +7,7 @@
 
 #include "engine/block_manager.h"
 #include "engine/sequence.h"
-#include "model/ops/batch.h"
-#include "model/ops/decode.h"
-#include "model/ops/ops.h"
+#include "engine/step.h"
 
 namespace qgrpo::engine {
 
@@ -19,57 +17,6 @@ struct SchedulerOptions {
   std::int32_t max_sequences = 64;  // completions running at once, >= 1
   std::int32_t max_tokens = 1024;   // rows a step, >= max_sequences: long prompts go in chunks
   std::int32_t max_context = 0;     // prompt + completion, the model's positions; 0 = no limit
-};
-
-// What to run next: T packed rows (tokens), of which S are sampled from. The decode rows of each
-// group come first, a group's samples side by side, then chunks of prompts. It owns all that its
-// spans refer to, so it stays valid whatever happens to its groups. The order of work:
-//   1. copy `copies` (whole cache blocks, all layers),
-//   2. forward the rows; each layer writes keys and values to `slots`, then attends,
-//   3. take the hidden rows `head_rows`, draw one token for each of `requests`,
-//   4. Scheduler::commit.
-// Or a decode window (window > 0): up to `window` tokens of every running sequence, drawn without
-// the host in between (model/ops/decode.h). Then only `copies`, `decode` and `targets` are filled,
-// and Scheduler::commit_window takes the tokens.
-struct Step {
-  struct Target {
-    GroupId group = 0;
-    std::int32_t sample = 0;
-  };
-
-  Step() = default;
-  Step(Step&&) = default;
-  Step& operator=(Step&&) = default;
-  Step(const Step&) = delete;  // spans would refer to the original
-  Step& operator=(const Step&) = delete;
-
-  bool empty() const { return tokens.empty() && decode.empty(); }  // no work is left
-
-  std::uint64_t number = 0;             // counts the steps of a scheduler, from 1
-  std::vector<std::int32_t> tokens;     // (T)
-  std::vector<std::int32_t> positions;  // (T)
-  std::vector<std::int32_t> slots;      // (T), all different
-  // Cover rows 0..T in order. prompt_length is the whole prompt's, also in a chunk that ends before
-  // it. prompt_group is equal for the samples of a group, which are neighbours, and different
-  // between groups. Their prompts have the same keys and values and share all full blocks; a
-  // partial last block each sample copies when it writes, so there the block numbers differ.
-  std::vector<PagedSequence> sequences;
-  std::vector<AdapterRun> adapter_runs;  // cover rows 0..T
-  std::vector<BlockCopy> copies;         // no block is copied to twice, or both from and to
-  std::vector<std::int32_t> head_rows;   // (S), rising
-  // Sorted by row, which is an index into head_rows. A prompt's last row has a request a sample.
-  // `seen` is prompt + completion, empty where the repetition penalty is off.
-  std::vector<SampleRequest> requests;
-  std::vector<Target> targets;  // whose token each request, or sequence of `decode`, draws
-
-  std::int32_t window = 0;
-  // A group's samples side by side, groups with the same adapter too. Block tables have room for
-  // the whole window.
-  std::vector<DecodeSequence> decode;
-
- private:
-  friend class Scheduler;
-  std::vector<std::vector<std::int32_t>> storage_;  // of the spans; growth moves no inner buffer
 };
 
 // Continuous batching over a paged KV cache, as plain host data: it decides what to run, never runs
@@ -140,19 +87,20 @@ class Scheduler {
 
  private:
   void admit();
-  void decode(Step& step, GroupState& group);
+  void decode(Step& step);
+  void prefill(Step& step);
   void decode_window(Step& step, std::int32_t window);
-  void add_decode_sequence(Step& step, const GroupState& group, std::int32_t sample);
-  void prefill(Step& step, GroupState& group);
   void append_rows(Step& step, const GroupState& group, BlockTable& table,
                    std::span<const std::int32_t> tokens);
-  SampleRequest sample_request(Step& step, const GroupState& group, std::int32_t sample);
-  void request_sample(Step& step, const GroupState& group, std::int32_t sample);
-  void begin_commit(const Step& step);
-  TokenEvent append(GroupState& group, std::int32_t sample, const SampledToken& token);
+  void check_last(const Step& step) const;
+  void check_tokens(const Step& step, std::span<const SampledToken> sampled) const;
+  void check_window(const Step& step, std::span<const std::vector<SampledToken>> drawn) const;
+  void take(const Step::Target& target, const SampledToken& token, std::vector<TokenEvent>& events);
+  void end_step();
   void end(SequenceState& sequence, FinishReason reason);
   void sweep();
   GroupState* find(GroupId group);
+  std::int32_t place(const GroupState& group) const;
   std::int64_t need(const GroupState& group) const;
 
   SchedulerOptions options_;
