@@ -5,6 +5,7 @@
 
 #include "model/io/file.h"
 #include "model/ops/error.h"
+#include "tokenizer/jinja/json.h"
 
 namespace qgrpo::tokenizer {
 

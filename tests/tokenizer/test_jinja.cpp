@@ -1,3 +1,4 @@
+#include "tokenizer/jinja/json.h"
 #include "tokenizer/jinja/template.h"
 
 #include <doctest/doctest.h>

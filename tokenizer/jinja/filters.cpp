@@ -5,6 +5,7 @@
 
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
+#include "tokenizer/jinja/json.h"
 #include "tokenizer/jinja/runtime.h"
 #include "tokenizer/jinja/text.h"
 
@@ -12,10 +13,7 @@
 namespace qgrpo::tokenizer::jinja {
 namespace {
 
-struct NamedFilter {
-  std::string_view name;
-  Filter call;
-};
+using NamedFilter = Named<Filter>;
 
 Value keep_markup(const Value& input, std::string text) {
   return input.is_markup() ? Value::markup(std::move(text)) : Value(std::move(text));
@@ -51,7 +49,7 @@ Value indent(Runtime& runtime, const Value& input, Arguments& arguments) {
   if (by.empty() && (given[0] == nullptr || !given[0]->is_string())) {
     const std::int64_t width = given.integer(0, 4);
     check_text_size(static_cast<double>(width));
-    by = std::string(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
+    by = std::string(std::max<std::int64_t>(width, 0), ' ');
   }
   const auto lines = split_lines(soft_text(runtime, input) + "\n");
   check_text_size(static_cast<double>(lines.size()) * static_cast<double>(by.size()));
@@ -76,7 +74,7 @@ Value tojson(Runtime&, const Value& input, Arguments& arguments) {
     } else {
       const std::int64_t width = given.integer(1, 0);
       require(width <= 1000, "filter 'tojson': indent is {}, expected at most 1000", width);
-      style.indent = std::string(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
+      style.indent = std::string(std::max<std::int64_t>(width, 0), ' ');
     }
     style.item_separator.assign(1, ',');  // json.dumps puts no blank before a line break
   }
@@ -349,9 +347,7 @@ constexpr std::array kFilters = {
 }  // namespace
 
 Filter find_filter(std::string_view name) {
-  const auto found = std::find_if(kFilters.begin(), kFilters.end(),
-                                  [&](const NamedFilter& filter) { return filter.name == name; });
-  return found == kFilters.end() ? nullptr : found->call;
+  return find_named(kFilters, name);
 }
 
 }  // namespace qgrpo::tokenizer::jinja

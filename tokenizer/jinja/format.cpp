@@ -109,8 +109,7 @@ std::string format_value(Runtime& runtime, const Value& value, const Layout& lay
           layout.type, type_name(value));
   std::string text = to_text(runtime, value);
   if (layout.precision >= 0) {
-    text = encode(
-        std::u32string_view(decode(text)).substr(0, static_cast<std::size_t>(layout.precision)));
+    text = encode(std::u32string_view(decode(text)).substr(0, layout.precision));
   }
   return align(text, layout, false);
 }
@@ -197,6 +196,57 @@ Value field(Runtime& runtime, std::string_view name, Arguments& arguments, std::
   return value;
 }
 
+// The flags, width and precision of a conversion that begins at format[i], which moves behind them.
+Layout percent_layout(const std::string& format, std::size_t& i) {
+  Layout layout;
+  layout.align = '>';
+  for (; i < format.size() && std::string_view("-+ 0").find(format[i]) != std::string_view::npos;
+       ++i) {
+    if (format[i] == '-') layout.align = '<';
+    if (format[i] == '0' && layout.align != '<') {
+      layout.align = '=';
+      layout.fill.assign(1, '0');
+    }
+    if (format[i] == '+' || format[i] == ' ') layout.sign = format[i];
+  }
+  const std::u32string rest = decode(std::string_view(format).substr(i));
+  std::size_t at = 0;
+  layout.width = read_number(rest, at);
+  if (at < rest.size() && rest[at] == '.') {
+    ++at;
+    layout.precision = read_number(rest, at);
+  }
+  i += at;
+  return layout;
+}
+
+// One value by the conversion %type.
+std::string percent_value(Runtime& runtime, char type, const Value& value, Layout layout) {
+  if (type == 's' || type == 'r') {
+    layout.type = 's';
+    if (layout.fill == "0") {
+      layout.fill.assign(1, ' ');
+      layout.align = '>';
+    }
+    return format_value(runtime, type == 's' ? to_text(runtime, value) : to_repr(runtime, value),
+                        layout);
+  }
+  if (type == 'd' || type == 'i') {
+    require(value.is_number(), "%{}: a number is required, not {}", type, type_name(value));
+    layout.type = 'd';
+    layout.precision = -1;
+    const double whole = std::trunc(value.number());
+    require(!value.is_float() || std::abs(whole) < 9.2e18, "%{}: the number is too large", type);
+    return format_value(runtime, value.is_float() ? Value(static_cast<std::int64_t>(whole)) : value,
+                        layout);
+  }
+  require(std::string_view("fFegxXo").find(type) != std::string_view::npos,
+          "%: unsupported format character '{}'", type);
+  require(value.is_number(), "%{}: must be a real number, not {}", type, type_name(value));
+  layout.type = type;
+  return format_value(runtime, value, layout);
+}
+
 }  // namespace
 
 std::string format_text(Runtime& runtime, const std::string& format, Arguments& arguments) {
@@ -272,52 +322,12 @@ std::string format_percent(Runtime& runtime, const std::string& format, const Va
       by_name = true;
       i = close + 1;
     }
-    Layout layout;
-    layout.align = '>';
-    for (; i < format.size() && std::string_view("-+ 0").find(format[i]) != std::string_view::npos;
-         ++i) {
-      if (format[i] == '-') layout.align = '<';
-      if (format[i] == '0' && layout.align != '<') {
-        layout.align = '=';
-        layout.fill.assign(1, '0');
-      }
-      if (format[i] == '+' || format[i] == ' ') layout.sign = format[i];
-    }
-    const std::u32string rest = decode(std::string_view(format).substr(i));
-    std::size_t at = 0;
-    layout.width = read_number(rest, at);
-    if (at < rest.size() && rest[at] == '.') {
-      ++at;
-      layout.precision = read_number(rest, at);
-    }
-    i += at;
+    Layout layout = percent_layout(format, i);
     require(i < format.size(), "%: incomplete format");
     const char type = format[i];
     const Value value = named ? *named : next();
     check_defined(value);
-    if (type == 's' || type == 'r') {
-      layout.type = 's';
-      if (layout.fill == "0") {
-        layout.fill.assign(1, ' ');
-        layout.align = '>';
-      }
-      out += format_value(runtime, type == 's' ? to_text(runtime, value) : to_repr(runtime, value),
-                          layout);
-    } else if (type == 'd' || type == 'i') {
-      require(value.is_number(), "%{}: a number is required, not {}", type, type_name(value));
-      layout.type = 'd';
-      layout.precision = -1;
-      const double whole = std::trunc(value.number());
-      require(!value.is_float() || std::abs(whole) < 9.2e18, "%{}: the number is too large", type);
-      out += format_value(
-          runtime, value.is_float() ? Value(static_cast<std::int64_t>(whole)) : value, layout);
-    } else {
-      require(std::string_view("fFegxXo").find(type) != std::string_view::npos,
-              "%: unsupported format character '{}'", type);
-      require(value.is_number(), "%{}: must be a real number, not {}", type, type_name(value));
-      layout.type = type;
-      out += format_value(runtime, value, layout);
-    }
+    out += percent_value(runtime, type, value, std::move(layout));
     check_text_size(static_cast<double>(out.size()));
   }
   require(

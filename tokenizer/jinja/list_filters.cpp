@@ -9,10 +9,7 @@
 namespace qgrpo::tokenizer::jinja {
 namespace {
 
-struct NamedFilter {
-  std::string_view name;
-  Filter call;
-};
+using NamedFilter = Named<Filter>;
 
 void none_given(const char* name, Arguments& arguments) {
   (void)Parameters(fmt::format("filter '{}'", name), arguments, {});
@@ -269,7 +266,7 @@ Value batch(Runtime& runtime, const Value& input, Arguments& arguments) {
   }
   if (!row.empty()) {
     if (given[1] != nullptr && !given[1]->is_none()) {
-      row.resize(static_cast<std::size_t>(count), *given[1]);
+      row.resize(count, *given[1]);
     }
     rows.push_back(make_list(std::move(row)));
   }
@@ -308,9 +305,7 @@ constexpr std::array kFilters = {
 }  // namespace
 
 Filter find_list_filter(std::string_view name) {
-  const auto found = std::find_if(kFilters.begin(), kFilters.end(),
-                                  [&](const NamedFilter& filter) { return filter.name == name; });
-  return found == kFilters.end() ? nullptr : found->call;
+  return find_named(kFilters, name);
 }
 
 }  // namespace qgrpo::tokenizer::jinja

@@ -204,9 +204,9 @@ Value slice(Runtime& runtime, const Value& value, const Value& begin, const Valu
   const std::int64_t stride = std::clamp<std::int64_t>(by, -size - 1, size + 1);
   for (std::int64_t i = first; by > 0 ? i < last : i > last; i += stride) {
     if (value.is_string()) {
-      letters += text[static_cast<std::size_t>(i)];
+      letters += text[i];
     } else {
-      items.push_back(value.sequence().items[static_cast<std::size_t>(i)]);
+      items.push_back(value.sequence().items[i]);
     }
   }
   if (value.is_string()) return runtime.made(encode(letters));

@@ -37,7 +37,7 @@ Parameters::Parameters(std::string what, Arguments& arguments,
   for (auto& [name, value] : arguments.named) {
     const auto found = std::find(names_.begin(), names_.end(), name);
     require(found != names_.end(), "{}: there is no argument '{}'", what_, name);
-    auto& slot = values_[static_cast<std::size_t>(found - names_.begin())];
+    auto& slot = values_[found - names_.begin()];
     require(!slot.has_value(), "{}: the argument '{}' is given twice", what_, name);
     slot = value;
   }
@@ -177,7 +177,7 @@ std::optional<Value> element(const Value& value, const Value& key) {
     const auto size = static_cast<std::int64_t>(text.size());
     const std::int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
     if (at < 0 || at >= size) return std::nullopt;
-    return Value(encode(std::u32string_view(text).substr(static_cast<std::size_t>(at), 1)));
+    return Value(encode(std::u32string_view(text).substr(at, 1)));
   }
   if (!value.is_sequence()) return std::nullopt;
   const Sequence& sequence = value.sequence();
@@ -187,7 +187,7 @@ std::optional<Value> element(const Value& value, const Value& key) {
   const auto size = static_cast<std::int64_t>(sequence.items.size());
   const std::int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
   if (at < 0 || at >= size) return std::nullopt;
-  return sequence.items[static_cast<std::size_t>(at)];
+  return sequence.items[at];
 }
 
 }  // namespace

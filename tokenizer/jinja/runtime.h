@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/ops/error.h"
 #include "tokenizer/jinja/ast.h"
 #include "tokenizer/jinja/value.h"
 
@@ -117,6 +119,8 @@ class Runtime {
   Value make_macro(const MacroBody& body, const ScopePtr& scope);
 
   Value evaluate(const Expression& expression, const ScopePtr& scope);
+  std::vector<Value> items_of(const Expression& expression, const ScopePtr& scope);
+  std::shared_ptr<Dict> dict_of(const Expression& expression, const ScopePtr& scope);
   Value evaluate_item(const Expression& expression, const ScopePtr& scope);
   Value evaluate_name(const Expression& expression, const ScopePtr& scope);
   Value compare(const Expression& expression, const ScopePtr& scope);
@@ -136,6 +140,15 @@ class Runtime {
   std::vector<std::weak_ptr<Scope>> macro_scopes_;  // each holds macros that hold it
 };
 
+// Guards recursion.
+struct Runtime::Depth {
+  explicit Depth(Runtime& owner) : runtime(owner) {
+    if (++runtime.depth_ > kMaxRunDepth) fail("the template is nested too deeply");
+  }
+  ~Depth() { --runtime.depth_; }
+  Runtime& runtime;
+};
+
 // Operators. They throw Error where Python would.
 Value binary(Runtime& runtime, const std::string& op, const Value& a, const Value& b);
 bool contains(Runtime& runtime, const Value& container, const Value& item);
@@ -145,9 +158,27 @@ Value slice(Runtime& runtime, const Value& value, const Value& begin, const Valu
 
 // The method of a string, list or dict. Nothing where the type has none of that name.
 std::optional<Value> method(const Value& value, const std::string& name);
+using StringMethod = Value (*)(Runtime&, const std::string& text, Arguments&);
+StringMethod find_string_method(std::string_view name);  // null: none
+// Throws Error where a method without parameters, `name`, was given some.
+void takes_nothing(const char* name, Arguments& arguments);
 // str.format and the operator % of strings.
 std::string format_text(Runtime& runtime, const std::string& format, Arguments& arguments);
 std::string format_percent(Runtime& runtime, const std::string& format, const Value& values);
+
+// The entries of the tables by name, and the function of one; null: there is none of that name.
+template <typename Call>
+struct Named {
+  std::string_view name;
+  Call call;
+};
+template <typename Call, std::size_t N>
+Call find_named(const std::array<Named<Call>, N>& table, std::string_view name) {
+  for (const Named<Call>& known : table) {
+    if (known.name == name) return known.call;
+  }
+  return nullptr;
+}
 
 using Filter = Value (*)(Runtime&, const Value& input, Arguments&);
 using Test = bool (*)(Runtime&, const Value& input, Arguments&);

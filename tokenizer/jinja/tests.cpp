@@ -9,10 +9,7 @@
 namespace qgrpo::tokenizer::jinja {
 namespace {
 
-struct NamedTest {
-  std::string_view name;
-  Test call;
-};
+using NamedTest = Named<Test>;
 
 const Value& other(Arguments& arguments) {
   require(arguments.positional.size() == 1 && arguments.named.empty(),
@@ -176,9 +173,7 @@ constexpr std::array kTests = {
 }  // namespace
 
 Test find_test(std::string_view name) {
-  const auto found = std::find_if(kTests.begin(), kTests.end(),
-                                  [&](const NamedTest& test) { return test.name == name; });
-  return found == kTests.end() ? nullptr : found->call;
+  return find_named(kTests, name);
 }
 
 }  // namespace qgrpo::tokenizer::jinja

@@ -10,8 +10,6 @@
 #include <variant>
 #include <vector>
 
-#include "model/io/json.h"
-
 // The values of a template: Python's, as far as templates see them. Values are shared, never
 // changed; only namespaces are.
 namespace qgrpo::tokenizer::jinja {
@@ -134,22 +132,10 @@ bool truth(const Value& value);
 bool equal(const Value& a, const Value& b, int depth = 0);
 // <. Throws Error where Python cannot compare the types.
 bool less(const Value& a, const Value& b, int depth = 0);
+// Throws Error where values lie deeper in each other than anybody means.
+void check_nesting(int depth);
 // str(value), as "{{ value }}" prints it, and repr(value).
 std::string to_text(Runtime& runtime, const Value& value);
 std::string to_repr(Runtime& runtime, const Value& value, int depth = 0);
-
-// json.dumps. `indent` < 0: one line.
-struct JsonStyle {
-  bool ensure_ascii = false;
-  std::string indent = {};
-  bool lines = false;  // one element a line, indented by `indent`
-  std::string item_separator = ", ";
-  std::string key_separator = ": ";
-  bool sort_keys = false;
-};
-std::string to_json(const Value& value, const JsonStyle& style);
-
-// Parsed JSON as a value. Throws Error naming what does not fit (numbers of 2^63 or more).
-Value from_json(const io::JsonValue& json);
 
 }  // namespace qgrpo::tokenizer::jinja
