@@ -87,7 +87,7 @@ std::vector<TokenEvent> Generator::deliver() {
   const std::vector<TokenEvent> events = std::move(undelivered_.front());
   undelivered_.pop_front();
   for (const TokenEvent& event : events) {
-    Completion& completion = collected_.at(event.group)[static_cast<std::size_t>(event.sample)];
+    Completion& completion = collected_.at(event.group)[event.sample];
     completion.ids.push_back(event.sampled.token);
     completion.logprobs.push_back(event.sampled.logprob);
     completion.policy_logprobs.push_back(event.sampled.policy_logprob);
@@ -113,7 +113,7 @@ std::vector<SampledToken> Generator::forward(const Step& step) {
   const model::BlockActivations scratch = buffers_.scratch.rows(tokens);
   layer_ops.embedding_forward(x, model_->embedding(), step.tokens);
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
-    const KvCacheLayer& cache = buffers_.cache[static_cast<std::size_t>(l)];
+    const KvCacheLayer& cache = buffers_.cache[l];
     const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k, TensorView v) {
       ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta,
                         step.positions, step.slots);
@@ -147,7 +147,7 @@ std::vector<std::vector<SampledToken>> Generator::decode(const Step& step) {
     const model::BlockActivations scratch = buffers_.scratch.rows(ops.rows());
     ops.embedding(x, model_->embedding());
     for (std::int64_t l = 0; l < c.num_layers; ++l) {
-      const KvCacheLayer& cache = buffers_.cache[static_cast<std::size_t>(l)];
+      const KvCacheLayer& cache = buffers_.cache[l];
       const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k,
                                  TensorView v) {
         ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta);
@@ -176,8 +176,8 @@ std::uint64_t Generator::decode_key() const {
   add(id_);
   add_pointer(model_->head_linear().weight);
   for (std::int64_t l = 0; l < model_->config().num_layers; ++l) {
-    for (std::size_t p = 0; p < model::kProjections; ++p) {
-      const Linear linear = model_->linear(l, static_cast<model::Projection>(p));
+    for (const model::Projection p : model::kAllProjections) {
+      const Linear linear = model_->linear(l, p);
       add_pointer(linear.weight);
       for (const LoraFactors& f : linear.adapters) {
         for (const ConstTensorView& view : {f.a, f.b, f.a_shadow, f.b_shadow}) {
@@ -199,7 +199,7 @@ void Generator::finish(GroupId group, std::int32_t sample) {
             }) > 0;
   }
   std::erase_if(undelivered_, [](const auto& events) { return events.empty(); });
-  if (live) collected_.at(group)[static_cast<std::size_t>(sample)].finish = FinishReason::stop;
+  if (live) collected_.at(group)[sample].finish = FinishReason::stop;
 }
 
 std::map<GroupId, std::vector<Completion>> Generator::run(const OnStep& on_step) {

@@ -39,8 +39,8 @@ std::size_t generator_scratch_bytes(const model::Model& model, const GeneratorCa
   shape.vocab = c.vocab_size;
   shape.attention = c.attention();
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
-    for (int p = 0; p < model::kProjections; ++p) {
-      for (const LoraFactors& f : model.linear(l, static_cast<model::Projection>(p)).adapters) {
+    for (const model::Projection p : model::kAllProjections) {
+      for (const LoraFactors& f : model.linear(l, p).adapters) {
         if (!f.a) continue;
         shape.lora_rank = std::max(shape.lora_rank, f.a.shape[0]);
         shape.lora_padded |= f.a.shape[0] % 8 != 0;
@@ -52,7 +52,7 @@ std::size_t generator_scratch_bytes(const model::Model& model, const GeneratorCa
   shape.max_context =
       std::min(c.max_position_embeddings, std::int64_t{capacity.num_blocks} * capacity.block_size);
   shape.block_size = capacity.block_size;
-  shape.linears = model.layer(0).weights[0]->format();
+  shape.linears = model.layer(0).weights[model::Projection::q]->format();
   return model.backend().workspace_bytes(shape);
 }
 

@@ -100,8 +100,7 @@ MergedWeights::MergedWeights(Backend& backend, const std::string& model, const s
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
     const std::string layer = fmt::format("model.layers.{}.", l);
     add(layer + "input_layernorm.weight", {c.hidden_size}, false);
-    for (int i = 0; i < model::kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
+    for (const model::Projection p : model::kAllProjections) {
       const std::string path = layer + model::projection_path(p);
       const std::int64_t outputs = model::projection_outputs(c, p);
       add(path + ".weight", {outputs, model::projection_inputs(c, p)}, true);
@@ -116,7 +115,7 @@ MergedWeights::MergedWeights(Backend& backend, const std::string& model, const s
 }
 
 std::vector<float> MergedWeights::host_factor(TensorView view) {
-  std::vector<float> out(static_cast<std::size_t>(view.elements()));
+  std::vector<float> out(view.elements());
   backend_.download(out.data(), view);
   backend_.synchronize();
   return out;
@@ -134,8 +133,8 @@ std::vector<float> MergedWeights::values(const ModelTensor& tensor) {
     quantize = tensor.linear && into_ == MergeInto::nf4 && !checkpoint_.bnb4bit();
     if (tensor.linear && adapter_) {
       for (std::int64_t l = 0; l < config_.num_layers && a.empty(); ++l) {
-        for (int i = 0; i < model::kProjections; ++i) {
-          const auto& factors = adapter_->at(l, static_cast<Projection>(i));
+        for (const model::Projection p : model::kAllProjections) {
+          const auto& factors = adapter_->at(l, p);
           if (!factors.a || factors.name + ".weight" != tensor.name) continue;
           a = host_factor(factors.a);
           b = host_factor(factors.b);

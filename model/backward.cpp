@@ -30,8 +30,8 @@ void block_backward(const Model& model, std::int64_t layer, const BlockActivatio
   LayerOps& ops = model.backend().layer();
   const auto linear = [&](TensorView din, ConstTensorView dy, ConstTensorView in, Projection p,
                           bool accumulate = false) {
-    ops.linear_backward(din, accumulate, gradients.linears[static_cast<std::size_t>(p)], dy, in,
-                        model.linear(layer, p), runs);
+    ops.linear_backward(din, accumulate, gradients.linears[p], dy, in, model.linear(layer, p),
+                        runs);
   };
   const auto head_dim = static_cast<std::int32_t>(c.head_dim);
 

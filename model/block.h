@@ -53,7 +53,7 @@ void block_forward(const Model& model, std::int64_t layer, const BlockActivation
 
 // Where a block's parameter gradients go; null views are frozen.
 struct BlockGradients {
-  std::array<LinearGradients, kProjections> linears;
+  PerProjection<LinearGradients> linears;
   TensorView dinput_norm;           // (H) +=
   TensorView dpost_attention_norm;  // (H) +=
 };

@@ -108,9 +108,8 @@ std::int64_t projection_inputs(const Config& c, Projection p) {
 
 std::int64_t parameter_count(const Config& c) {
   std::int64_t block = 2 * c.hidden_size + c.q_size() + 2 * c.kv_size();
-  for (int p = 0; p < kProjections; ++p) {
-    block += projection_outputs(c, static_cast<Projection>(p)) *
-             projection_inputs(c, static_cast<Projection>(p));
+  for (const Projection p : kAllProjections) {
+    block += projection_outputs(c, p) * projection_inputs(c, p);
   }
   const std::int64_t heads = c.tie_word_embeddings ? 1 : 2;
   return c.num_layers * block + heads * c.vocab_size * c.hidden_size + c.hidden_size;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -43,6 +45,23 @@ void check_config(const Config& config, const std::string& where);
 // The seven linears of a block, in the order of the forward pass.
 enum class Projection : int { q, k, v, o, gate, up, down };
 inline constexpr int kProjections = 7;
+inline constexpr std::array<Projection, kProjections> kAllProjections = {
+    Projection::q,    Projection::k,  Projection::v,   Projection::o,
+    Projection::gate, Projection::up, Projection::down};
+
+// One T for each linear of a block.
+template <typename T>
+class PerProjection {
+ public:
+  T& operator[](Projection p) { return values_[static_cast<std::size_t>(p)]; }
+  const T& operator[](Projection p) const { return values_[static_cast<std::size_t>(p)]; }
+  auto begin() const { return values_.begin(); }
+  auto end() const { return values_.end(); }
+
+ private:
+  std::array<T, kProjections> values_ = {};
+};
+
 const char* projection_name(Projection p);  // "q_proj"
 const char* projection_path(Projection p);  // "self_attn.q_proj"
 std::int64_t projection_outputs(const Config& config, Projection p);

@@ -39,16 +39,85 @@ std::string tensor_name(std::int64_t layer, Projection p, char factor) {
       path, name, layers);
 }
 
+// Throws Error unless the tensor has the shape.
+void check_shape(const std::string& path, const std::string& name, ConstTensorView tensor,
+                 const Shape& expected) {
+  require(tensor.shape == expected,
+          "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path, name,
+          tensor.shape.str(), expected.str());
+}
+
+// What the file's factors are, by linear. Every tensor must be a factor of one of this model's
+// linears, and those linears that adapter_config.json names must have them.
+LoraConfig factors_in(const io::SafetensorsFile& file, const AdapterConfig& described,
+                      const Config& config) {
+  const std::string& path = file.path();
+  std::set<std::string> unused;
+  for (const auto& name : file.names()) unused.insert(name);
+  LoraConfig lora = described.lora();
+  lora.modules.assign(config.num_layers, {});
+  std::set<Projection> present;   // kinds of modules that the file has factors of,
+  std::set<Projection> selected;  // and of these those that the configuration names
+  std::string missing;            // of a linear that it names
+  std::string unnamed;            // a linear with factors that it does not name
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (const Projection p : kAllProjections) {
+      const std::string name_a = tensor_name(l, p, 'A');
+      const std::string name_b = tensor_name(l, p, 'B');
+      const bool named = described.selects(l, p);
+      if (!file.contains(name_a) && !file.contains(name_b)) {
+        if (named && !described.targets().empty() && missing.empty()) missing = module_name(l, p);
+        continue;
+      }
+      const ModuleLora module = described.module(l, p);
+      lora.modules[l][p] = module;
+      const ConstTensorView a = file.tensor(name_a);
+      const ConstTensorView b = file.tensor(name_b);
+      check_shape(path, name_a, a, {module.r, projection_inputs(config, p)});
+      check_shape(path, name_b, b, {projection_outputs(config, p), module.r});
+      present.insert(p);
+      if (named) selected.insert(p);
+      if (!named && unnamed.empty()) unnamed = module_name(l, p);
+      unused.erase(name_a);
+      unused.erase(name_b);
+    }
+  }
+  if (!unused.empty()) refuse_tensor(path, *unused.begin(), config.num_layers);
+  require(!present.empty(), "{}: no LoRA factors in it", path);
+  require(
+      unnamed.empty(),
+      "{}: holds factors of {} kinds of modules, but target_modules in adapter_config.json, {}, "
+      "names {} of them: not {}",
+      path, present.size(), described.targets(), selected.size(), unnamed);
+  require(missing.empty(),
+          "{}: holds no factors of {}, which target_modules in adapter_config.json names; is this "
+          "the adapter of another model?",
+          path, missing);
+  lora.target_modules.assign(present.begin(), present.end());
+  return lora;
+}
+
+// Without `modules` where target_modules, r and lora_alpha say the same.
+LoraConfig simplest(const LoraConfig& lora) {
+  LoraConfig uniform = lora;
+  uniform.modules.clear();
+  for (std::size_t l = 0; l < lora.modules.size(); ++l) {
+    for (const Projection p : kAllProjections) {
+      if (uniform.module(l, p) != lora.module(l, p)) return lora;
+    }
+  }
+  return uniform;
+}
+
 }  // namespace
 
 void LoraAdapter::place(Arena& arena, const Config& config, DType activations) {
-  factors_.assign(static_cast<std::size_t>(config.num_layers), {});
+  factors_.assign(config.num_layers, {});
   for (std::int64_t l = 0; l < config.num_layers; ++l) {
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
+    for (const Projection p : kAllProjections) {
       const ModuleLora module = config_.module(l, p);
       if (module.r == 0) continue;
-      Factors& f = factors_[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)];
+      Factors& f = factors_[l][p];
       f.a = arena.take(DType::f32, {module.r, projection_inputs(config, p)});
       f.b = arena.take(DType::f32, {projection_outputs(config, p), module.r});
       if (activations == DType::bf16) {
@@ -88,13 +157,13 @@ LoraAdapter LoraAdapter::create(Backend& backend, const Config& config, const Lo
   LoraAdapter adapter = allocate(backend, config, lora);
   std::vector<float> host;
   for (std::size_t l = 0; l < adapter.factors_.size(); ++l) {
-    for (std::size_t p = 0; p < kProjections; ++p) {
+    for (const Projection p : kAllProjections) {
       const Factors& f = adapter.factors_[l][p];
       if (!f.a) continue;
       Rng rng(seed, RngStream::lora_init, static_cast<std::uint32_t>(l),
               static_cast<std::uint32_t>(p));
       const float bound = 1.0f / std::sqrt(static_cast<float>(f.a.shape[1]));
-      host.resize(static_cast<std::size_t>(f.a.elements()));
+      host.resize(f.a.elements());
       for (float& x : host) x = (2.0f * rng.uniform() - 1.0f) * bound;
       backend.upload(f.a, host.data());
       backend.synchronize();
@@ -125,75 +194,13 @@ LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std:
   }
   const io::SafetensorsFile file(path);
 
-  // Every tensor must be a factor of one of this model's linears, and those linears that the
-  // configuration names must have them.
-  std::set<std::string> unused;
-  for (const auto& name : file.names()) unused.insert(name);
-  LoraConfig lora = described.lora();
-  lora.modules.assign(static_cast<std::size_t>(config.num_layers), {});
-  std::set<int> present;   // kinds of modules that the file has factors of,
-  std::set<int> selected;  // and of these those that the configuration names
-  std::string missing;     // of a linear that it names
-  std::string unnamed;     // a linear with factors that it does not name
-  for (std::int64_t l = 0; l < config.num_layers; ++l) {
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
-      const std::string name_a = tensor_name(l, p, 'A');
-      const std::string name_b = tensor_name(l, p, 'B');
-      const bool named = described.selects(l, p);
-      if (!file.contains(name_a) && !file.contains(name_b)) {
-        if (named && !described.targets().empty() && missing.empty()) missing = module_name(l, p);
-        continue;
-      }
-      const ModuleLora module = described.module(l, p);
-      const auto a = file.tensor(name_a);
-      const auto b = file.tensor(name_b);
-      const Shape expected_a{module.r, projection_inputs(config, p)};
-      const Shape expected_b{projection_outputs(config, p), module.r};
-      require(a.shape == expected_a,
-              "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path,
-              name_a, a.shape.str(), expected_a.str());
-      require(b.shape == expected_b,
-              "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path,
-              name_b, b.shape.str(), expected_b.str());
-      lora.modules[static_cast<std::size_t>(l)][static_cast<std::size_t>(i)] = module;
-      present.insert(i);
-      if (named) selected.insert(i);
-      if (!named && unnamed.empty()) unnamed = module_name(l, p);
-      unused.erase(name_a);
-      unused.erase(name_b);
-    }
-  }
-  if (!unused.empty()) refuse_tensor(path, *unused.begin(), config.num_layers);
-  require(!present.empty(), "{}: no LoRA factors in it", path);
-  require(
-      unnamed.empty(),
-      "{}: holds factors of {} kinds of modules, but target_modules in adapter_config.json, {}, "
-      "names {} of them: not {}",
-      path, present.size(), described.targets(), selected.size(), unnamed);
-  require(missing.empty(),
-          "{}: holds no factors of {}, which target_modules in adapter_config.json names; is this "
-          "the adapter of another model?",
-          path, missing);
-  lora.target_modules.clear();
-  for (const int p : present) lora.target_modules.push_back(static_cast<Projection>(p));
-  LoraConfig uniform = lora;
-  uniform.modules.clear();
-  bool same = true;
-  for (std::int64_t l = 0; l < config.num_layers; ++l) {
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
-      same = same && uniform.module(l, p) == lora.module(l, p);
-    }
-  }
-  LoraAdapter adapter = allocate(backend, config, same ? uniform : lora);
+  LoraAdapter adapter = allocate(backend, config, simplest(factors_in(file, described, config)));
   for (std::size_t l = 0; l < adapter.factors_.size(); ++l) {
-    for (std::size_t p = 0; p < kProjections; ++p) {
+    for (const Projection p : kAllProjections) {
       const Factors& f = adapter.factors_[l][p];
       if (!f.a) continue;
       for (const char factor : {'A', 'B'}) {
-        const std::string name =
-            tensor_name(static_cast<std::int64_t>(l), static_cast<Projection>(p), factor);
+        const std::string name = tensor_name(l, p, factor);
         const auto values = io::to_float(file.tensor(name));
         require(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }),
                 "{}: tensor \"{}\" has a value that is not finite", path, name);
@@ -210,17 +217,16 @@ void LoraAdapter::save(const std::string& folder, Backend& backend) const {
   std::vector<std::vector<float>> host;
   std::vector<std::pair<std::string, ConstTensorView>> tensors;
   for (std::size_t l = 0; l < factors_.size(); ++l) {
-    for (std::size_t p = 0; p < kProjections; ++p) {
+    for (const Projection p : kAllProjections) {
       const Factors& f = factors_[l][p];
       if (!f.a) continue;
       for (const char factor : {'A', 'B'}) {
         const TensorView view = factor == 'A' ? f.a : f.b;
-        host.emplace_back(static_cast<std::size_t>(view.elements()));
+        host.emplace_back(view.elements());
         backend.download(host.back().data(), view);
         backend.synchronize();
-        tensors.emplace_back(
-            tensor_name(static_cast<std::int64_t>(l), static_cast<Projection>(p), factor),
-            ConstTensorView{host.back().data(), DType::f32, view.shape});
+        tensors.emplace_back(tensor_name(l, p, factor),
+                             ConstTensorView{host.back().data(), DType::f32, view.shape});
       }
     }
   }
@@ -262,10 +268,9 @@ void LoraAdapter::save(const std::string& folder, Backend& backend) const {
 void LoraAdapter::write_patterns(io::JsonWriter& w, std::vector<std::string>& targets) const {
   const auto each = [&](const auto& visit) {
     for (std::size_t l = 0; l < factors_.size(); ++l) {
-      for (int i = 0; i < kProjections; ++i) {
-        const auto p = static_cast<Projection>(i);
-        const ModuleLora module = config_.module(static_cast<std::int64_t>(l), p);
-        if (module.r > 0) visit(module_name(static_cast<std::int64_t>(l), p), module);
+      for (const Projection p : kAllProjections) {
+        const ModuleLora module = config_.module(l, p);
+        if (module.r > 0) visit(module_name(l, p), module);
       }
     }
   };
@@ -295,8 +300,7 @@ std::int64_t LoraAdapter::parameters() const {
 std::int64_t LoraAdapter::parameters(const Config& config, const LoraConfig& lora) {
   std::int64_t n = 0;
   for (std::int64_t l = 0; l < config.num_layers; ++l) {
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
+    for (const Projection p : kAllProjections) {
       n += lora.module(l, p).r * (projection_inputs(config, p) + projection_outputs(config, p));
     }
   }
@@ -310,7 +314,7 @@ std::uint64_t LoraAdapter::fingerprint(Backend& backend) const {
     for (const auto& f : layer) {
       for (const TensorView& view : {f.a, f.b}) {
         if (!view) continue;
-        host.resize(static_cast<std::size_t>(view.elements()));
+        host.resize(view.elements());
         backend.download(host.data(), view);
         backend.synchronize();
         hash.add(host.data(), host.size() * sizeof(float));

@@ -39,9 +39,7 @@ class LoraAdapter {
 
   const LoraConfig& config() const { return config_; }
   // The factors of a linear; null views where the module has none.
-  const Factors& at(std::int64_t layer, Projection p) const {
-    return factors_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(p)];
-  }
+  const Factors& at(std::int64_t layer, Projection p) const { return factors_[layer][p]; }
   std::int64_t layers() const { return static_cast<std::int64_t>(factors_.size()); }
   std::size_t bytes() const { return buffer_ ? buffer_->bytes() : 0; }
   // Makes the shadows anew: after every change of the factors.
@@ -55,7 +53,7 @@ class LoraAdapter {
   static std::size_t bytes(const Config& config, const LoraConfig& lora, DType activations);
 
  private:
-  using Layer = std::array<Factors, kProjections>;
+  using Layer = PerProjection<Factors>;
   void write_patterns(io::JsonWriter& writer, std::vector<std::string>& targets) const;
   // Puts the factors into the arena.
   void place(Arena& arena, const Config& config, DType activations);

@@ -12,8 +12,8 @@ namespace qgrpo::model {
 namespace {
 
 std::optional<Projection> find_projection(std::string_view name) {
-  for (int p = 0; p < kProjections; ++p) {
-    if (name == projection_name(static_cast<Projection>(p))) return static_cast<Projection>(p);
+  for (const Projection p : kAllProjections) {
+    if (name == projection_name(p)) return p;
   }
   return std::nullopt;
 }
@@ -21,9 +21,7 @@ std::optional<Projection> find_projection(std::string_view name) {
 }  // namespace
 
 ModuleLora LoraConfig::module(std::int64_t layer, Projection p) const {
-  if (!modules.empty()) {
-    return modules[static_cast<std::size_t>(layer)][static_cast<std::size_t>(p)];
-  }
+  if (!modules.empty()) return modules[layer][p];
   const bool has =
       std::find(target_modules.begin(), target_modules.end(), p) != target_modules.end();
   return has ? ModuleLora{r, lora_alpha} : ModuleLora{};
@@ -43,10 +41,10 @@ float LoraConfig::scale(const ModuleLora& module) const {
 }
 
 std::vector<Projection> parse_target_modules(const std::vector<std::string>& names) {
-  std::set<int> found;
+  std::set<Projection> found;
   for (const auto& name : names) {
     if (name == "all-linear") {
-      for (int p = 0; p < kProjections; ++p) found.insert(p);
+      found.insert(kAllProjections.begin(), kAllProjections.end());
       continue;
     }
     const auto p = find_projection(name);
@@ -57,12 +55,10 @@ std::vector<Projection> parse_target_modules(const std::vector<std::string>& nam
           "all-linear",
           name);
     }
-    found.insert(static_cast<int>(*p));
+    found.insert(*p);
   }
   require(!found.empty(), "no target module is named; LoRA needs at least one");
-  std::vector<Projection> out;
-  for (const int p : found) out.push_back(static_cast<Projection>(p));
-  return out;
+  return {found.begin(), found.end()};
 }
 
 std::string module_name(std::int64_t layer, Projection p) {

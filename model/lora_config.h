@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,7 +27,7 @@ struct LoraConfig {
   std::string base_model_name_or_path;
   // By layer and projection, where not every layer has r and lora_alpha on target_modules (peft's
   // rank_pattern, alpha_pattern, or other modules in other layers); else empty.
-  std::vector<std::array<ModuleLora, kProjections>> modules;
+  std::vector<PerProjection<ModuleLora>> modules;
 
   ModuleLora module(std::int64_t layer, Projection p) const;
   float scale(const ModuleLora& module) const;

@@ -44,15 +44,13 @@ Quantize parse_quantize(const std::string& name) {
 }
 
 void Model::place_small(Arena& arena) {
-  layers_.resize(static_cast<std::size_t>(config_.num_layers));
+  layers_.resize(config_.num_layers);
   for (auto& layer : layers_) {
     layer.input_norm = arena.take(DType::f32, {config_.hidden_size});
     layer.post_attention_norm = arena.take(DType::f32, {config_.hidden_size});
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
+    for (const Projection p : kAllProjections) {
       if (has_bias(p)) {
-        layer.biases[static_cast<std::size_t>(i)] =
-            arena.take(DType::f32, {projection_outputs(config_, p)});
+        layer.biases[p] = arena.take(DType::f32, {projection_outputs(config_, p)});
       }
     }
   }
@@ -90,7 +88,7 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
     const Shape shape{rows, cols};
     StoredMatrix stored = checkpoint.matrix(name, shape);
     if (stored.nf4 && !linear) {  // the embedding and the head are never kept in 4 bits
-      stored.values.resize(static_cast<std::size_t>(shape.elements()));
+      stored.values.resize(shape.elements());
       nf4_dequantize(stored.values, *stored.nf4);
       stored.plain = {stored.values.data(), DType::f32, shape};
       stored.nf4.reset();
@@ -111,17 +109,14 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
   if (!c.tie_word_embeddings)
     model.lm_head_ = matrix("lm_head.weight", c.vocab_size, c.hidden_size, false);
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
-    Layer& layer = model.layers_[static_cast<std::size_t>(l)];
+    Layer& layer = model.layers_[l];
     vector(layer.input_norm, layer_tensor(l, "input_layernorm", "weight"));
     vector(layer.post_attention_norm, layer_tensor(l, "post_attention_layernorm", "weight"));
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
-      layer.weights[static_cast<std::size_t>(i)] =
-          matrix(layer_tensor(l, projection_path(p), "weight"), projection_outputs(c, p),
-                 projection_inputs(c, p), true);
+    for (const Projection p : kAllProjections) {
+      layer.weights[p] = matrix(layer_tensor(l, projection_path(p), "weight"),
+                                projection_outputs(c, p), projection_inputs(c, p), true);
       if (has_bias(p)) {
-        vector(layer.biases[static_cast<std::size_t>(i)],
-               layer_tensor(l, projection_path(p), "bias"));
+        vector(layer.biases[p], layer_tensor(l, projection_path(p), "bias"));
       }
     }
     checkpoint.drop_pages();
@@ -142,13 +137,13 @@ Model Model::random(Backend& backend, const Config& config, WeightFormat linears
   const auto matrix = [&](std::int64_t rows, std::int64_t cols, float deviation,
                           WeightFormat format) {
     Rng rng(seed, RngStream::demo, tensor++, 1);
-    host.resize(static_cast<std::size_t>(rows * cols));
+    host.resize(rows * cols);
     for (float& x : host) x = deviation * rng.normal();
     hash.add(host.data(), host.size() * sizeof(float));
     return backend.prepare(ConstTensorView{host.data(), DType::f32, {rows, cols}}, format);
   };
   const auto ones = [&](TensorView to) {
-    const std::vector<float> values(static_cast<std::size_t>(to.elements()), 1.0f);
+    const std::vector<float> values(to.elements(), 1.0f);
     backend.upload(to, values.data());
     backend.synchronize();
   };
@@ -160,12 +155,10 @@ Model Model::random(Backend& backend, const Config& config, WeightFormat linears
   for (auto& layer : model.layers_) {
     ones(layer.input_norm);
     ones(layer.post_attention_norm);
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
+    for (const Projection p : kAllProjections) {
       const bool output = p == Projection::o || p == Projection::down;
-      layer.weights[static_cast<std::size_t>(i)] =
-          matrix(projection_outputs(c, p), projection_inputs(c, p),
-                 output ? deviation / 2 : deviation, linears);
+      layer.weights[p] = matrix(projection_outputs(c, p), projection_inputs(c, p),
+                                output ? deviation / 2 : deviation, linears);
     }
   }
   ones(model.final_norm_);
@@ -180,13 +173,13 @@ void Model::save(const std::string& folder) const {
   std::vector<std::vector<float>> host;
   std::vector<std::pair<std::string, ConstTensorView>> tensors;
   const auto weight = [&](const std::string& name, const Weight& w) {
-    host.emplace_back(static_cast<std::size_t>(w.rows() * w.cols()));
+    host.emplace_back(w.rows() * w.cols());
     backend_->unpack(host.back(), w);
     tensors.emplace_back(name,
                          ConstTensorView{host.back().data(), DType::f32, {w.rows(), w.cols()}});
   };
   const auto vector = [&](const std::string& name, TensorView view) {
-    host.emplace_back(static_cast<std::size_t>(view.elements()));
+    host.emplace_back(view.elements());
     backend_->download(host.back().data(), view);
     backend_->synchronize();
     tensors.emplace_back(name, ConstTensorView{host.back().data(), DType::f32, view.shape});
@@ -194,16 +187,12 @@ void Model::save(const std::string& folder) const {
   weight("model.embed_tokens.weight", *embedding_);
   if (lm_head_) weight("lm_head.weight", *lm_head_);
   for (std::int64_t l = 0; l < config_.num_layers; ++l) {
-    const Layer& layer = layers_[static_cast<std::size_t>(l)];
+    const Layer& layer = layers_[l];
     vector(layer_tensor(l, "input_layernorm", "weight"), layer.input_norm);
     vector(layer_tensor(l, "post_attention_layernorm", "weight"), layer.post_attention_norm);
-    for (int i = 0; i < kProjections; ++i) {
-      const auto p = static_cast<Projection>(i);
-      weight(layer_tensor(l, projection_path(p), "weight"),
-             *layer.weights[static_cast<std::size_t>(i)]);
-      if (has_bias(p))
-        vector(layer_tensor(l, projection_path(p), "bias"),
-               layer.biases[static_cast<std::size_t>(i)]);
+    for (const Projection p : kAllProjections) {
+      weight(layer_tensor(l, projection_path(p), "weight"), *layer.weights[p]);
+      if (has_bias(p)) vector(layer_tensor(l, projection_path(p), "bias"), layer.biases[p]);
     }
   }
   vector("model.norm.weight", final_norm_);
@@ -222,9 +211,9 @@ void Model::set_adapters(std::vector<const LoraAdapter*> adapters) {
   adapters_ = std::move(adapters);
   factors_.assign(layers_.size(), {});
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    for (std::size_t p = 0; p < kProjections; ++p) {
+    for (const Projection p : kAllProjections) {
       for (const LoraAdapter* adapter : adapters_) {
-        const auto& f = adapter->at(static_cast<std::int64_t>(l), static_cast<Projection>(p));
+        const auto& f = adapter->at(l, p);
         factors_[l][p].push_back({f.a, f.b, f.scale, f.a_shadow, f.b_shadow});
       }
     }
@@ -232,10 +221,8 @@ void Model::set_adapters(std::vector<const LoraAdapter*> adapters) {
 }
 
 Linear Model::linear(std::int64_t layer, Projection p) const {
-  const Layer& weights = layers_[static_cast<std::size_t>(layer)];
-  const auto i = static_cast<std::size_t>(p);
-  return {weights.weights[i].get(), weights.biases[i],
-          factors_[static_cast<std::size_t>(layer)][i]};
+  const Layer& weights = layers_[layer];
+  return {weights.weights[p].get(), weights.biases[p], factors_[layer][p]};
 }
 
 Linear Model::head_linear() const {
@@ -254,8 +241,7 @@ WeightFormats checkpoint_formats(const std::string& path, Quantize quantize) {
 ModelBytes model_bytes(const BackendSizes& backend, const Config& c, WeightFormat linears,
                        WeightFormat embedding) {
   std::size_t block = 0;
-  for (int i = 0; i < kProjections; ++i) {
-    const auto p = static_cast<Projection>(i);
+  for (const Projection p : kAllProjections) {
     block += backend.weight_bytes(projection_outputs(c, p), projection_inputs(c, p), linears);
   }
   const std::size_t heads = c.tie_word_embeddings ? 1 : 2;

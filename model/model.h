@@ -25,10 +25,10 @@ Quantize parse_quantize(const std::string& name);
 class Model {
  public:
   struct Layer {
-    std::array<std::unique_ptr<Weight>, kProjections> weights;
-    std::array<TensorView, kProjections> biases;  // (N) f32; q, k, v only
-    TensorView input_norm;                        // (H) f32
-    TensorView post_attention_norm;               // (H) f32
+    PerProjection<std::unique_ptr<Weight>> weights;
+    PerProjection<TensorView> biases;  // (N) f32; q, k, v only
+    TensorView input_norm;             // (H) f32
+    TensorView post_attention_norm;    // (H) f32
   };
   // done, total: bytes of the checkpoint read so far.
   using Progress = std::function<void(std::size_t done, std::size_t total)>;
@@ -47,12 +47,10 @@ class Model {
 
   const Config& config() const { return config_; }
   Backend& backend() const { return *backend_; }
-  const Layer& layer(std::int64_t l) const { return layers_[static_cast<std::size_t>(l)]; }
+  const Layer& layer(std::int64_t l) const { return layers_[l]; }
   const Weight& embedding() const { return *embedding_; }
   const Weight& head() const { return lm_head_ ? *lm_head_ : *embedding_; }
-  Weight& mutable_weight(std::int64_t layer, Projection p) {
-    return *layers_[static_cast<std::size_t>(layer)].weights[static_cast<std::size_t>(p)];
-  }
+  Weight& mutable_weight(std::int64_t layer, Projection p) { return *layers_[layer].weights[p]; }
   Weight& mutable_embedding() { return *embedding_; }
   Weight* mutable_lm_head() { return lm_head_.get(); }
   TensorView final_norm() const { return final_norm_; }
@@ -83,8 +81,7 @@ class Model {
   std::unique_ptr<Buffer> small_;  // biases and norm weights
   std::uint64_t fingerprint_ = 0;
   std::vector<const LoraAdapter*> adapters_;
-  std::vector<std::array<std::vector<LoraFactors>, kProjections>>
-      factors_;  // per layer and projection, by adapter
+  std::vector<PerProjection<std::vector<LoraFactors>>> factors_;  // per layer, by adapter
 };
 
 // How a checkpoint's matrices will be kept (for the memory plan); of the linears, layer 0's

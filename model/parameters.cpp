@@ -9,21 +9,19 @@ TrainableParameters TrainableParameters::lora(Model& model, const LoraAdapter& a
   TrainableParameters t(model);
   t.adapter_ = &adapter;
   const Config& c = model.config();
-  const auto layers = static_cast<std::size_t>(c.num_layers);
-  t.gradients_.blocks.resize(layers);
-  t.lora_gradients_ =
-      std::make_unique<std::vector<std::vector<LoraGradients>>>(layers * kProjections);
+  t.gradients_.blocks.resize(c.num_layers);
+  t.lora_gradients_.resize(c.num_layers);
   const auto place = [&](Arena& arena) {
     t.parameters_.clear();
-    for (std::size_t l = 0; l < layers; ++l) {
-      for (std::size_t p = 0; p < kProjections; ++p) {
-        const auto& f = adapter.at(static_cast<std::int64_t>(l), static_cast<Projection>(p));
+    for (std::int64_t l = 0; l < c.num_layers; ++l) {
+      for (const Projection p : kAllProjections) {
+        const auto& f = adapter.at(l, p);
         if (!f.a) continue;
         LoraGradients g{arena.take(DType::f32, f.a.shape), arena.take(DType::f32, f.b.shape)};
         const std::string name = "base_model.model." + f.name;
         t.parameters_.push_back({name + ".lora_A.weight", f.a, g.da});
         t.parameters_.push_back({name + ".lora_B.weight", f.b, g.db});
-        auto& by_adapter = (*t.lora_gradients_)[l * kProjections + p];
+        auto& by_adapter = t.lora_gradients_[l][p];
         by_adapter.assign(adapter_index + 1, {});
         by_adapter[adapter_index] = g;
         t.gradients_.blocks[l].linears[p].adapters = by_adapter;
@@ -42,8 +40,7 @@ TrainableParameters TrainableParameters::full(Model& model) {
   TrainableParameters t(model);
   const Config& c = model.config();
   Backend& backend = model.backend();
-  const auto layers = static_cast<std::size_t>(c.num_layers);
-  t.gradients_.blocks.resize(layers);
+  t.gradients_.blocks.resize(c.num_layers);
 
   const auto place = [&](Arena& masters, Arena& gradients) {
     t.parameters_.clear();
@@ -66,18 +63,16 @@ TrainableParameters TrainableParameters::full(Model& model) {
     if (model.mutable_lm_head() != nullptr) {
       matrix("lm_head.weight", *model.mutable_lm_head(), t.gradients_.dlm_head);
     }
-    for (std::size_t l = 0; l < layers; ++l) {
-      const Model::Layer& layer = model.layer(static_cast<std::int64_t>(l));
+    for (std::int64_t l = 0; l < c.num_layers; ++l) {
+      const Model::Layer& layer = model.layer(l);
       BlockGradients& g = t.gradients_.blocks[l];
       const std::string prefix = fmt::format("model.layers.{}.", l);
       vector(prefix + "input_layernorm.weight", layer.input_norm, g.dinput_norm);
-      for (int i = 0; i < kProjections; ++i) {
-        const auto p = static_cast<Projection>(i);
-        const auto n = static_cast<std::size_t>(i);
-        matrix(prefix + projection_path(p) + ".weight",
-               model.mutable_weight(static_cast<std::int64_t>(l), p), g.linears[n].dweight);
-        if (layer.biases[n])
-          vector(prefix + projection_path(p) + ".bias", layer.biases[n], g.linears[n].dbias);
+      for (const Projection p : kAllProjections) {
+        matrix(prefix + projection_path(p) + ".weight", model.mutable_weight(l, p),
+               g.linears[p].dweight);
+        if (layer.biases[p])
+          vector(prefix + projection_path(p) + ".bias", layer.biases[p], g.linears[p].dbias);
       }
       vector(prefix + "post_attention_layernorm.weight", layer.post_attention_norm,
              g.dpost_attention_norm);
@@ -94,7 +89,7 @@ TrainableParameters TrainableParameters::full(Model& model) {
   place(masters, gradients);
   std::vector<float> host;
   for (const auto& [weight, master] : t.masters_) {
-    host.resize(static_cast<std::size_t>(master.elements()));
+    host.resize(master.elements());
     backend.unpack(host, *weight);
     backend.upload(master, host.data());
     backend.synchronize();

@@ -56,8 +56,8 @@ class TrainableParameters {
   std::vector<Parameter> parameters_;
   std::vector<std::pair<Weight*, TensorView>> masters_;
   ModelGradients gradients_;
-  std::unique_ptr<std::vector<std::vector<LoraGradients>>>
-      lora_gradients_;  // stable storage for the spans
+  // Per layer, by adapter: what the blocks' spans point to.
+  std::vector<PerProjection<std::vector<LoraGradients>>> lora_gradients_;
   std::unique_ptr<Buffer> gradient_buffer_;
   std::unique_ptr<Buffer> master_buffer_;
 };
