@@ -77,12 +77,11 @@ void each_position(const model::Model& model, std::int32_t adapter,
     const TensorView logits{logits_memory->data(), DType::f32, {rows, vocab}};
     const std::vector<AdapterRun> runs = {{0, static_cast<std::int32_t>(rows), -1}};
     backend.layer().linear_forward(logits, hidden, model.head_linear(), runs);
-    host.resize(static_cast<std::size_t>(rows * vocab));
+    host.resize(rows * vocab);
     backend.download(host.data(), logits);
     backend.synchronize();
     for (std::int64_t i = 0; i < rows; ++i) {
-      visit(std::span(host).subspan(static_cast<std::size_t>(i * vocab),
-                                    static_cast<std::size_t>(vocab)));
+      visit(std::span(host).subspan(i * vocab, vocab));
     }
   }
 }
@@ -121,9 +120,8 @@ Comparison compare(const Recording& recording, const model::Model& exported) {
   Comparison out;
   std::int64_t agreeing = 0;
   each_position(exported, -1, recording.sequences, [&](std::span<const float> logits) {
-    const auto before = std::span(recording.logprobs)
-                            .subspan(static_cast<std::size_t>(out.tokens * recording.vocab),
-                                     static_cast<std::size_t>(recording.vocab));
+    const auto before =
+        std::span(recording.logprobs).subspan(out.tokens * recording.vocab, recording.vocab);
     const double total = log_sum(logits);
     double kl = 0.0;
     for (std::size_t v = 0; v < before.size(); ++v) {

@@ -12,8 +12,7 @@ PassBuffers PassBuffers::place(Arena& arena, const Config& c, DType dtype,
   if (capacity.reference) b.reference_x = arena.take(dtype, {t, c.hidden_size});
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
     const bool shares = l >= 2 && l < capacity.offloaded_layers;
-    b.inputs.push_back(shares ? b.inputs[static_cast<std::size_t>(l - 2)]
-                              : arena.take(dtype, {t, c.hidden_size}));
+    b.inputs.push_back(shares ? b.inputs[l - 2] : arena.take(dtype, {t, c.hidden_size}));
   }
   b.shared = BlockActivations::place(arena, c, dtype, t);
   for (std::int64_t l = 0; l < capacity.kept_layers; ++l)
@@ -49,8 +48,7 @@ TrainingPass::TrainingPass(const Model& model, Arena& arena, const PassCapacity&
 
 const BlockActivations& TrainingPass::activations(std::int64_t layer) const {
   const std::int64_t first_kept = model_->config().num_layers - capacity_.kept_layers;
-  return layer < first_kept ? buffers_.shared
-                            : buffers_.kept[static_cast<std::size_t>(layer - first_kept)];
+  return layer < first_kept ? buffers_.shared : buffers_.kept[layer - first_kept];
 }
 
 AttentionFunction TrainingPass::packed_attention() const {
@@ -76,8 +74,8 @@ void TrainingPass::begin(const Batch& batch) {
 // Of an offloaded block the buffer is free again when the input of two blocks before has left it;
 // the copy out runs beside the block.
 void TrainingPass::keep_input(std::int64_t layer, ConstTensorView x) {
-  const TensorView to = buffers_.inputs[static_cast<std::size_t>(layer)].rows(0, tokens_);
-  std::int64_t& saving = saving_[static_cast<std::size_t>(layer % 2)];
+  const TensorView to = buffers_.inputs[layer].rows(0, tokens_);
+  std::int64_t& saving = saving_[layer % 2];
   if (offloaded(layer) && saving >= 0) store_->saved(saving);
   model_->backend().layer().copy(to, x);
   if (!offloaded(layer)) return;
@@ -155,7 +153,7 @@ void TrainingPass::backward(const ModelGradients& gradients) {
   // by the one above that.
   const auto fetch = [&](std::int64_t l) {
     if (l >= 0 && offloaded(l)) {
-      store_->fetch(l, buffers_.inputs[static_cast<std::size_t>(l)].rows(0, tokens_));
+      store_->fetch(l, buffers_.inputs[l].rows(0, tokens_));
     }
   };
   fetch(layers - 1);
@@ -163,13 +161,13 @@ void TrainingPass::backward(const ModelGradients& gradients) {
     if (offloaded(l)) store_->fetched(l);
     fetch(l - 1);
     const BlockActivations a = activations(l).rows(tokens_);
-    const TensorView x = buffers_.inputs[static_cast<std::size_t>(l)].rows(0, tokens_);
+    const TensorView x = buffers_.inputs[l].rows(0, tokens_);
     // The last block's activations still lie where forward() put them.
     if (l < layers - std::max<std::int64_t>(capacity_.kept_layers, 1)) {
       block_forward(*model_, l, a, x, runs_, packed_attention(), BlockExtent::up_to_activation);
     }
-    block_backward(*model_, l, a, x, dx, scratch, gradients.blocks[static_cast<std::size_t>(l)],
-                   runs_, positions_, batch_.segments);
+    block_backward(*model_, l, a, x, dx, scratch, gradients.blocks[l], runs_, positions_,
+                   batch_.segments);
   }
   if (gradients.dembedding) ops.embedding_backward(gradients.dembedding, dx, batch_.tokens);
 }

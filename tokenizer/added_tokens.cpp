@@ -43,7 +43,7 @@ bool starts_with(std::string_view text, std::size_t begin, bool (*is)(char32_t))
 }  // namespace
 
 std::int32_t AddedTokenMatcher::child(std::int32_t node, unsigned char byte) const {
-  for (const auto& [key, to] : nodes_[static_cast<std::size_t>(node)].children) {
+  for (const auto& [key, to] : nodes_[node].children) {
     if (key == byte) return to;
   }
   return -1;
@@ -57,12 +57,12 @@ void AddedTokenMatcher::add(const AddedToken& token) {
     std::int32_t to = child(node, byte);
     if (to < 0) {
       to = static_cast<std::int32_t>(nodes_.size());
-      nodes_[static_cast<std::size_t>(node)].children.emplace_back(byte, to);
+      nodes_[node].children.emplace_back(byte, to);
       nodes_.emplace_back();
     }
     node = to;
   }
-  auto& slot = nodes_[static_cast<std::size_t>(node)].token;
+  auto& slot = nodes_[node].token;
   if (slot < 0) {
     slot = static_cast<std::int32_t>(tokens_.size());
     tokens_.push_back(token);
@@ -80,11 +80,11 @@ bool AddedTokenMatcher::find(std::string_view input, std::size_t from, std::size
     for (std::size_t i = at; i < input.size(); ++i) {
       node = child(node, static_cast<unsigned char>(input[i]));
       if (node < 0) break;
-      const std::int32_t here = nodes_[static_cast<std::size_t>(node)].token;
+      const std::int32_t here = nodes_[node].token;
       if (here >= 0) longest = here;
     }
     if (longest < 0) continue;
-    const AddedToken& token = tokens_[static_cast<std::size_t>(longest)];
+    const AddedToken& token = tokens_[longest];
     std::size_t end = at + token.content.size();
     const bool inside_word = ends_with(input, at, is_word) || starts_with(input, end, is_word);
     if ((skip_special && token.special) || (token.single_word && inside_word)) {

@@ -105,8 +105,7 @@ void BpeMerges::merge_long(Scratch& scratch, std::vector<std::int32_t>& out) con
     return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
   };
   const auto candidate = [&](std::int32_t left, std::int32_t right, Candidate& found) {
-    found.rank = find(ids[static_cast<std::size_t>(left)], ids[static_cast<std::size_t>(right)],
-                      found.result);
+    found.rank = find(ids[left], ids[right], found.result);
     found.position = static_cast<std::uint32_t>(left);
     return found.rank != kNoMerge;
   };
@@ -115,8 +114,8 @@ void BpeMerges::merge_long(Scratch& scratch, std::vector<std::int32_t>& out) con
   heap.clear();
   Candidate found;
   for (std::int32_t i = 0; i < n; ++i) {
-    next[static_cast<std::size_t>(i)] = i + 1;
-    previous[static_cast<std::size_t>(i)] = i - 1;
+    next[i] = i + 1;
+    previous[i] = i - 1;
     if (i + 1 < n && candidate(i, i + 1, found)) heap.push_back(found);
   }
   std::make_heap(heap.begin(), heap.end(), later);
@@ -133,7 +132,7 @@ void BpeMerges::merge_long(Scratch& scratch, std::vector<std::int32_t>& out) con
     ids[left] = result;
     ids[right] = kGone;
     next[left] = next[right];
-    if (next[left] < n) previous[static_cast<std::size_t>(next[left])] = top.position;
+    if (next[left] < n) previous[next[left]] = top.position;
     const auto push = [&](std::int32_t from, std::int32_t to) {
       if (!candidate(from, to, found)) return;
       heap.push_back(found);
@@ -142,8 +141,8 @@ void BpeMerges::merge_long(Scratch& scratch, std::vector<std::int32_t>& out) con
     if (previous[left] >= 0) push(previous[left], static_cast<std::int32_t>(left));
     if (next[left] < n) push(static_cast<std::int32_t>(left), next[left]);
   }
-  for (std::int32_t i = 0; i < n; i = next[static_cast<std::size_t>(i)]) {
-    out.push_back(ids[static_cast<std::size_t>(i)]);
+  for (std::int32_t i = 0; i < n; i = next[i]) {
+    out.push_back(ids[i]);
   }
 }
 

@@ -40,7 +40,7 @@ BpeTokenizer::BpeTokenizer(const BpeDefinition& definition)
     } else {
       add_token(token.id, token.content);
     }
-    tokens_[static_cast<std::size_t>(token.id)].special |= token.special;
+    tokens_[token.id].special |= token.special;
     if (token.normalized && nfc_) {
       std::string storage;
       token.content = std::string(normalize_nfc(token.content, storage));
@@ -62,7 +62,7 @@ BpeTokenizer::BpeTokenizer(const BpeDefinition& definition)
 void BpeTokenizer::add_token(std::int32_t id, const std::string& spelling) {
   require(id >= 0, "{}: token \"{}\" has the negative id {}", where_, spelling, id);
   require(utf8::is_valid(spelling), "{}: the token with id {} is not UTF-8", where_, id);
-  Token& token = tokens_[static_cast<std::size_t>(id)];
+  Token& token = tokens_[id];
   require(!token.used, "{}: tokens \"{}\" and \"{}\" have the same id {}", where_, token.spelling,
           spelling, id);
   token.used = true;
@@ -78,7 +78,7 @@ BpeMerges BpeTokenizer::build_merges(const BpeDefinition& definition) const {
     std::string spelling;
     utf8::append(spelling, byte_to_character(static_cast<std::uint8_t>(byte)));
     const auto known = ids_.find(spelling);
-    byte_ids[static_cast<std::size_t>(byte)] = known == ids_.end() ? -1 : known->second;
+    byte_ids[byte] = known == ids_.end() ? -1 : known->second;
   }
   std::vector<BpeMerges::Merge> merges;
   merges.reserve(definition.merges.size());
@@ -163,20 +163,20 @@ std::optional<std::int32_t> BpeTokenizer::token_to_id(std::string_view token) co
 }
 
 std::optional<std::string> BpeTokenizer::id_to_token(std::int32_t id) const {
-  if (id < 0 || id >= vocab_size() || !tokens_[static_cast<std::size_t>(id)].used) {
+  if (id < 0 || id >= vocab_size() || !tokens_[id].used) {
     return std::nullopt;
   }
-  return tokens_[static_cast<std::size_t>(id)].spelling;
+  return tokens_[id].spelling;
 }
 
 bool BpeTokenizer::is_special(std::int32_t id) const {
-  return id >= 0 && id < vocab_size() && tokens_[static_cast<std::size_t>(id)].special;
+  return id >= 0 && id < vocab_size() && tokens_[id].special;
 }
 
 void BpeTokenizer::append_token_bytes(std::int32_t id, bool&, std::string& out) const {
   require(id >= 0 && id < vocab_size(), "id {} is not in the vocabulary of {} ids (0 to {})", id,
           vocab_size(), vocab_size() - 1);
-  const Token& token = tokens_[static_cast<std::size_t>(id)];
+  const Token& token = tokens_[id];
   require(token.used, "id {} is unused in {}", id, where_);
   out += token.bytes;
 }

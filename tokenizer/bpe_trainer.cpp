@@ -169,8 +169,8 @@ BpeDefinition train_bpe(std::span<const std::string> texts, int vocab_size,
   while (spelling.size() + special_tokens.size() < static_cast<std::size_t>(vocab_size)) {
     const auto pair = counts.best();
     if (!pair) break;
-    const std::string left = spelling[static_cast<std::size_t>(pair->first)];
-    const std::string right = spelling[static_cast<std::size_t>(pair->second)];
+    const std::string left = spelling[pair->first];
+    const std::string right = spelling[pair->second];
     definition.merges.emplace_back(left, right);
     counts.merge(*pair, add(left + right));
   }

@@ -17,7 +17,7 @@ struct Alphabet {
     for (int value = 0; value < 256; ++value) {
       const bool printable = (value >= 0x21 && value <= 0x7E) || (value >= 0xA1 && value != 0xAD);
       const char32_t code_point = printable ? static_cast<char32_t>(value) : spare++;
-      character[static_cast<std::size_t>(value)] = code_point;
+      character[value] = code_point;
       byte[code_point] = static_cast<std::int16_t>(value);
     }
   }

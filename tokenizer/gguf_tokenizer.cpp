@@ -110,13 +110,13 @@ void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
           "{}: a tokenizer that adds tokens behind a text, several before it, or ignores merges is "
           "not supported in GGUF",
           definition.where);
-  std::vector<std::string> tokens(static_cast<std::size_t>(vocab_size));
+  std::vector<std::string> tokens(vocab_size);
   std::vector<std::int32_t> types(tokens.size(), kUnused);
   const auto put = [&](std::int32_t id, const std::string& token, std::int32_t type) {
     require(id < vocab_size, "{}: token \"{}\" has the id {}, but the model has {} tokens",
             definition.where, token, id, vocab_size);
-    tokens[static_cast<std::size_t>(id)] = token;
-    types[static_cast<std::size_t>(id)] = type;
+    tokens[id] = token;
+    types[id] = type;
   };
   for (const auto& [token, id] : definition.vocab) put(id, token, kNormal);
   for (const AddedToken& added : definition.added) {

@@ -77,7 +77,7 @@ class Reader {
                           absmax, group, offset};
       return out;
     }
-    std::vector<float> scales(static_cast<std::size_t>(blocks));
+    std::vector<float> scales(blocks);
     for (std::size_t b = 0; b < scales.size(); ++b) {
       scales[b] = map[absmax[b]] * group[b / static_cast<std::size_t>(nested_block)] + offset;
     }
@@ -121,7 +121,7 @@ class Reader {
 
   static void dequantize(Bnb4bitWeight& out, const std::uint8_t* bytes, std::int64_t block,
                          const std::vector<float>& codes, const std::vector<float>& scales) {
-    out.values.resize(static_cast<std::size_t>(out.shape.elements()));
+    out.values.resize(out.shape.elements());
     for (std::size_t i = 0; i < out.values.size(); ++i) {
       const int byte = bytes[i / 2];
       const auto index = static_cast<std::size_t>(i % 2 == 0 ? byte >> 4 : byte & 15);

@@ -204,7 +204,7 @@ class GgufSource : public TensorSource {
       out.plain = {data.data(), dtype, shape};
       return out;
     }
-    out.values.resize(static_cast<std::size_t>(shape.elements()));
+    out.values.resize(shape.elements());
     io::ggml_dequantize(out.values, static_cast<io::GgmlType>(tensor.type), data.data());
     out.plain = {out.values.data(), DType::f32, shape};
     return out;
@@ -252,7 +252,7 @@ std::vector<float> Checkpoint::values(const std::string& name, const Shape& shap
   StoredMatrix read = matrix(name, shape);
   std::vector<float> out;
   if (read.nf4) {
-    out.resize(static_cast<std::size_t>(shape.elements()));
+    out.resize(shape.elements());
     nf4_dequantize(out, *read.nf4);
   } else {
     out = read.values.empty() ? io::to_float(read.plain) : std::move(read.values);

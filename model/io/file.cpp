@@ -52,7 +52,7 @@ std::string read_file(const std::string& path) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail("{}: cannot be read ({})", path, std::strerror(errno));
     if (n == 0) return content;
-    content.append(buffer, static_cast<std::size_t>(n));
+    content.append(buffer, n);
   }
 }
 
@@ -75,7 +75,7 @@ void write_file_atomically(const std::string& path, std::span<const std::string_
           fail("{}: cannot be written ({}); free some space or choose another folder", path,
                std::strerror(reason));
         }
-        rest.remove_prefix(static_cast<std::size_t>(n));
+        rest.remove_prefix(n);
       }
     }
     if (::fsync(file.get()) != 0) fail("{}: cannot be synced ({})", path, std::strerror(errno));

@@ -116,7 +116,7 @@ std::string_view GgufValue::as_string() const {
 std::vector<std::string_view> GgufValue::as_strings() const {
   if (type_ != Type::array || element_ != Type::string) wrong_type("an array of strings");
   std::vector<std::string_view> out;
-  out.reserve(static_cast<std::size_t>(count_));
+  out.reserve(count_);
   const std::byte* at = data_;
   for (std::uint64_t i = 0; i < count_; ++i) {  // their lengths were checked when the file was read
     const auto size = static_cast<std::size_t>(load<std::uint64_t>(at));
@@ -129,7 +129,7 @@ std::vector<std::string_view> GgufValue::as_strings() const {
 std::vector<std::int64_t> GgufValue::as_ints() const {
   if (type_ != Type::array) wrong_type("an array of whole numbers");
   std::vector<std::int64_t> out;
-  out.reserve(static_cast<std::size_t>(count_));
+  out.reserve(count_);
   const std::size_t size = fixed_size(element_);
   for (std::uint64_t i = 0; i < count_; ++i) {
     const auto value = whole_number(element_, data_ + i * size);

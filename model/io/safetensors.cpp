@@ -194,7 +194,7 @@ void write_safetensors(const std::string& path,
 }
 
 std::vector<float> to_float(ConstTensorView tensor) {
-  std::vector<float> out(static_cast<std::size_t>(tensor.elements()));
+  std::vector<float> out(tensor.elements());
   switch (tensor.dtype) {
     case DType::f32:
       if (!out.empty()) std::memcpy(out.data(), tensor.data, out.size() * 4);

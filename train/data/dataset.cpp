@@ -35,7 +35,7 @@ std::size_t DataCursor::sample(std::uint64_t position) {
     cached_epoch_ = epoch(position);
     order_ = epoch_order(size_, seed_, *cached_epoch_);
   }
-  return order_[static_cast<std::size_t>(within)];
+  return order_[within];
 }
 
 }  // namespace qgrpo::train
