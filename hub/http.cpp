@@ -101,6 +101,82 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return exchange.was_stopped ? 1 : 0;
 }
 
+using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
+using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+
+HeaderList headers_of(const Request& request, const Settings& settings) {
+  HeaderList headers(nullptr, &curl_slist_free_all);
+  const auto add = [&](const std::string& line) {
+    curl_slist* next = curl_slist_append(headers.get(), line.c_str());
+    require(next != nullptr, "out of memory for a header");
+    static_cast<void>(headers.release());
+    headers.reset(next);
+  };
+  for (const auto& line : request.headers) add(line);
+  add("Expect:");
+  const bool ours =
+      request.url == settings.endpoint || request.url.starts_with(settings.endpoint + "/");
+  // libcurl drops this header where a redirect leads to another host.
+  if (request.authorized && ours && !settings.token.empty())
+    add("Authorization: Bearer " + settings.token);
+  return headers;
+}
+
+// Where to, how far redirects lead, how long to wait, and whom to trust.
+void set_route(CURL* curl, const Request& request, const Settings& settings) {
+  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "qgrpo");
+  curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kMostRedirects);
+  curl_easy_setopt(curl, CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  // What began in secret does not go on in the open.
+  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
+                   request.url.starts_with("https:") ? "https" : "http,https");
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(settings.connect_timeout));
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings.stall_timeout));
+  for (const char* name : {"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}) {
+    const char* bundle = std::getenv(name);
+    if (bundle == nullptr || *bundle == '\0') continue;
+    curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
+    break;
+  }
+}
+
+void set_callbacks(CURL* curl, Exchange& exchange) {
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
+}
+
+// What is sent: a part of a file, which is open as long as the result lives, or a text.
+File set_content(CURL* curl, const Request& request, Exchange& exchange) {
+  File file(nullptr, &std::fclose);
+  if (!request.file.empty()) {
+    file.reset(std::fopen(request.file.c_str(), "rb"));
+    if (!file || fseeko(file.get(), static_cast<off_t>(request.file_offset), SEEK_SET) != 0)
+      fail("{}: cannot be read ({})", request.file, std::strerror(errno));
+    exchange.file = file.get();
+    curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(curl, CURLOPT_READDATA, &exchange);
+    curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
+    curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.file_bytes));
+  } else if (request.method == "POST") {
+    curl_easy_setopt(curl, CURLOPT_POST, 1L);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.body.size()));
+  }
+  return file;
+}
+
 bool transport_may_recover(CURLcode code) {
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -178,66 +254,11 @@ Response Http::once(const Request& request) {
   exchange.response = &response;
   exchange.curl = curl;
   exchange.stopped = &stopped;
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr,
-                                                                      &curl_slist_free_all);
-  const auto add_header = [&](const std::string& line) {
-    curl_slist* next = curl_slist_append(headers.get(), line.c_str());
-    require(next != nullptr, "out of memory for a header");
-    static_cast<void>(headers.release());
-    headers.reset(next);
-  };
-  for (const auto& line : request.headers) add_header(line);
-  add_header("Expect:");
-  const bool ours =
-      request.url == settings_.endpoint || request.url.starts_with(settings_.endpoint + "/");
-  // libcurl drops this header where a redirect leads to another host.
-  if (request.authorized && ours && !settings_.token.empty())
-    add_header("Authorization: Bearer " + settings_.token);
-
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(nullptr, &std::fclose);
-  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
-  curl_easy_setopt(curl, CURLOPT_USERAGENT, "qgrpo");
-  curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
-  curl_easy_setopt(curl, CURLOPT_MAXREDIRS, kMostRedirects);
-  curl_easy_setopt(curl, CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
-  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-  // What began in secret does not go on in the open.
-  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR,
-                   request.url.starts_with("https:") ? "https" : "http,https");
-  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(settings_.connect_timeout));
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings_.stall_timeout));
+  const HeaderList headers = headers_of(request, settings_);
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
-  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
-  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
-  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
-  for (const char* name : {"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}) {
-    const char* bundle = std::getenv(name);
-    if (bundle == nullptr || *bundle == '\0') continue;
-    curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
-    break;
-  }
-  if (!request.file.empty()) {
-    file.reset(std::fopen(request.file.c_str(), "rb"));
-    if (!file || fseeko(file.get(), static_cast<off_t>(request.file_offset), SEEK_SET) != 0)
-      fail("{}: cannot be read ({})", request.file, std::strerror(errno));
-    exchange.file = file.get();
-    curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-    curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
-    curl_easy_setopt(curl, CURLOPT_READDATA, &exchange);
-    curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
-    curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
-    curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.file_bytes));
-  } else if (request.method == "POST") {
-    curl_easy_setopt(curl, CURLOPT_POST, 1L);
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
-                     static_cast<curl_off_t>(request.body.size()));
-  }
+  set_route(curl, request, settings_);
+  set_callbacks(curl, exchange);
+  const File file = set_content(curl, request, exchange);
 
   const CURLcode code = curl_easy_perform(curl);
   if (!exchange.failure.empty()) throw Error(exchange.failure);
