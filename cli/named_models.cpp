@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/stop_signals.h"
 #include "cli/transfer_progress.h"
+#include "hub/model_files.h"
 #include "hub/pull.h"
 #include "model/ops/error.h"
 #include "train/run/stop.h"

@@ -42,13 +42,6 @@ struct PullResult {
 // what explain() says, no match for the patterns, a full disk, a file whose checksum stays wrong.
 PullResult pull(Http& http, const Repo& repo, const PullOptions& options);
 
-// Of a repository's files, those that a model (or an adapter) is loaded from: its configuration,
-// its tokenizer and chat template, and its weights as safetensors, from the top folder. Throws
-// Error where there are no such weights and no adapter.
-std::vector<RepoFile> model_files(const std::vector<RepoFile>& files);
-// The same without the weights.
-std::vector<RepoFile> description_files(const std::vector<RepoFile>& files);
-
 // The repository and commit of a folder snapshots/COMMIT of a cache, as OWNER/NAME@COMMIT; empty
 // for other folders.
 std::string snapshot_name(const std::string& folder);

@@ -7,6 +7,7 @@
 
 #include "hub/digest.h"
 #include "hub/hub_server.h"
+#include "hub/model_files.h"
 #include "hub/pull.h"
 #include "hub/push.h"
 #include "model/ops/error.h"
