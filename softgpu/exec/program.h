@@ -20,6 +20,7 @@ constexpr std::uint32_t kLanes = 32;
 constexpr std::uint32_t kAllLanes = 0xffffffffu;
 constexpr std::uint32_t kSlotBytes = kLanes * 4;  // one 32-bit register of all lanes
 constexpr std::uint32_t kNoGuard = 0xffffffffu;
+constexpr std::uint32_t kNoFunction = 0xffffffffu;  // ProgramCall::callee of an indirect call
 
 // How the shadow of the destination follows from the shadows of the sources.
 enum class Taint : std::uint8_t {
