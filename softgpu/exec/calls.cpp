@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include "softgpu/exec/lanes.h"
@@ -119,46 +121,77 @@ void print(const Warp& w, const ptx::CallSite& site, u32 lane) {
   std::fputs(out.c_str(), stdout);
 }
 
+// The function at the address that the first of the lanes calls. Those that call another one stay
+// here and call it afterwards: `lanes` are the rest.
+u32 indirect_callee(Warp& w, const Op& op, u32& lanes) {
+  const Program& program = *w.worker->program;
+  const u64a* addresses = w.reg<u64a>(op.a);
+  const u64 address = addresses[first_lane(lanes)];
+  u32 same = 0;
+  for_lanes(lanes, [&](u32 l) { same |= static_cast<u32>(addresses[l] == address) << l; });
+  u32 callee = kNoFunction;
+  for (u32 f = 0; f < program.functions.size(); ++f) {
+    const auto index =
+        static_cast<u32>(program.functions[f].source - program.module->functions.data());
+    if (ptx::function_address(index) == address) callee = f;
+  }
+  if (callee == kNoFunction) {
+    fault(w, op, first_lane(lanes), FaultCode::illegal_instruction, "trap",
+          fmt::format("call of 0x{:x}, which is no function", address));
+  }
+  if (same != lanes) split_off(w, lanes & ~same, w.pc);
+  lanes = same;
+  return callee;
+}
+
+// A function of the device's library, which has no PTX.
+void call_builtin(Warp& w, const Op& op, const ptx::CallSite& site, const ptx::Function& function,
+                  u32 lanes) {
+  if (function.builtin == ptx::Builtin::assertfail) {
+    fault(w, op, first_lane(lanes), FaultCode::assertion, "assertion",
+          assertion_text(w, site, first_lane(lanes)));
+  }
+  if (function.builtin == ptx::Builtin::vprintf && site.arguments.size() >= 2) {
+    for_lanes(lanes, [&](u32 l) { print(w, site, l); });
+    ++w.pc;
+    return;
+  }
+  fault(w, op, first_lane(lanes), FaultCode::invalid_device_function, "unsupported",
+        fmt::format("call of {}, which softgpu does not have", function.name));
+}
+
+// One side of a call: where its parameters lie in a lane's local memory.
+struct Side {
+  std::span<const ptx::Parameter> parameters;
+  u32 base;
+};
+
+// Copies a call's arguments or results with their shadows. The sizes are the callee's.
+void copy_parameters(const Warp& w, u32 lane, const Side& from, const Side& to,
+                     std::span<const ptx::Parameter> callee) {
+  const std::size_t local_bytes = w.worker->program->local_bytes;
+  std::byte* memory = w.local + lane * local_bytes;
+  std::uint8_t* shadow = w.local_shadow + lane * local_bytes;
+  const std::size_t count = std::min(from.parameters.size(), to.parameters.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    const u32 source = from.base + from.parameters[i].offset;
+    const u32 target = to.base + to.parameters[i].offset;
+    std::memcpy(memory + target, memory + source, callee[i].size);
+    std::memcpy(shadow + target, shadow + source, callee[i].size);
+  }
+}
+
 }  // namespace
 
 void enter_call(Warp& w, const Op& op) {
   const Program& program = *w.worker->program;
   const ProgramCall& call = program.calls[op.target];
   const u32 stay = w.active & ~w.exec;
-  u32 callee = call.callee;
   u32 lanes = w.exec;
-  if (callee == 0xffffffffu) {
-    const u64 address = w.reg<u64a>(op.a)[first_lane(lanes)];
-    u32 same = 0;
-    for_lanes(lanes,
-              [&](u32 l) { same |= static_cast<u32>(w.reg<u64a>(op.a)[l] == address) << l; });
-    for (u32 f = 0; f < program.functions.size(); ++f) {
-      const auto index =
-          static_cast<u32>(program.functions[f].source - program.module->functions.data());
-      if (ptx::function_address(index) == address) callee = f;
-    }
-    if (callee == 0xffffffffu) {
-      fault(w, op, first_lane(lanes), FaultCode::illegal_instruction, "trap",
-            fmt::format("call of 0x{:x}, which is no function", address));
-    }
-    // Lanes that call another function stay here and call it afterwards.
-    if (same != lanes) split_off(w, lanes & ~same, w.pc);
-    lanes = same;
-  }
+  const u32 callee = call.callee != kNoFunction ? call.callee : indirect_callee(w, op, lanes);
   const ProgramFunction& target = program.functions[callee];
-  if (target.source->instructions.empty()) {
-    if (target.source->builtin == ptx::Builtin::assertfail) {
-      fault(w, op, first_lane(lanes), FaultCode::assertion, "assertion",
-            assertion_text(w, *call.site, first_lane(lanes)));
-    }
-    if (target.source->builtin == ptx::Builtin::vprintf && call.site->arguments.size() >= 2) {
-      for_lanes(lanes, [&](u32 l) { print(w, *call.site, l); });
-      ++w.pc;
-      return;
-    }
-    fault(w, op, first_lane(lanes), FaultCode::invalid_device_function, "unsupported",
-          fmt::format("call of {}, which softgpu does not have", target.source->name));
-  }
+  if (target.source->instructions.empty())
+    return call_builtin(w, op, *call.site, *target.source, lanes);
   const ProgramFunction& caller = program.functions[w.function];
   auto frame = std::make_shared<CallFrame>();
   frame->return_pc = w.pc + 1;
@@ -183,17 +216,12 @@ void enter_call(Warp& w, const Op& op) {
     fault(w, op, first_lane(lanes), FaultCode::illegal_address, "out-of-bounds",
           fmt::format("call stack of {} bytes overflows", program.local_bytes));
   }
+  const Side arguments{call.site->arguments, w.local_base + caller.frame_offset};
+  const Side parameters{target.source->params, base + target.frame_offset};
   for_lanes(lanes, [&](u32 l) {
-    std::byte* memory = w.local + std::size_t{l} * program.local_bytes;
     std::uint8_t* shadow = w.local_shadow + std::size_t{l} * program.local_bytes;
     std::memset(shadow + base, 0xff, target.frame_bytes);
-    for (std::size_t i = 0; i < call.site->arguments.size() && i < target.source->params.size();
-         ++i) {
-      const u32 from = w.local_base + caller.frame_offset + call.site->arguments[i].offset;
-      const u32 to = base + target.frame_offset + target.source->params[i].offset;
-      std::memcpy(memory + to, memory + from, target.source->params[i].size);
-      std::memcpy(shadow + to, shadow + from, target.source->params[i].size);
-    }
+    copy_parameters(w, l, arguments, parameters, target.source->params);
   });
   if (stay != 0) split_off(w, stay, w.pc + 1);
   w.active = lanes;
@@ -211,16 +239,10 @@ void leave_call(Warp& w) {
   const std::shared_ptr<CallFrame> frame = w.stack;
   const ProgramFunction& callee = program.functions[frame->callee];
   const ProgramFunction& caller = program.functions[frame->caller];
+  const Side from{callee.source->results, w.local_base + callee.frame_offset};
+  const Side to{frame->site->results, frame->local_base + caller.frame_offset};
   for_lanes(w.exec, [&](u32 l) {
-    std::byte* memory = w.local + std::size_t{l} * program.local_bytes;
-    std::uint8_t* shadow = w.local_shadow + std::size_t{l} * program.local_bytes;
-    for (std::size_t i = 0; i < frame->site->results.size() && i < callee.source->results.size();
-         ++i) {
-      const u32 from = w.local_base + callee.frame_offset + callee.source->results[i].offset;
-      const u32 to = frame->local_base + caller.frame_offset + frame->site->results[i].offset;
-      std::memcpy(memory + to, memory + from, callee.source->results[i].size);
-      std::memcpy(shadow + to, shadow + from, callee.source->results[i].size);
-    }
+    copy_parameters(w, l, from, to, callee.source->results);
     if (frame->saved_registers.empty()) return;
     std::byte* file = w.registers + std::size_t{callee.first_slot} * kSlotBytes;
     const std::byte* saved = frame->saved_registers.data();

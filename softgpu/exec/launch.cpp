@@ -82,30 +82,37 @@ struct Setup {
   std::atomic<bool>* stop;
 };
 
-void prepare(Worker& worker, const Setup& setup) {
-  const Program& program = *setup.program;
-  worker.program = &program;
-  worker.config = setup.config;
-  worker.limits = setup.limits;
-  worker.options = setup.options;
-  worker.params = setup.params.data();
-  worker.param_bytes = setup.params.size();
-  worker.memory = setup.memory;
-  worker.counting = setup.counting;
-  worker.counters = Counters{};
-  worker.read.clear();
-  worker.written.clear();
-  worker.instructions = setup.instructions;
-  worker.stop = setup.stop;
-  worker.hits.assign(program.ops.size(), nullptr);
-  worker.executed.assign(setup.counting ? program.ops.size() : 0, 0);
+// Which threads the warp's lanes are.
+void number_lanes(Warp& w, const Dim3& block) {
+  w.initial = 0;
+  for (u32 l = 0; l < kLanes; ++l) {
+    const u32 thread = w.id * kLanes + l;
+    w.tid[0][l] = thread % block.x;
+    w.tid[1][l] = thread / block.x % block.y;
+    w.tid[2][l] = thread / block.x / block.y;
+    if (thread < block.count()) w.initial |= 1u << l;
+  }
+}
 
+void set_constants(Warp& w, const Program& program) {
+  for (const ProgramConstant& constant : program.constants) {
+    for (u32 l = 0; l < kLanes; ++l) {
+      if (constant.width == 2) {
+        w.reg<u64a>(constant.offset)[l] = constant.value;
+      } else {
+        w.reg<u32a>(constant.offset)[l] = static_cast<u32>(constant.value);
+      }
+    }
+  }
+}
+
+// Shared memory, and what is recorded of it.
+void prepare_shared(Worker& worker) {
+  const Program& program = *worker.program;
   Block& block = worker.block;
-  block.threads = static_cast<u32>(setup.config->block.count());
-  const u32 warps = (block.threads + kLanes - 1) / kLanes;
-  const bool dynamic = setup.config->dynamic_shared_bytes != 0;
+  const bool dynamic = worker.config->dynamic_shared_bytes != 0;
   block.shared_bytes =
-      dynamic ? program.kernel->dynamic_shared_offset() + setup.config->dynamic_shared_bytes
+      dynamic ? program.kernel->dynamic_shared_offset() + worker.config->dynamic_shared_bytes
               : program.kernel->shared_bytes;
   const std::size_t shared = block.shared_bytes + 64;
   if (worker.shared_storage.size() < shared) {
@@ -117,7 +124,14 @@ void prepare(Worker& worker, const Setup& setup) {
   if (block.words.size() < shared / 4 + 1) block.words.resize(shared / 4 + 1);
   // Records of another launch may name operations that are gone and warps that are not there.
   std::fill_n(block.words.begin(), shared / 4 + 1, WordAccess{});
+}
 
+// The warps, their registers and local memory.
+void prepare_warps(Worker& worker) {
+  const Program& program = *worker.program;
+  Block& block = worker.block;
+  block.threads = static_cast<u32>(worker.config->block.count());
+  const u32 warps = (block.threads + kLanes - 1) / kLanes;
   const std::size_t file = std::size_t{program.slots} * kSlotBytes;
   const std::size_t align = 64;
   if (worker.register_storage.size() < file * warps + align) {
@@ -146,24 +160,30 @@ void prepare(Worker& worker, const Setup& setup) {
     w.predicates = worker.predicate_storage.data() + std::size_t{2} * i * program.predicates;
     w.predicate_shadow = w.predicates + program.predicates;
     w.predicates[program.true_predicate] = kAllLanes;
-    w.initial = 0;
-    for (u32 l = 0; l < kLanes; ++l) {
-      const u32 thread = i * kLanes + l;
-      w.tid[0][l] = thread % setup.config->block.x;
-      w.tid[1][l] = thread / setup.config->block.x % setup.config->block.y;
-      w.tid[2][l] = thread / setup.config->block.x / setup.config->block.y;
-      if (thread < block.threads) w.initial |= 1u << l;
-    }
-    for (const ProgramConstant& constant : program.constants) {
-      for (u32 l = 0; l < kLanes; ++l) {
-        if (constant.width == 2) {
-          w.reg<u64a>(constant.offset)[l] = constant.value;
-        } else {
-          w.reg<u32a>(constant.offset)[l] = static_cast<u32>(constant.value);
-        }
-      }
-    }
+    number_lanes(w, worker.config->block);
+    set_constants(w, program);
   }
+}
+
+void prepare(Worker& worker, const Setup& setup) {
+  const Program& program = *setup.program;
+  worker.program = &program;
+  worker.config = setup.config;
+  worker.limits = setup.limits;
+  worker.options = setup.options;
+  worker.params = setup.params.data();
+  worker.param_bytes = setup.params.size();
+  worker.memory = setup.memory;
+  worker.counting = setup.counting;
+  worker.counters = Counters{};
+  worker.read.clear();
+  worker.written.clear();
+  worker.instructions = setup.instructions;
+  worker.stop = setup.stop;
+  worker.hits.assign(program.ops.size(), nullptr);
+  worker.executed.assign(setup.counting ? program.ops.size() : 0, 0);
+  prepare_shared(worker);
+  prepare_warps(worker);
 }
 
 // Warp instructions by class, from how often each operation was executed.
