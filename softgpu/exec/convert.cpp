@@ -1,4 +1,4 @@
-// cvt between all scalar types, and its packed forms.
+// cvt between all scalar types.
 
 #include <algorithm>
 #include <cmath>
@@ -6,11 +6,11 @@
 #include <type_traits>
 #include <utility>
 
+#include "softgpu/exec/convert.h"
 #include "softgpu/exec/lanes.h"
 #include "softgpu/exec/rounding.h"
 
 namespace softgpu {
-namespace {
 
 using ptx::Opcode;
 using ptx::Round;
@@ -18,8 +18,25 @@ using ptx::Type;
 using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 
-// op.mode of these handlers: the Round; op.count: bits.
-enum Bit : std::uint8_t { kFtz = 1, kSat = 2, kRelu = 4 };
+std::uint64_t store_float(Type type, double x, Round round) {
+  const Direction direction = direction_of(round);
+  switch (type) {
+    case Type::f16:
+      return double_to_half(x, direction);
+    case Type::bf16:
+      return double_to_bfloat(x, direction);
+    case Type::f64:
+      return std::bit_cast<std::uint64_t>(x);
+    case Type::tf32:
+      if (x != x) return 0x7fffffffu;
+      return std::bit_cast<u32>(static_cast<float>(round_to(x, kTf32, direction)));
+    default:
+      if (x != x) return 0x7fffffffu;
+      return std::bit_cast<u32>(static_cast<float>(round_to(x, kFloat, direction)));
+  }
+}
+
+namespace {
 
 inline float flush(float x) {
   const u32 bits = std::bit_cast<u32>(x);
@@ -175,23 +192,6 @@ double load_float(Type type, const Warp& w, u32 offset, u32 lane) {
       return std::bit_cast<float>(w.reg<u32a>(offset)[lane]);
   }
 }
-std::uint64_t store_float(Type type, double x, Round round) {
-  const Direction direction = direction_of(round);
-  switch (type) {
-    case Type::f16:
-      return double_to_half(x, direction);
-    case Type::bf16:
-      return double_to_bfloat(x, direction);
-    case Type::f64:
-      return std::bit_cast<std::uint64_t>(x);
-    case Type::tf32:
-      if (x != x) return 0x7fffffffu;
-      return std::bit_cast<u32>(static_cast<float>(round_to(x, kTf32, direction)));
-    default:
-      if (x != x) return 0x7fffffffu;
-      return std::bit_cast<u32>(static_cast<float>(round_to(x, kFloat, direction)));
-  }
-}
 void float_to_float(Warp& w, const Op& op) {
   const Type from = op.source->type_a, to = op.source->type;
   const auto round = static_cast<Round>(op.mode);
@@ -230,75 +230,6 @@ void bf16_to_f32(Warp& w, const Op& op) {
 void f16_to_f32(Warp& w, const Op& op) {
   map1<float, u16>(w, op, [](u16 a) { return half_to_float(a); });
 }
-void pack_bf16(Warp& w, const Op& op) {
-  map2<u32, float, float>(w, op, [](float high, float low) -> u32 {
-    return static_cast<u32>(float_to_bfloat(high)) << 16 | float_to_bfloat(low);
-  });
-}
-void pack_f16(Warp& w, const Op& op) {
-  map2<u32, float, float>(w, op, [](float high, float low) -> u32 {
-    return static_cast<u32>(float_to_half(high)) << 16 | float_to_half(low);
-  });
-}
-void pack_any(Warp& w, const Op& op) {
-  const Type to = op.source->type == Type::bf16x2 ? Type::bf16 : Type::f16;
-  const auto round = static_cast<Round>(op.mode);
-  const bool relu = (op.count & kRelu) != 0;
-  map2<u32, float, float>(w, op, [to, round, relu](float high, float low) -> u32 {
-    const auto one = [&](float x) {
-      if (relu && x <= 0) x = 0;
-      return static_cast<u32>(store_float(to, static_cast<double>(x), round));
-    };
-    return one(high) << 16 | one(low);
-  });
-}
-
-// 8-bit floats: e4m3 saturates and has one NaN (0x7f); e5m2 saturates in these conversions.
-u32 to_fp8(float x, bool e4m3) {
-  if (x != x) return 0x7f;
-  const Format& format = e4m3 ? kE4m3 : kE5m2;
-  const double largest = e4m3 ? 448.0 : 57344.0;
-  const u32 sign = std::signbit(x) ? 0x80 : 0;
-  double r =
-      std::min(std::fabs(round_to(static_cast<double>(x), format, Direction::nearest)), largest);
-  if (r == 0) return sign;
-  int exponent = 0;
-  std::frexp(r, &exponent);
-  exponent = std::max(exponent - 1, format.min_exponent);
-  const auto units = static_cast<u32>(std::ldexp(r, format.mantissa - exponent));
-  const u32 hidden = 1u << format.mantissa;
-  const u32 biased = units < hidden ? 0 : static_cast<u32>(exponent - format.min_exponent + 1);
-  return sign | biased << format.mantissa | (units & (hidden - 1));
-}
-float from_fp8(u32 bits, bool e4m3) {
-  if (!e4m3) return half_to_float(static_cast<u16>(bits << 8));
-  if ((bits & 0x7f) == 0x7f) return std::numeric_limits<float>::quiet_NaN();
-  const u32 exponent = bits >> 3 & 15, mantissa = bits & 7;
-  const float magnitude =
-      exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                    : std::ldexp(static_cast<float>(8 + mantissa), static_cast<int>(exponent) - 10);
-  return (bits & 0x80) != 0 ? -magnitude : magnitude;
-}
-void pack_fp8(Warp& w, const Op& op) {
-  const bool e4m3 = op.source->type == Type::e4m3x2;
-  map2<u32, float, float>(
-      w, op, [e4m3](float high, float low) { return to_fp8(high, e4m3) << 8 | to_fp8(low, e4m3); });
-}
-void half_pair_to_fp8(Warp& w, const Op& op) {
-  const bool e4m3 = op.source->type == Type::e4m3x2;
-  map1<u32, u32>(w, op, [e4m3](u32 a) {
-    return to_fp8(half_to_float(static_cast<u16>(a >> 16)), e4m3) << 8 |
-           to_fp8(half_to_float(static_cast<u16>(a)), e4m3);
-  });
-}
-void fp8_to_half_pair(Warp& w, const Op& op) {
-  const bool e4m3 = op.source->type_a == Type::e4m3x2;
-  map1<u32, u32>(w, op, [e4m3](u32 a) {
-    return static_cast<u32>(float_to_half(from_fp8(a >> 8 & 0xff, e4m3))) << 16 |
-           float_to_half(from_fp8(a & 0xff, e4m3));
-  });
-}
-
 template <typename S>
 Handler from_int(Type to) {
   switch (to) {
@@ -390,16 +321,8 @@ Handler select_convert(const ptx::Instruction& in, Op& op) {
       static_cast<std::uint8_t>((in.ftz ? kFtz : 0) | (in.sat ? kSat : 0) | (in.relu ? kRelu : 0));
   const Type from = in.type_a, to = in.type;
   const bool plain = op.count == 0 && in.round == Round::rn;
-  if (to == Type::bf16x2 || to == Type::f16x2) {
-    if (from == Type::e4m3x2 || from == Type::e5m2x2)
-      return to == Type::f16x2 ? fp8_to_half_pair : nullptr;
-    if (from != Type::f32) return nullptr;
-    if (plain) return to == Type::bf16x2 ? pack_bf16 : pack_f16;
-    return pack_any;
-  }
-  if (to == Type::e4m3x2 || to == Type::e5m2x2) {
-    if (in.relu) return nullptr;
-    return from == Type::f32 ? pack_fp8 : from == Type::f16x2 ? half_pair_to_fp8 : nullptr;
+  if (to == Type::bf16x2 || to == Type::f16x2 || to == Type::e4m3x2 || to == Type::e5m2x2) {
+    return select_packed_convert(in, op);
   }
   if (scalar_float(from) && scalar_float(to)) {
     if (from == Type::f32 && to == Type::bf16 && plain) return f32_to_bf16;
