@@ -220,24 +220,51 @@ Handler by_width(const ptx::Instruction& in, Handler h16, Handler h32, Handler h
   return bits == 16 ? h16 : bits == 32 ? h32 : bits == 64 ? h64 : nullptr;
 }
 
+Handler select_predicate(const ptx::Instruction& in) {
+  switch (in.op) {
+    case Opcode::and_:
+      return predicate_op<0>;
+    case Opcode::or_:
+      return predicate_op<1>;
+    case Opcode::xor_:
+      return predicate_op<2>;
+    case Opcode::not_:
+      return predicate_op<3>;
+    default:
+      return nullptr;
+  }
+}
+
+Handler select_field(const ptx::Instruction& in, Op& op) {
+  switch (in.op) {
+    case Opcode::bfe:
+      op.taint = Taint::shift;
+      if (ptx::is_signed(in.type)) {
+        return by_width(in, nullptr, bfe_op<std::int32_t>, bfe_op<std::int64_t>);
+      }
+      return by_width(in, nullptr, bfe_op<u32>, bfe_op<u64>);
+    case Opcode::bfi:
+      op.taint = Taint::shift;
+      return by_width(in, nullptr, bfi_op<u32>, bfi_op<u64>);
+    case Opcode::bfind:
+    case Opcode::bfind_shiftamt:
+      op.mode = in.op == Opcode::bfind_shiftamt ? 1 : 0;
+      if (ptx::is_signed(in.type)) {
+        return by_width(in, nullptr, bfind_op<std::int32_t>, bfind_op<std::int64_t>);
+      }
+      return by_width(in, nullptr, bfind_op<u32>, bfind_op<u64>);
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
 
 Handler select_bits(const ptx::Instruction& in, Op& op) {
   op.cls = OpClass::integer;
   if (in.type == Type::pred) {
     op.taint = Taint::predicate;
-    switch (in.op) {
-      case Opcode::and_:
-        return predicate_op<0>;
-      case Opcode::or_:
-        return predicate_op<1>;
-      case Opcode::xor_:
-        return predicate_op<2>;
-      case Opcode::not_:
-        return predicate_op<3>;
-      default:
-        return nullptr;
-    }
+    return select_predicate(in);
   }
   op.taint = Taint::strict;
   switch (in.op) {
@@ -282,21 +309,10 @@ Handler select_bits(const ptx::Instruction& in, Op& op) {
       op.taint = Taint::shift;
       return in.prmt == PrmtMode::none ? prmt_op<false> : prmt_op<true>;
     case Opcode::bfe:
-      op.taint = Taint::shift;
-      if (ptx::is_signed(in.type)) {
-        return by_width(in, nullptr, bfe_op<std::int32_t>, bfe_op<std::int64_t>);
-      }
-      return by_width(in, nullptr, bfe_op<u32>, bfe_op<u64>);
     case Opcode::bfi:
-      op.taint = Taint::shift;
-      return by_width(in, nullptr, bfi_op<u32>, bfi_op<u64>);
     case Opcode::bfind:
     case Opcode::bfind_shiftamt:
-      op.mode = in.op == Opcode::bfind_shiftamt ? 1 : 0;
-      if (ptx::is_signed(in.type)) {
-        return by_width(in, nullptr, bfind_op<std::int32_t>, bfind_op<std::int64_t>);
-      }
-      return by_width(in, nullptr, bfind_op<u32>, bfind_op<u64>);
+      return select_field(in, op);
     case Opcode::popc:
       return by_width(in, nullptr, popc_op<u32>, popc_op<u64>);
     case Opcode::clz:

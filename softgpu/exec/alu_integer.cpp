@@ -13,36 +13,16 @@ using ptx::Type;
 
 template <typename T>
 using Unsigned = std::make_unsigned_t<T>;
-template <typename T>
-struct WideOf;
-template <>
-struct WideOf<std::int16_t> {
-  using type = std::int32_t;
-};
-template <>
-struct WideOf<std::uint16_t> {
-  using type = std::uint32_t;
-};
-template <>
-struct WideOf<std::int32_t> {
-  using type = std::int64_t;
-};
-template <>
-struct WideOf<std::uint32_t> {
-  using type = std::uint64_t;
-};
 __extension__ using int128 = __int128;
 __extension__ using uint128 = unsigned __int128;
-template <>
-struct WideOf<std::int64_t> {
-  using type = int128;
-};
-template <>
-struct WideOf<std::uint64_t> {
-  using type = uint128;
-};
+template <typename T, typename IfSigned, typename IfNot>
+using Like = std::conditional_t<std::is_signed_v<T>, IfSigned, IfNot>;
+// The type of twice as many bits.
 template <typename T>
-using Wide = typename WideOf<T>::type;
+using Wide =
+    std::conditional_t<sizeof(T) == 2, Like<T, std::int32_t, std::uint32_t>,
+                       std::conditional_t<sizeof(T) == 4, Like<T, std::int64_t, std::uint64_t>,
+                                          Like<T, int128, uint128>>>;
 
 // Wraps modulo 2^n also for signed types and for the 16-bit ones that C++ promotes.
 template <typename T>
