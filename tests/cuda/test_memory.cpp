@@ -1,6 +1,6 @@
 #include "cuda/device.h"
 #include "cuda/sizes.h"
-#include "train/trl_scenarios.h"
+#include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
 // The memory plan against what the device's allocator then says.

@@ -1,7 +1,7 @@
 #include "model/golden.h"
 #include "model/parameters.h"
 #include "support/program.h"
-#include "train/trl_scenarios.h"
+#include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
 // Training on the CUDA backend against the CPU's float32: whole passes, TRL's recorded steps, runs.
