@@ -58,8 +58,8 @@ class EvalRun {
     std::vector<std::pair<std::string, std::int32_t>> policies;
     if (!loaded_.adapter || options_.base) policies.emplace_back("base", -1);
     if (loaded_.adapter) policies.emplace_back("adapter", 0);
-    fmt::print("{} questions, {} match, up to {} tokens\n", examples_.size(), options_.match,
-               options_.max_completion_length);
+    fmt::print("{} questions, {} match, up to {} tokens\n", examples_.size(),
+               train::kAnswerMatchNames.name(options_.match), options_.max_completion_length);
     for (const auto& [policy, adapter] : policies) {
       settings_.adapter = adapter;
       if (options_.greedy) pass(policy, "greedy");
@@ -91,12 +91,7 @@ class EvalRun {
     number("--batch-size", options_.batch_size, 1, 1 << 16);
     require(options_.greedy || options_.maj > 0,
             "--no-greedy: leaves nothing to do; add --maj K for the vote of K completions");
-    check_dataset_options(options_.columns);
-    try {
-      settings_.match = train::parse_answer_match(options_.match);
-    } catch (const Error& error) {
-      fail("--match: {}", error.what());
-    }
+    settings_.match = options_.match;
     if (!options_.rewards.empty()) rewards_ = train::parse_rewards(options_.rewards);
     for (const train::Reward& reward : rewards_) {
       require(reward.kind == train::RewardKind::built_in,
@@ -279,7 +274,7 @@ class EvalRun {
   void write_settings(io::JsonWriter& w) const {
     w.begin_object();
     w.member("quantize", options_.model.quantize);
-    w.member("match", options_.match);
+    w.member("match", train::kAnswerMatchNames.name(options_.match));
     w.member("system_prompt", settings_.prompt.system_prompt);
     w.member("one_shot", options_.one_shot);
     w.member("max_prompt_length", options_.max_prompt_length);
@@ -399,8 +394,8 @@ void add_eval_command(CLI::App& app, Command& chosen) {
               "Key of the question or conversation (default: prompt, messages or question)");
   table.value("--answer-column", options->columns.answer_column, "NAME",
               "Key of the answer (default: answer)");
-  table.value("--answer-format", options->columns.answer_format, "NAME",
-              "gsm8k: behind ####; plain: all of it; auto");
+  table.choice("--answer-format", options->columns.answer_format, train::kAnswerFormatNames,
+               "gsm8k: behind ####; plain: all of it; auto");
   table.text("--system-prompt", "TEXT", "Before each question (default: the GSM8K notebook's)",
              [options](const std::string& text) { options->system_prompt = text; });
   table.flag("one-shot", options->one_shot, "A solved question before the real one");
@@ -410,9 +405,9 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   table.flag("base", options->base, "With --adapter: also the base model, to compare");
   table.flag("greedy", options->greedy, "Greedy answers");
   table.value("--maj", options->maj, "K", "Also the majority of K sampled answers (maj@K)");
-  table.value("--match", options->match, "NAME",
-              "exact: the text of <answer>, as the correctness reward; numeric: the value of the "
-              "last number");
+  table.choice("--match", options->match, train::kAnswerMatchNames,
+               "exact: the text of <answer>, as the correctness reward; numeric: the value of the "
+               "last number");
   table
       .value("--rewards", options->rewards, "NAME[:WEIGHT]",
              "Also report the mean of these built-in rewards")

@@ -7,6 +7,7 @@
 
 #include "cli/common.h"
 #include "train/data/dataset.h"
+#include "train/eval/evaluate.h"
 
 namespace qgrpo::cli {
 
@@ -20,7 +21,7 @@ struct EvalOptions {
   bool base = true;        // with an adapter: evaluate the base model too
   bool greedy = true;
   std::int64_t maj = 0;  // completions a question that vote; 0 = no vote
-  std::string match = "exact";
+  train::AnswerMatch match = train::AnswerMatch::exact;
   std::vector<std::string> rewards;          // built-in ones whose mean is reported
   std::optional<std::string> system_prompt;  // absent: the notebook's
   bool one_shot = false;

@@ -12,6 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/line_reader.h"
+#include "cli/option_table.h"
 #include "engine/owned_generator.h"
 #include "engine/stop.h"
 #include "model/io/json.h"
@@ -127,7 +128,6 @@ class GenerateRun {
     if (options_.dataset.empty()) return;
     require(options_.input.empty(), "--input and --dataset: found both, expected one");
     require(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more", options_.limit);
-    train::check_dataset_options(options_.columns);
     train::PromptOptions prompt;
     if (options_.system_prompt) prompt.system_prompt = *options_.system_prompt;
     prompt.system_prompt_given = options_.system_prompt.has_value();
@@ -347,11 +347,9 @@ void add_generate_command(CLI::App& app, Command& chosen) {
   command
       ->add_option("--answer-column", options->columns.answer_column, "Key of --dataset's answer")
       ->type_name("NAME");
-  command
-      ->add_option("--answer-format", options->columns.answer_format,
-                   "gsm8k: behind ####; plain: all of it; auto")
-      ->capture_default_str()
-      ->type_name("NAME");
+  OptionTable(*command).choice("--answer-format", options->columns.answer_format,
+                               train::kAnswerFormatNames,
+                               "gsm8k: behind ####; plain: all of it; auto");
   command
       ->add_option_function<std::string>(
           "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "model/io/enum_names.h"
+
 // Options of a run on the command line: in groups, with their defaults shown, flags that also take
 // a value, so that a configuration file can name all of them.
 namespace qgrpo::cli {
@@ -45,6 +47,20 @@ class OptionTable {
     app_.add_flag_callback("--no-" + name, [&field] { field = false; })->group("");
   }
 
+  // One of an enum's values, by name.
+  template <typename E, std::size_t N>
+  CLI::Option* choice(const std::string& name, E& field, const io::EnumNames<E, N>& names,
+                      const std::string& meaning) {
+    const auto set = [&field, &names, name](const std::string& text) {
+      try {
+        field = names.parse(text);
+      } catch (const Error& error) {
+        fail("{}: {}", name, error.what());
+      }
+    };
+    return text(name, "NAME", meaning, set)->default_str(std::string(names.name(field)));
+  }
+
   CLI::Option* text(const std::string& name, const std::string& type, const std::string& meaning,
                     const std::function<void(const std::string&)>& set) {
     return app_.add_option_function<std::string>(name, set, meaning)
@@ -62,7 +78,7 @@ class OptionTable {
   }
 
   CLI::App& app_;
-  std::string group_;
+  std::string group_ = "Options";  // CLI11's name
 };
 
 // The names, with underscores, of the options that have been set.

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "cli/commands.h"
+#include "cli/option_table.h"
 #include "cuda/sizes.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
@@ -185,7 +186,8 @@ void add_plan_command(CLI::App& app, Command& chosen) {
         "Times --prompts-per-step prompts an optimizer step");
   value("--micro-batch-tokens", t.memory.micro_batch_tokens, "N", "0 = chosen from the plan");
   value("--beta", t.objective.beta, "X", "0 = no reference pass");
-  value("--optim", t.optimizer.optim, "NAME", "adamw_8bit or adamw_torch");
+  OptionTable(*command).choice("--optim", t.optimizer.optim, train::kOptimizerNames,
+                               "adamw_8bit or adamw_torch");
   value("--lora-r", t.lora.lora_r, "R", "Rank of the adapter");
   command
       ->add_option("--lora-target-modules", t.lora.lora_target_modules,

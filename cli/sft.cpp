@@ -91,9 +91,10 @@ void add_optimization(OptionTable& table, train::SftRunOptions& o) {
   table.value("--weight-decay", o.optimizer.weight_decay, "X", "Decoupled (AdamW)");
   table.value("--max-grad-norm", o.optimizer.max_grad_norm, "X",
               "Clip the gradient's norm; 0 = off");
-  table.value("--optim", o.optimizer.optim, "NAME", "adamw_torch (32 bits) or adamw_8bit");
-  table.value("--lr-scheduler-type", o.optimizer.lr_scheduler_type, "NAME",
-              "linear, cosine or constant (no warm-up)");
+  table.choice("--optim", o.optimizer.optim, train::kOptimizerNames,
+               "adamw_torch (32 bits) or adamw_8bit");
+  table.choice("--lr-scheduler-type", o.optimizer.lr_scheduler_type, train::kLrScheduleNames,
+               "linear, cosine or constant (no warm-up)");
   table.value("--warmup-ratio", o.optimizer.warmup_ratio, "X",
               "Part of the steps in which the rate rises");
   table.value("--warmup-steps", o.optimizer.warmup_steps, "N",

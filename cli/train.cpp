@@ -34,8 +34,8 @@ void add_sources(OptionTable& table, train::TrainOptions& o) {
       "Key of the question, or of the conversation (default: prompt, messages or question)");
   table.value("--answer-column", o.data.answer_column, "NAME",
               "Key of the answer (default: answer)");
-  table.value("--answer-format", o.data.answer_format, "NAME",
-              "gsm8k: the answer stands behind ####; plain: it is all of it; auto");
+  table.choice("--answer-format", o.data.answer_format, train::kAnswerFormatNames,
+               "gsm8k: the answer stands behind ####; plain: it is all of it; auto");
   table.value("--train-split", o.data.train_split, "X",
               "Train on this part (or number) of the examples, chosen by --seed; the rest is held "
               "out in OUTPUT_DIR/held_out.jsonl");
@@ -107,17 +107,17 @@ void add_sampling_and_objective(OptionTable& table, train::TrainOptions& o) {
   table.group("Objective");
   table.value("--beta", o.objective.beta, "X",
               "Weight of the KL to the reference; 0 = no reference pass");
-  table.value("--reference", o.objective.reference, "NAME",
-              "What the KL is taken to: base, or adapter: --adapter as it was, frozen");
+  table.choice("--reference", o.objective.reference, train::kReferenceNames,
+               "What the KL is taken to: base, or adapter: --adapter as it was, frozen");
   table.value("--epsilon", o.objective.epsilon, "X", "Clipping range of the importance ratio");
   optional(table, "--epsilon-high", o.objective.epsilon_high,
            "Its upper end (default: --epsilon); with cispo the bound of the ratio itself");
   optional(table, "--delta", o.objective.delta,
            "Bound of the unclipped ratio, at least 1 + epsilon_high");
-  table.value("--loss-type", o.objective.loss_type, "NAME",
-              "grpo, bnpo, dr_grpo, dapo, luspo, cispo, sapo or vespo");
-  table.value("--importance-sampling-level", o.objective.importance_sampling_level, "NAME",
-              "token, or sequence: one ratio a completion (GSPO)");
+  table.choice("--loss-type", o.objective.loss_type, train::kLossTypeNames,
+               "grpo, bnpo, dr_grpo, dapo, luspo, cispo, sapo or vespo");
+  table.choice("--importance-sampling-level", o.objective.importance_sampling_level,
+               train::kImportanceLevelNames, "token, or sequence: one ratio a completion (GSPO)");
   table.value("--num-iterations", o.objective.num_iterations, "N",
               "Optimizer steps on each round of sampling");
   table.value("--top-entropy-quantile", o.objective.top_entropy_quantile, "X",
@@ -128,12 +128,12 @@ void add_sampling_and_objective(OptionTable& table, train::TrainOptions& o) {
              "Replace groups whose rewards are all equal by those of further prompts (DAPO)");
   table.value("--max-resample-batches", o.objective.max_resample_batches, "N",
               "Rounds of sampling that --dynamic-sampling may add to a step");
-  table.value("--loss-form", o.objective.loss_form, "NAME",
-              "now: log-probs at the sampling temperature; then: at temperature 1, plain KL");
+  table.choice("--loss-form", o.objective.loss_form, train::kLossFormNames,
+               "now: log-probs at the sampling temperature; then: at temperature 1, plain KL");
   table.flag("use-bias-correction-kl", o.objective.use_bias_correction_kl,
              "Multiply the KL term by the importance ratio");
-  table.value("--scale-rewards", o.objective.scale_rewards, "NAME",
-              "Divide advantages by the deviation of the group, the batch, or none");
+  table.choice("--scale-rewards", o.objective.scale_rewards, train::kScaleRewardsNames,
+               "Divide advantages by the deviation of the group, the batch, or none");
   table.value("--logp-difference-limit", o.objective.logp_difference_limit, "X",
               "Stop where sampling and training disagree by more (mean |log-prob|); 0 = off");
 }
@@ -161,9 +161,10 @@ void add_optimization(OptionTable& table, train::TrainOptions& o) {
   table.value("--weight-decay", o.optimizer.weight_decay, "X", "Decoupled (AdamW)");
   table.value("--max-grad-norm", o.optimizer.max_grad_norm, "X",
               "Clip the gradient's norm; 0 = off");
-  table.value("--optim", o.optimizer.optim, "NAME", "adamw_8bit or adamw_torch (32 bits)");
-  table.value("--lr-scheduler-type", o.optimizer.lr_scheduler_type, "NAME",
-              "cosine, linear or constant (no warm-up)");
+  table.choice("--optim", o.optimizer.optim, train::kOptimizerNames,
+               "adamw_8bit or adamw_torch (32 bits)");
+  table.choice("--lr-scheduler-type", o.optimizer.lr_scheduler_type, train::kLrScheduleNames,
+               "cosine, linear or constant (no warm-up)");
   table.value("--warmup-ratio", o.optimizer.warmup_ratio, "X",
               "Part of the steps in which the rate rises");
   table.value("--warmup-steps", o.optimizer.warmup_steps, "N",
@@ -193,10 +194,10 @@ void add_run(OptionTable& table, TrainCommand& command) {
              "Questions of the evaluation (default: those that --train-split holds out)")
       ->default_str("");
   table.value("--eval-limit", o.eval.eval_limit, "N", "The first N of them; 0 = all");
-  table.value("--eval-match", o.eval.eval_match, "NAME",
-              "When an answer is right: exact or numeric (see qgrpo eval)");
-  table.value("--metric-for-best-model", o.eval.metric_for_best_model, "NAME",
-              "accuracy, or reward: the sum of the built-in rewards");
+  table.choice("--eval-match", o.eval.eval_match, train::kAnswerMatchNames,
+               "When an answer is right: exact or numeric (see qgrpo eval)");
+  table.choice("--metric-for-best-model", o.eval.metric_for_best_model, train::kBestMetricNames,
+               "accuracy, or reward: the sum of the built-in rewards");
   table.flag("load-best-model-at-end", o.eval.load_best_model_at_end,
              "The run's result is the best checkpoint, not the last one");
   table

@@ -38,9 +38,10 @@ bool has_bias(Projection p) {
 }  // namespace
 
 Quantize parse_quantize(const std::string& name) {
-  if (name == "nf4") return Quantize::nf4;
-  if (name == "none") return Quantize::none;
-  fail("quantize: found \"{}\", expected nf4 or none", name);
+  const auto found = kQuantizeNames.find(name);
+  require(found.has_value(), "quantize: found \"{}\", expected {}", name,
+          kQuantizeNames.expected());
+  return *found;
 }
 
 void Model::place_small(Arena& arena) {

@@ -8,6 +8,7 @@
 
 #include "model/arena.h"
 #include "model/config.h"
+#include "model/io/enum_names.h"
 #include "model/lora.h"
 #include "model/ops/ops.h"
 
@@ -19,6 +20,9 @@ namespace qgrpo::model {
 // stay as it has them. Embedding, head and norms are never quantized. f32: every matrix in float32
 // whatever the checkpoint has, for full-parameter training; no choice of the user's.
 enum class Quantize { none, nf4, f32 };
+inline constexpr auto kQuantizeNames =
+    io::enum_names<Quantize>({{Quantize::nf4, "nf4"}, {Quantize::none, "none"}});
+// Throws Error on anything else.
 Quantize parse_quantize(const std::string& name);
 
 // A Qwen2 model on a backend: base weights and the adapters that segments name by index.

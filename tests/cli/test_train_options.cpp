@@ -150,9 +150,6 @@ TEST_CASE("validate: the defaults are possible, each impossible value is named")
       {"--rewards", [](TrainOptions& o) { o.reward.rewards = {"beauty"}; }},
       {"--beta", [](TrainOptions& o) { o.objective.beta = -1; }},
       {"--epsilon", [=](TrainOptions& o) { o.objective.epsilon = nan; }},
-      {"--loss-type", [](TrainOptions& o) { o.objective.loss_type = "ppo"; }},
-      {"--loss-form", [](TrainOptions& o) { o.objective.loss_form = "later"; }},
-      {"--scale-rewards", [](TrainOptions& o) { o.objective.scale_rewards = "all"; }},
       {"--logp-difference-limit", [](TrainOptions& o) { o.objective.logp_difference_limit = -1; }},
       {"--max-steps", [](TrainOptions& o) { o.run.max_steps = -1; }},
       {"--prompts-per-step", [](TrainOptions& o) { o.batch.prompts_per_step = 0; }},
@@ -166,8 +163,6 @@ TEST_CASE("validate: the defaults are possible, each impossible value is named")
       {"--adam-epsilon", [](TrainOptions& o) { o.optimizer.adam_epsilon = 0; }},
       {"--weight-decay", [](TrainOptions& o) { o.optimizer.weight_decay = -0.1; }},
       {"--max-grad-norm", [](TrainOptions& o) { o.optimizer.max_grad_norm = -1; }},
-      {"--optim", [](TrainOptions& o) { o.optimizer.optim = "sgd"; }},
-      {"--lr-scheduler-type", [](TrainOptions& o) { o.optimizer.lr_scheduler_type = "step"; }},
       {"--warmup-ratio", [](TrainOptions& o) { o.optimizer.warmup_ratio = 2; }},
       {"--warmup-steps", [](TrainOptions& o) { o.optimizer.warmup_steps = -1; }},
       {"--lora-r", [](TrainOptions& o) { o.lora.lora_r = 0; }},
@@ -202,6 +197,20 @@ TEST_CASE("train: impossible options end before anything is made") {
                 1, {"run.toml", "line 2", "colour"});
   check_refused(run_qgrpo({"train", "--output-dir", output, "--temperature", "0"}), 1,
                 {"--temperature"});
+  for (const auto& [option, value] :
+       {std::pair{"--quantize", "int3"}, std::pair{"--answer-format", "hash"},
+        std::pair{"--reference", "none"}, std::pair{"--loss-type", "ppo"},
+        std::pair{"--importance-sampling-level", "word"}, std::pair{"--loss-form", "later"},
+        std::pair{"--scale-rewards", "all"}, std::pair{"--optim", "sgd"},
+        std::pair{"--lr-scheduler-type", "step"}, std::pair{"--eval-match", "fuzzy"},
+        std::pair{"--metric-for-best-model", "loss"}}) {
+    check_refused(run_qgrpo({"train", "--output-dir", output, option, value}), 1,
+                  {std::string(option).substr(option == std::string("--quantize") ? 2 : 0) + ": ",
+                   value, "expected"});
+  }
+  for (const auto& [option, value] :
+       {std::pair{"--optim", "sgd"}, std::pair{"--lr-scheduler-type", "step"}})
+    check_refused(run_qgrpo({"sft", "--output-dir", output, option, value}), 1, {option, value});
   check_refused(run_qgrpo({"train", "--output-dir", output, "--seed", "-1"}), 2, {"--seed"});
   CHECK_FALSE(std::filesystem::exists(output));
 }

@@ -145,7 +145,7 @@ TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing
       {"no reference, 32-bit states",
        [](train::TrainOptions& o) {
          o.objective.beta = 0.0;
-         o.optimizer.optim = "adamw_torch";
+         o.optimizer.optim = train::OptimizerKind::adamw_torch;
          o.sampling.repetition_penalty = 1.1;
        }},
       {"a completion a micro-batch",

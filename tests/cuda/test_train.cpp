@@ -253,7 +253,7 @@ TEST_CASE("cuda train: ten steps of the demo agree with the CPU's") {
   const auto run = [&](Backend& backend, const std::string& name) {
     train::TrainOptions options = small_run(folder / name);
     options.base.quantize = model::Quantize::none;  // the demo's setting
-    options.optimizer.optim = "adamw_torch";
+    options.optimizer.optim = train::OptimizerKind::adamw_torch;
     options.run.max_steps = 10;
     options.optimizer.learning_rate = 3e-3;
     options.optimizer.weight_decay = 0.0;

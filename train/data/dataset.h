@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/io/enum_names.h"
 #include "tokenizer/chat_template.h"
 #include "train/data/group.h"
 
@@ -24,6 +25,19 @@ struct Example {
   std::string line = {};             // the whole line, if DatasetOptions::keep_lines
 };
 
+// What of an answer is the final answer.
+enum class AnswerFormat {
+  // Behind "####" where there is one, else all of it; but as gsm8k where the keys are GSM8K's own,
+  // found by default ("question" and "answer"): a line of GSM8K without the mark is a damaged one.
+  either,
+  gsm8k,  // what stands behind "####", which it must have
+  plain   // all of it
+};
+inline constexpr auto kAnswerFormatNames =
+    io::enum_names<AnswerFormat>({{AnswerFormat::either, "auto"},
+                                  {AnswerFormat::gsm8k, "gsm8k"},
+                                  {AnswerFormat::plain, "plain"}});
+
 // What the columns of a data set mean.
 struct DatasetOptions {
   // The prompt's key. Its value is a question (a string) or a conversation (a list of {"role",
@@ -33,17 +47,10 @@ struct DatasetOptions {
   // The answer's key: a string, a number or a boolean. Empty: "answer"; where there is none and the
   // prompt is a conversation that ends with the assistant's message, the answer is that.
   std::string answer_column;
-  // What of the answer is the final answer: "gsm8k", what stands behind "####", which it must have;
-  // "plain", all of it; "auto", behind "####" where there is one, but gsm8k where the keys are
-  // GSM8K's own, found by default ("question" and "answer"): a line of GSM8K without the mark is a
-  // damaged one.
-  std::string answer_format = "auto";
+  AnswerFormat answer_format = AnswerFormat::either;
   bool answer_required = false;  // a line without an answer is an error
   bool keep_lines = false;
 };
-
-// Throws Error naming the option on an answer_format that is not one of the three.
-void check_dataset_options(const DatasetOptions& options);
 
 // text.split("####")[1].strip(), or nothing where there is no "####".
 std::optional<std::string> extract_hash_answer(std::string_view text);

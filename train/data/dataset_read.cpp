@@ -13,8 +13,6 @@
 namespace qgrpo::train {
 namespace {
 
-enum class AnswerFormat { gsm8k, plain, either };
-
 // The columns of one file, once its first line has been seen.
 struct Columns {
   std::string prompt;
@@ -44,11 +42,8 @@ Columns choose_columns(const io::JsonValue& first, const DatasetOptions& options
   columns.answer = options.answer_column.empty() ? "answer" : options.answer_column;
   const bool own_keys = options.prompt_column.empty() && options.answer_column.empty() &&
                         columns.prompt == "question";
-  if (options.answer_format == "gsm8k" || (options.answer_format == "auto" && own_keys)) {
-    columns.format = AnswerFormat::gsm8k;
-  } else if (options.answer_format == "plain") {
-    columns.format = AnswerFormat::plain;
-  }
+  columns.format = options.answer_format;
+  if (columns.format == AnswerFormat::either && own_keys) columns.format = AnswerFormat::gsm8k;
   return columns;
 }
 
@@ -165,12 +160,6 @@ void read_file_into(std::vector<Example>& examples, const std::string& path,
 
 }  // namespace
 
-void check_dataset_options(const DatasetOptions& options) {
-  require(options.answer_format == "auto" || options.answer_format == "gsm8k" ||
-              options.answer_format == "plain",
-          "--answer-format: found \"{}\", expected auto, gsm8k or plain", options.answer_format);
-}
-
 std::optional<std::string> extract_hash_answer(std::string_view text) {
   constexpr std::string_view mark = "####";
   const std::size_t at = text.find(mark);
@@ -180,7 +169,6 @@ std::optional<std::string> extract_hash_answer(std::string_view text) {
 
 std::vector<Example> read_dataset(std::span<const std::string> paths,
                                   const DatasetOptions& options) {
-  check_dataset_options(options);
   require(!paths.empty(), "the dataset has no files, expected at least one");
   std::vector<Example> examples;
   for (const std::string& path : paths) read_file_into(examples, path, options);
@@ -191,7 +179,7 @@ std::vector<Example> read_gsm8k(const std::string& path) {
   DatasetOptions options;
   options.prompt_column = "question";
   options.answer_column = "answer";
-  options.answer_format = "gsm8k";
+  options.answer_format = AnswerFormat::gsm8k;
   return read_dataset(std::span(&path, 1), options);
 }
 

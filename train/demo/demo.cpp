@@ -40,7 +40,7 @@ TrainOptions demo_options(const TrainOptions& user, const DemoModel& demo) {
   set("weight_decay", o.optimizer.weight_decay, 0.0);
   set("max_grad_norm", o.optimizer.max_grad_norm, 1.0);
   set("warmup_ratio", o.optimizer.warmup_ratio, 0.0);
-  set("optim", o.optimizer.optim, std::string("adamw_torch"));
+  set("optim", o.optimizer.optim, OptimizerKind::adamw_torch);
   set("save_steps", o.run.save_steps, 0);
   set("logging_steps", o.run.logging_steps, 4);
   set("sample_steps", o.sample_steps, 40);

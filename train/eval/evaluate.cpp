@@ -56,12 +56,6 @@ std::optional<std::size_t> majority_of(std::span<const Extracted> answers, Answe
 
 }  // namespace
 
-AnswerMatch parse_answer_match(std::string_view name) {
-  if (name == "exact") return AnswerMatch::exact;
-  if (name == "numeric") return AnswerMatch::numeric;
-  fail("found \"{}\", expected exact or numeric", name);
-}
-
 Evaluation judge(std::span<const Group> groups, AnswerMatch match) {
   Evaluation out;
   double completions = 0.0;

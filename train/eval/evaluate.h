@@ -5,10 +5,10 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "engine/generator.h"
+#include "model/io/enum_names.h"
 #include "model/model.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
@@ -24,8 +24,8 @@ enum class AnswerMatch {
   exact,   // extract_xml_answer() is the answer, letter for letter: the correctness reward's rule
   numeric  // the last number of answer_part() has the answer's value (train/reward/numeric.h)
 };
-// "exact" or "numeric"; throws Error on anything else.
-AnswerMatch parse_answer_match(std::string_view name);
+inline constexpr auto kAnswerMatchNames =
+    io::enum_names<AnswerMatch>({{AnswerMatch::exact, "exact"}, {AnswerMatch::numeric, "numeric"}});
 
 struct EvaluationSettings {
   PromptOptions prompt;

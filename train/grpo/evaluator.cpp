@@ -15,8 +15,8 @@ namespace {
 
 // What the best checkpoint is chosen by: the named metric, then the other one.
 std::pair<double, double> rank(const EvaluationOptions& o, double accuracy, double reward) {
-  return o.metric_for_best_model == "reward" ? std::pair{reward, accuracy}
-                                             : std::pair{accuracy, reward};
+  return o.metric_for_best_model == BestMetric::reward ? std::pair{reward, accuracy}
+                                                       : std::pair{accuracy, reward};
 }
 
 std::vector<Example> read_questions(const TrainOptions& options) {
@@ -46,8 +46,10 @@ Evaluator::Evaluator(const TrainOptions& options, const GrpoInputs& inputs)
   groups_ = question_groups(*inputs.tokenizer, *inputs.chat_template, read_questions(options),
                             settings, truncated_);
   io::Hash64 hash;
-  for (const std::string& text : {options.eval.eval_match, options.eval.metric_for_best_model,
-                                  fmt::to_string(fmt::join(options.reward.rewards, ","))})
+  for (const std::string& text :
+       {std::string(kAnswerMatchNames.name(options.eval.eval_match)),
+        std::string(kBestMetricNames.name(options.eval.metric_for_best_model)),
+        fmt::to_string(fmt::join(options.reward.rewards, ","))})
     hash.add(text.data(), text.size());
   const std::int64_t length = options.sampling.max_completion_length;
   hash.add(&length, sizeof length);
@@ -88,7 +90,7 @@ std::optional<Evaluator::Result> Evaluator::evaluate(
     }
   }
   Result result;
-  result.found = judge(groups, parse_answer_match(options_->eval.eval_match));
+  result.found = judge(groups, options_->eval.eval_match);
   result.total = std::ssize(groups);
   result.right = std::count_if(result.found.questions.begin(), result.found.questions.end(),
                                [](const JudgedQuestion& q) { return q.any_correct; });

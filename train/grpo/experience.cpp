@@ -159,8 +159,8 @@ void set_advantages(Experience& experience, const ObjectiveOptions& options) {
     sizes.push_back(group.completions.size());
     for (const auto& c : group.completions) rewards.push_back(c.reward);
   }
-  const Advantages advantages = compute_advantages(
-      rewards, sizes, parse_scale_rewards(options.scale_rewards), Unscored::leave_out);
+  const Advantages advantages =
+      compute_advantages(rewards, sizes, options.scale_rewards, Unscored::leave_out);
   auto next = advantages.values.begin();
   for (Group& group : experience.groups) {
     for (auto& c : group.completions) {

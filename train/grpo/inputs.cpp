@@ -1,5 +1,5 @@
-#include "tokenizer/load.h"
 #include "train/grpo/inputs.h"
+#include "tokenizer/load.h"
 
 #include <algorithm>
 
@@ -100,7 +100,7 @@ TrainOptions resolve_options(TrainOptions options, const GrpoInputs& inputs) {
   options.sampling.num_generations = completions;
   // dr_grpo divides by the maximum that sampling had; only a longer recording raises it.
   std::int64_t& length = options.sampling.max_completion_length;
-  length = options.objective.loss_type == "dr_grpo" ? std::max(length, longest) : longest;
+  length = options.objective.loss_type == LossType::dr_grpo ? std::max(length, longest) : longest;
   const std::int64_t per_step =
       options.batch.prompts_per_step * options.batch.gradient_accumulation_steps;
   if (max_steps == 0) max_steps = std::ssize(inputs.recorded) / per_step;

@@ -65,9 +65,6 @@ void check_sources(const TrainOptions& o) {
   }
   for (const std::string& path : o.data.dataset)
     require(!path.empty(), "--dataset: found an empty name, expected a file of JSON lines");
-  DatasetOptions columns;
-  columns.answer_format = o.data.answer_format;
-  check_dataset_options(columns);
   number("--train-split", o.data.train_split, 0, true, 1e9,
          "a part such as 0.9, or the number of examples to train on (1 is all)");
   require(!o.run.output_dir.empty(), "--output-dir: found an empty name, expected a folder");
@@ -109,17 +106,12 @@ void check_objective(const TrainOptions& o) {
            1.0 + o.objective.epsilon_high.value_or(o.objective.epsilon), false, 1e6,
            "a bound of the ratio that is not below 1 + epsilon_high");
   }
-  require(o.objective.reference == "base" || o.objective.reference == "adapter",
-          "--reference: found \"{}\", expected base or adapter", o.objective.reference);
-  require(o.objective.reference == "base" || !o.base.adapter.empty(),
+  require(o.objective.reference == Reference::base || !o.base.adapter.empty(),
           "--reference adapter: found no --adapter, expected the starting adapter that is the "
           "reference");
-  named("--loss-type", [&] { parse_loss_type(o.objective.loss_type); });
-  require(o.objective.loss_type != "cispo" || o.objective.epsilon_high,
+  require(o.objective.loss_type != LossType::cispo || o.objective.epsilon_high,
           "--loss-type cispo: found no --epsilon-high, expected the bound of the ratio itself (5.0 "
           "is usual)");
-  named("--importance-sampling-level",
-        [&] { parse_importance_level(o.objective.importance_sampling_level); });
   whole("--num-iterations", o.objective.num_iterations, 1, 1 << 16,
         "steps on each round of sampling");
   number("--top-entropy-quantile", o.objective.top_entropy_quantile, 0, true, 1,
@@ -128,14 +120,11 @@ void check_objective(const TrainOptions& o) {
         "rounds of sampling");
   require(!o.objective.dynamic_sampling || o.data.replay.empty(),
           "--dynamic-sampling and --replay: found both; a replay samples nothing");
-  require(o.objective.loss_form == "now" || o.objective.loss_form == "then",
-          "--loss-form: found \"{}\", expected now or then", o.objective.loss_form);
-  require(o.objective.loss_form == "now" ||
-              (o.objective.num_iterations == 1 && o.objective.loss_type != "cispo" &&
-               o.objective.loss_type != "sapo" && o.objective.loss_type != "vespo"),
+  require(o.objective.loss_form == LossForm::now ||
+              (o.objective.num_iterations == 1 && o.objective.loss_type != LossType::cispo &&
+               o.objective.loss_type != LossType::sapo && o.objective.loss_type != LossType::vespo),
           "--loss-form then: the loss of 2025 knows no --num-iterations above 1 and no cispo, sapo "
           "or vespo; use --loss-form now");
-  named("--scale-rewards", [&] { parse_scale_rewards(o.objective.scale_rewards); });
   number("--logp-difference-limit", o.objective.logp_difference_limit, 0, false, 1e6,
          "a number >= 0 (0 is off)");
 }
@@ -149,8 +138,6 @@ void check_optimizer(const TrainOptions& o) {
   number("--adam-epsilon", o.optimizer.adam_epsilon, 0, true, 1, "0 < epsilon <= 1");
   number("--weight-decay", o.optimizer.weight_decay, 0, false, 1e3, "a number >= 0");
   number("--max-grad-norm", o.optimizer.max_grad_norm, 0, false, 1e30, "a number >= 0 (0 is off)");
-  named("--optim", [&] { parse_optimizer(o.optimizer.optim); });
-  named("--lr-scheduler-type", [&] { parse_lr_schedule(o.optimizer.lr_scheduler_type); });
   number("--warmup-ratio", o.optimizer.warmup_ratio, 0, false, 1, "0 to 1");
   whole("--warmup-steps", o.optimizer.warmup_steps, 0, 1 << 30, "0 leaves it to --warmup-ratio");
 }
@@ -189,10 +176,6 @@ void check_run(const TrainOptions& o) {
           "--eval-dataset: found no --eval-every, expected the steps between evaluations");
   require(!o.eval.load_best_model_at_end || o.eval.eval_every > 0,
           "--load-best-model-at-end: found no --eval-every, so no checkpoint is known to be best");
-  named("--eval-match", [&] { parse_answer_match(o.eval.eval_match); });
-  require(o.eval.metric_for_best_model == "accuracy" || o.eval.metric_for_best_model == "reward",
-          "--metric-for-best-model: found \"{}\", expected accuracy or reward",
-          o.eval.metric_for_best_model);
   whole("--save-steps", o.run.save_steps, 0, 1 << 30, "0 = only at the end");
   whole("--save-total-limit", o.run.save_total_limit, 0, 1 << 30, "0 = keep all");
   whole("--logging-steps", o.run.logging_steps, 1, 1 << 30, "steps between console lines");
@@ -215,7 +198,7 @@ void validate(const TrainOptions& options) {
 }
 
 bool uses_reference_adapter(const TrainOptions& options) {
-  return options.objective.reference == "adapter" && options.objective.beta != 0.0;
+  return options.objective.reference == Reference::adapter && options.objective.beta != 0.0;
 }
 
 }  // namespace qgrpo::train

@@ -47,8 +47,7 @@ class Planner {
         lora_bytes_(model::LoraAdapter::bytes(config, lora, dtype_) *
                     (uses_reference_adapter(options) ? 2 : 1)),
         gradient_bytes_(model::TrainableParameters::lora_bytes(config, lora)),
-        optimizer_bytes_(
-            Optimizer::state_bytes(trained_sizes(), parse_optimizer(options.optimizer.optim))) {}
+        optimizer_bytes_(Optimizer::state_bytes(trained_sizes(), options.optimizer.optim)) {}
 
   MemoryPlan choose() {
     const std::vector<model::PassCapacity> candidates = micro_batches();
@@ -224,8 +223,7 @@ void Planner::refuse(std::size_t need, std::size_t may) const {
     help +=
         fmt::format(", leave --micro-batch-tokens ({}) to the plan", o_.memory.micro_batch_tokens);
   if (linears_ != WeightFormat::nf4) help += ", use --quantize nf4 instead of none";
-  if (parse_optimizer(o_.optimizer.optim) != OptimizerKind::adamw_8bit)
-    help += ", use --optim adamw_8bit";
+  if (o_.optimizer.optim != OptimizerKind::adamw_8bit) help += ", use --optim adamw_8bit";
   if (!o_.memory.gradient_checkpointing) help += ", use --gradient-checkpointing true";
   fail("the run needs at least {} of memory, but {} may be used: {}, or raise --device-memory",
        io::format_bytes(need), io::format_bytes(may), help);
@@ -258,7 +256,8 @@ MemoryPlan Planner::plan() const {
                    uses_reference_adapter(o_) ? "; twice, for the frozen reference" : ""),
        Kind::allocated},
       {"gradients", gradient_bytes_, "float32", Kind::allocated},
-      {"optimizer", optimizer_bytes_, o_.optimizer.optim, Kind::allocated},
+      {"optimizer", optimizer_bytes_, std::string(kOptimizerNames.name(o_.optimizer.optim)),
+       Kind::allocated},
       {"pool", std::max(plan.sampling_bytes, plan.training_bytes),
        fmt::format("the larger of sampling ({}) and training ({})",
                    io::format_bytes(plan.sampling_bytes), io::format_bytes(plan.training_bytes)),

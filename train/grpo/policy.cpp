@@ -12,7 +12,7 @@ Policy::Policy(Backend& backend, const TrainOptions& options, const model::LoraC
                std::unique_ptr<model::LoraAdapter> start, const MemoryPlan& plan,
                const std::function<void(std::size_t, std::size_t)>& progress)
     : backend_(&backend),
-      optimizer_kind_(parse_optimizer(options.optimizer.optim)),
+      optimizer_kind_(options.optimizer.optim),
       optimizer_settings_(optimizer_settings(options.optimizer)),
       adapter_(std::move(start)) {
   backend.reserve(plan.matrix_bytes, plan.workspace);

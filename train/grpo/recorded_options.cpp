@@ -18,14 +18,14 @@ std::map<std::string, std::string> decisive(const TrainOptions& o) {
   const auto put = [&](const char* name, const auto& value) {
     out[name] = fmt::format("{}", value);
   };
-  put("quantize", o.base.quantize == model::Quantize::nf4 ? "nf4" : "none");
+  put("quantize", model::kQuantizeNames.name(o.base.quantize));
   put("system_prompt",
       o.prompt.system_prompt ? "=" + *o.prompt.system_prompt : std::string("default"));
   put("chat_template", o.base.chat_template);
   put("one_shot", o.prompt.one_shot);
   put("prompt_column", o.data.prompt_column);
   put("answer_column", o.data.answer_column);
-  put("answer_format", o.data.answer_format);
+  put("answer_format", kAnswerFormatNames.name(o.data.answer_format));
   put("train_split", o.data.train_split);
   put("max_prompt_length", o.prompt.max_prompt_length);
   put("shuffle_dataset", o.data.shuffle_dataset);
@@ -38,20 +38,22 @@ std::map<std::string, std::string> decisive(const TrainOptions& o) {
   put("repetition_penalty", o.sampling.repetition_penalty);
   put("rewards", join(o.reward.rewards));
   put("beta", o.objective.beta);
-  put("reference", o.objective.beta == 0.0 ? std::string("base") : o.objective.reference);
+  put("reference",
+      kReferenceNames.name(o.objective.beta == 0.0 ? Reference::base : o.objective.reference));
   put("epsilon", o.objective.epsilon);
   put("epsilon_high", o.objective.epsilon_high.value_or(o.objective.epsilon));
   put("delta", o.objective.delta.value_or(0.0));
-  put("loss_type", o.objective.loss_type);
-  put("importance_sampling_level", o.objective.importance_sampling_level);
+  put("loss_type", kLossTypeNames.name(o.objective.loss_type));
+  put("importance_sampling_level",
+      kImportanceLevelNames.name(o.objective.importance_sampling_level));
   put("num_iterations", o.objective.num_iterations);
   put("top_entropy_quantile", o.objective.top_entropy_quantile);
   put("mask_truncated_completions", o.objective.mask_truncated_completions);
   put("dynamic_sampling", o.objective.dynamic_sampling);
   put("max_resample_batches", o.objective.max_resample_batches);
-  put("loss_form", o.objective.loss_form);
+  put("loss_form", kLossFormNames.name(o.objective.loss_form));
   put("use_bias_correction_kl", o.objective.use_bias_correction_kl);
-  put("scale_rewards", o.objective.scale_rewards);
+  put("scale_rewards", kScaleRewardsNames.name(o.objective.scale_rewards));
   put("max_steps", o.run.max_steps);
   put("schedule", o.run.hours > 0 ? "hours" : "steps");
   put("prompts_per_step", o.batch.prompts_per_step);
@@ -62,8 +64,8 @@ std::map<std::string, std::string> decisive(const TrainOptions& o) {
   put("adam_epsilon", o.optimizer.adam_epsilon);
   put("weight_decay", o.optimizer.weight_decay);
   put("max_grad_norm", o.optimizer.max_grad_norm);
-  put("optim", o.optimizer.optim);
-  put("lr_scheduler_type", o.optimizer.lr_scheduler_type);
+  put("optim", kOptimizerNames.name(o.optimizer.optim));
+  put("lr_scheduler_type", kLrScheduleNames.name(o.optimizer.lr_scheduler_type));
   put("warmup_ratio", o.optimizer.warmup_ratio);
   put("warmup_steps", o.optimizer.warmup_steps);
   put("seed", o.run.seed);

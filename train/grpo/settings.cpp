@@ -17,13 +17,13 @@ RolloutSettings rollout_settings(const TrainOptions& options, std::vector<std::i
   rollout.eos_ids = std::move(eos_ids);
   rollout.adapter = kPolicyAdapter;
   rollout.seed = options.run.seed;
-  rollout.logprobs_at_temperature_one = options.objective.loss_form == "then";
+  rollout.logprobs_at_temperature_one = options.objective.loss_form == LossForm::then;
   return rollout;
 }
 
 UpdateSettings update_settings(const TrainOptions& options, std::span<const Group> groups) {
   const ObjectiveOptions& o = options.objective;
-  const bool then_form = o.loss_form == "then";
+  const bool then_form = o.loss_form == LossForm::then;
   UpdateSettings update;
   ObjectiveParams& params = update.objective.params;
   params.beta = static_cast<float>(o.beta);
@@ -32,8 +32,8 @@ UpdateSettings update_settings(const TrainOptions& options, std::span<const Grou
   params.has_delta = o.delta.has_value();
   if (o.delta) params.delta = static_cast<float>(*o.delta);
   params.kl_bias_correction = o.use_bias_correction_kl && !then_form;
-  update.objective.type = parse_loss_type(o.loss_type);
-  update.objective.level = parse_importance_level(o.importance_sampling_level);
+  update.objective.type = o.loss_type;
+  update.objective.level = o.importance_sampling_level;
   update.objective.top_entropy_quantile = o.top_entropy_quantile;
   update.normalization.accumulation_steps = options.batch.gradient_accumulation_steps;
   update.normalization.max_completion_length = options.sampling.max_completion_length;

@@ -8,13 +8,6 @@
 
 namespace qgrpo::train {
 
-ScaleRewards parse_scale_rewards(std::string_view name) {
-  if (name == "group") return ScaleRewards::group;
-  if (name == "batch") return ScaleRewards::batch;
-  if (name == "none") return ScaleRewards::none;
-  fail("scale_rewards is '{}', expected group, batch or none", name);
-}
-
 namespace {
 
 std::vector<double> without_nan(std::span<const double> values) {

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
+
+#include "model/io/enum_names.h"
 
 namespace qgrpo::train {
 
@@ -15,8 +15,9 @@ enum class ScaleRewards {
   none    // nothing
 };
 
-// "group", "batch" or "none"; throws Error on anything else.
-ScaleRewards parse_scale_rewards(std::string_view name);
+inline constexpr auto kScaleRewardsNames = io::enum_names<ScaleRewards>(
+    "scale_rewards",
+    {{ScaleRewards::group, "group"}, {ScaleRewards::batch, "batch"}, {ScaleRewards::none, "none"}});
 
 // What a reward that is NaN means: an error, or a completion that no function has scored.
 enum class Unscored { refuse, leave_out };

@@ -2,22 +2,10 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
 
 #include "model/ops/error.h"
 
 namespace qgrpo::train {
-
-LossType parse_loss_type(std::string_view name) {
-  constexpr std::pair<std::string_view, LossType> kNames[] = {
-      {"grpo", LossType::grpo}, {"bnpo", LossType::bnpo},   {"dr_grpo", LossType::dr_grpo},
-      {"dapo", LossType::dapo}, {"luspo", LossType::luspo}, {"cispo", LossType::cispo},
-      {"sapo", LossType::sapo}, {"vespo", LossType::vespo}};
-  for (const auto& [known, type] : kNames) {
-    if (name == known) return type;
-  }
-  fail("loss_type is '{}', expected grpo, bnpo, dr_grpo, dapo, luspo, cispo, sapo or vespo", name);
-}
 
 std::vector<double> token_weights(std::span<const std::int64_t> lengths,
                                   const LossNormalization& normalization) {

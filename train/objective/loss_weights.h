@@ -2,8 +2,9 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
+
+#include "model/io/enum_names.h"
 
 // How per-token losses make one number: loss = sum over tokens of weight * L
 // (model/ops/objective.h). All of a completion's tokens have the same weight.
@@ -21,8 +22,15 @@ enum class LossType {
   vespo     // as dapo, with VESPO's term
 };
 
-// By these names; throws Error on anything else.
-LossType parse_loss_type(std::string_view name);
+inline constexpr auto kLossTypeNames =
+    io::enum_names<LossType>("loss_type", {{LossType::grpo, "grpo"},
+                                           {LossType::bnpo, "bnpo"},
+                                           {LossType::dr_grpo, "dr_grpo"},
+                                           {LossType::dapo, "dapo"},
+                                           {LossType::luspo, "luspo"},
+                                           {LossType::cispo, "cispo"},
+                                           {LossType::sapo, "sapo"},
+                                           {LossType::vespo, "vespo"}});
 
 struct LossNormalization {
   LossType type = LossType::grpo;

@@ -35,12 +35,6 @@ struct Ratio {
 
 }  // namespace
 
-ImportanceLevel parse_importance_level(std::string_view name) {
-  if (name == "token") return ImportanceLevel::token;
-  if (name == "sequence") return ImportanceLevel::sequence;
-  fail("found \"{}\", expected token or sequence", name);
-}
-
 ObjectiveKind PolicyObjective::kind() const {
   switch (type) {
     case LossType::cispo:

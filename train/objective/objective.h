@@ -2,9 +2,9 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
+#include "model/io/enum_names.h"
 #include "model/ops/objective.h"
 #include "train/objective/loss_weights.h"
 
@@ -20,8 +20,8 @@ enum class ImportanceLevel {
   sequence  // r = exp(mean over the completion of logp - old), the same for its tokens (GSPO)
 };
 
-// "token" or "sequence"; throws Error on anything else.
-ImportanceLevel parse_importance_level(std::string_view name);
+inline constexpr auto kImportanceLevelNames = io::enum_names<ImportanceLevel>(
+    {{ImportanceLevel::token, "token"}, {ImportanceLevel::sequence, "sequence"}});
 
 struct PolicyObjective {
   LossType type = LossType::grpo;

@@ -8,13 +8,6 @@
 
 namespace qgrpo::train {
 
-LrSchedule parse_lr_schedule(std::string_view name) {
-  if (name == "constant") return LrSchedule::constant;
-  if (name == "linear") return LrSchedule::linear;
-  if (name == "cosine") return LrSchedule::cosine;
-  fail("lr_scheduler_type is '{}', expected constant, linear or cosine", name);
-}
-
 std::int64_t resolve_warmup_steps(std::int64_t warmup_steps, double warmup_ratio,
                                   std::int64_t max_steps) {
   require(warmup_steps >= 0, "warmup_steps is {}, expected at least 0", warmup_steps);

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
+
+#include "model/io/enum_names.h"
 
 namespace qgrpo::train {
 
@@ -12,8 +13,10 @@ enum class LrSchedule {
   cosine     // warm-up, then half a cosine down to 0 at max_steps
 };
 
-// "constant", "linear" or "cosine"; throws Error on anything else.
-LrSchedule parse_lr_schedule(std::string_view name);
+inline constexpr auto kLrScheduleNames =
+    io::enum_names<LrSchedule>("lr_scheduler_type", {{LrSchedule::constant, "constant"},
+                                                     {LrSchedule::linear, "linear"},
+                                                     {LrSchedule::cosine, "cosine"}});
 
 // warmup_steps where it is positive, else ceil(max_steps * warmup_ratio).
 std::int64_t resolve_warmup_steps(std::int64_t warmup_steps, double warmup_ratio,

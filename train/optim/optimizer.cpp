@@ -9,12 +9,6 @@
 
 namespace qgrpo::train {
 
-OptimizerKind parse_optimizer(std::string_view name) {
-  if (name == "adamw_torch") return OptimizerKind::adamw_torch;
-  if (name == "adamw_8bit") return OptimizerKind::adamw_8bit;
-  fail("optim is '{}', expected adamw_8bit or adamw_torch", name);
-}
-
 Optimizer::Moments Optimizer::place(model::Arena& arena, const Shape& shape, OptimizerKind kind) {
   Moments s;
   if (kind == OptimizerKind::adamw_8bit && uses_8bit_state(shape.elements())) {

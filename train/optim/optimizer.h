@@ -5,10 +5,10 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "model/io/enum_names.h"
 #include "model/ops/adamw.h"
 #include "model/ops/ops.h"
 #include "model/parameters.h"
@@ -20,8 +20,9 @@ enum class OptimizerKind {
   adamw_8bit    // 8-bit block-wise moments; tensors of fewer than kMin8bitSize elements: float32
 };
 
-// "adamw_torch" or "adamw_8bit"; throws Error on anything else.
-OptimizerKind parse_optimizer(std::string_view name);
+inline constexpr auto kOptimizerNames = io::enum_names<OptimizerKind>(
+    "optim",
+    {{OptimizerKind::adamw_8bit, "adamw_8bit"}, {OptimizerKind::adamw_torch, "adamw_torch"}});
 
 struct OptimizerSettings {
   double beta1 = 0.9;

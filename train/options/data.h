@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "train/data/dataset.h"
+
 namespace qgrpo::train {
 
 // The questions of GRPO: their files, what the columns mean, and the part that is trained on.
@@ -11,7 +13,7 @@ struct DataOptions {
   std::string replay;                // recorded groups to train on instead of sampling
   std::string prompt_column;         // train/data/dataset.h, DatasetOptions
   std::string answer_column;
-  std::string answer_format = "auto";  // auto | gsm8k | plain
+  AnswerFormat answer_format = AnswerFormat::either;
   double train_split = 1.0;  // below 1 a part, from 2 on a number of examples; the rest is held out
   bool shuffle_dataset = true;
 };

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+
+#include "train/optim/lr_schedule.h"
+#include "train/optim/optimizer.h"
 
 namespace qgrpo::train {
 
@@ -11,9 +13,9 @@ struct AdamOptions {
   double adam_beta2 = 0.99;
   double adam_epsilon = 1e-8;
   double weight_decay = 0.1;
-  double max_grad_norm = 0.1;        // 0 = no clipping
-  std::string optim = "adamw_8bit";  // or adamw_torch
-  std::string lr_scheduler_type = "cosine";
+  double max_grad_norm = 0.1;  // 0 = no clipping
+  OptimizerKind optim = OptimizerKind::adamw_8bit;
+  LrSchedule lr_scheduler_type = LrSchedule::cosine;
   double warmup_ratio = 0.1;
   std::int64_t warmup_steps = 0;  // > 0 overrides warmup_ratio
 };

@@ -22,8 +22,7 @@ OptimizerSettings optimizer_settings(const AdamOptions& options) {
 }
 
 RateSchedule rate_schedule(const AdamOptions& options, double peak) {
-  return {parse_lr_schedule(options.lr_scheduler_type), peak, options.warmup_ratio,
-          options.warmup_steps};
+  return {options.lr_scheduler_type, peak, options.warmup_ratio, options.warmup_steps};
 }
 
 }  // namespace qgrpo::train

@@ -74,8 +74,6 @@ void validate(const SftRunOptions& o) {
   number("--max-grad-norm", o.optimizer.max_grad_norm,
          o.optimizer.max_grad_norm >= 0 && o.optimizer.max_grad_norm <= 1e30,
          "a number >= 0 (0 is off)");
-  named("--optim", [&] { parse_optimizer(o.optimizer.optim); });
-  named("--lr-scheduler-type", [&] { parse_lr_schedule(o.optimizer.lr_scheduler_type); });
   number("--warmup-ratio", o.optimizer.warmup_ratio,
          o.optimizer.warmup_ratio >= 0 && o.optimizer.warmup_ratio <= 1, "0 to 1");
   whole("--warmup-steps", o.optimizer.warmup_steps, 0, 1 << 30, "0 leaves it to --warmup-ratio");
@@ -107,7 +105,7 @@ RecordedOptions recorded_options(const SftRunOptions& o) {
   const auto put = [&](const char* name, const auto& value) {
     out[name] = fmt::format("{}", value);
   };
-  put("quantize", o.full ? "full" : o.base.quantize == model::Quantize::nf4 ? "nf4" : "none");
+  put("quantize", o.full ? "full" : model::kQuantizeNames.name(o.base.quantize));
   put("full", o.full);
   put("chat_template", o.base.chat_template);
   put("max_length", o.batch.max_length);
@@ -123,8 +121,8 @@ RecordedOptions recorded_options(const SftRunOptions& o) {
   put("adam_epsilon", o.optimizer.adam_epsilon);
   put("weight_decay", o.optimizer.weight_decay);
   put("max_grad_norm", o.optimizer.max_grad_norm);
-  put("optim", o.optimizer.optim);
-  put("lr_scheduler_type", o.optimizer.lr_scheduler_type);
+  put("optim", kOptimizerNames.name(o.optimizer.optim));
+  put("lr_scheduler_type", kLrScheduleNames.name(o.optimizer.lr_scheduler_type));
   put("warmup_ratio", o.optimizer.warmup_ratio);
   put("warmup_steps", o.optimizer.warmup_steps);
   if (o.base.adapter.empty() && !o.full) {

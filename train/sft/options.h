@@ -48,8 +48,8 @@ struct SftRunOptions {
   SftOptimizerOptions optimizer{{.adam_beta2 = 0.999,
                                  .weight_decay = 0.0,
                                  .max_grad_norm = 1.0,
-                                 .optim = "adamw_torch",
-                                 .lr_scheduler_type = "linear",
+                                 .optim = OptimizerKind::adamw_torch,
+                                 .lr_scheduler_type = LrSchedule::linear,
                                  .warmup_ratio = 0.0},
                                 std::nullopt};
   LoraOptions lora{.lora_r = 16, .lora_alpha = 32.0};

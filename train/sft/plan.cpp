@@ -68,10 +68,9 @@ SftPlan make_sft_plan(const SftRunOptions& options, const model::Config& config,
   shape.trained_elements =
       std::accumulate(trained.sizes.begin(), trained.sizes.end(), std::int64_t{0});
 
-  const std::size_t fixed =
-      weights.matrices + weights.small + trained.bytes +
-      Optimizer::state_bytes(trained.sizes, parse_optimizer(options.optimizer.optim)) +
-      backend.workspace_bytes(shape) + backend.runtime_bytes();
+  const std::size_t fixed = weights.matrices + weights.small + trained.bytes +
+                            Optimizer::state_bytes(trained.sizes, options.optimizer.optim) +
+                            backend.workspace_bytes(shape) + backend.runtime_bytes();
   const auto total = [&](const model::PassCapacity& pass) {
     model::Arena count;
     model::PassBuffers::place(count, config, activations, pass);

@@ -139,7 +139,7 @@ SftOptions SftRun::step_options() const {
   o.max_steps = options_.run.max_steps;
   o.learning_rate = options_.rate();
   o.max_grad_norm = options_.optimizer.max_grad_norm;
-  o.optim = parse_optimizer(options_.optimizer.optim);
+  o.optim = options_.optimizer.optim;
   o.adamw = optimizer_settings(options_.optimizer);
   o.micro_batch_tokens = options_.memory.micro_batch_tokens;
   return o;

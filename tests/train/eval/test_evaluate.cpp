@@ -43,7 +43,7 @@ TEST_CASE("evaluate: greedy answers are right or wrong, letter for letter or by 
   CHECK(numeric.questions[2].answers[0].correct);
   CHECK(numeric.mean_length == 2.0);
   CHECK(numeric.clipped_ratio == 0.0);
-  CHECK_THROWS_AS(parse_answer_match("fuzzy"), Error);
+  CHECK_THROWS_AS(kAnswerMatchNames.parse("fuzzy"), Error);
 }
 
 TEST_CASE("evaluate: the vote of several answers") {

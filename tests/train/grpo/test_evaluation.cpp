@@ -64,7 +64,7 @@ TEST_CASE("trainer: the best checkpoint is kept, whatever is pruned") {
   o.run.max_steps = 6;
   o.run.save_steps = 1;
   o.run.save_total_limit = 1;
-  o.eval.metric_for_best_model = "reward";
+  o.eval.metric_for_best_model = BestMetric::reward;
   o.optimizer.learning_rate = 5e-3;
   o.eval.load_best_model_at_end = true;
   const std::string result = run(o);
@@ -113,13 +113,11 @@ TEST_CASE("trainer: evaluation that has no questions is refused") {
   o.eval.eval_every = 1;
   CHECK(error_of(o).starts_with("--eval-every 1: found no questions"));
   o.eval.eval_dataset = {"x"};
-  o.eval.eval_match = "fuzzy";
-  CHECK(error_of(o).starts_with("--eval-match"));
   o = f.options("bad");
   o.eval.load_best_model_at_end = true;
   CHECK(error_of(o).starts_with("--load-best-model-at-end"));
   o = f.options("bad");
-  o.objective.reference = "adapter";
+  o.objective.reference = Reference::adapter;
   CHECK(error_of(o).starts_with("--reference adapter: found no --adapter"));
 }
 
@@ -142,7 +140,7 @@ TEST_CASE("trainer: a frozen copy of the starting adapter is the reference") {
   base.run.save_steps = 2;
   auto frozen = base;
   frozen.run.output_dir += "-frozen";
-  frozen.objective.reference = "adapter";
+  frozen.objective.reference = Reference::adapter;
   run(base);
   const std::string end = run(frozen);
   const auto kl_base = values(base.run.output_dir, "kl");
@@ -161,7 +159,7 @@ TEST_CASE("trainer: a frozen copy of the starting adapter is the reference") {
   CHECK(io::read_file(end + "/adapter_model.safetensors") == adapter);
   again.base.adapter = another;
   CHECK(error_of(again).find("its reference policy is the adapter") != std::string::npos);
-  again.objective.reference = "base";
+  again.objective.reference = Reference::base;
   CHECK(error_of(again).find("reference = adapter") != std::string::npos);
   // Without a KL term there is no reference, and nothing is loaded for it.
   auto off = frozen;

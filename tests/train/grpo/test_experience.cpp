@@ -200,8 +200,8 @@ TEST_CASE("experience: several iterations on each round, resumed in between, bit
   const auto backend = cpu::make_cpu_backend(2);
   TrainOptions whole = fixture.options("whole");
   whole.objective.num_iterations = 3;
-  whole.objective.loss_type = "dapo";
-  whole.objective.importance_sampling_level = "sequence";
+  whole.objective.loss_type = LossType::dapo;
+  whole.objective.importance_sampling_level = ImportanceLevel::sequence;
   whole.run.max_steps = 7;
   const std::string expected = GrpoTrainer(whole, *backend).run();
   std::vector<std::unique_ptr<io::JsonDocument>> documents;

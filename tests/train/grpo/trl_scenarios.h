@@ -61,17 +61,18 @@ inline train::TrainOptions scenario_options(const io::JsonValue& scenario,
   o.run.max_steps = config.at("max_steps").as_int();
   o.sampling.max_completion_length = config.at("max_completion_length").as_int();
   o.optimizer.learning_rate = number("learning_rate");
-  o.optimizer.lr_scheduler_type = config.at("lr_scheduler_type").as_string();
+  o.optimizer.lr_scheduler_type =
+      train::kLrScheduleNames.parse(config.at("lr_scheduler_type").as_string());
   const double warmup = number("warmup_steps");  // below 1 it is a ratio
   o.optimizer.warmup_ratio = warmup < 1 ? warmup : 0.0;
   o.optimizer.warmup_steps = warmup < 1 ? 0 : static_cast<std::int64_t>(warmup);
-  o.optimizer.optim = config.at("optim").as_string();
+  o.optimizer.optim = train::kOptimizerNames.parse(config.at("optim").as_string());
   o.optimizer.max_grad_norm = number("max_grad_norm");
   o.objective.beta = number("beta");
   o.sampling.temperature = number("temperature");
   if (const auto iterations = config.find("num_iterations"))
     o.objective.num_iterations = iterations->as_int();
-  o.objective.loss_type = config.at("loss_type").as_string();
+  o.objective.loss_type = train::kLossTypeNames.parse(config.at("loss_type").as_string());
   o.objective.use_bias_correction_kl = config.at("use_bias_correction_kl").as_bool();
   o.optimizer.adam_beta1 = number("adam_beta1");
   o.optimizer.adam_beta2 = number("adam_beta2");

@@ -23,7 +23,7 @@ TEST_CASE("advantages: TRL's own, for every scaling") {
   for (const auto& entry : expected.at("advantages").as_array()) {
     if (!entry.find("scale_rewards")) continue;  // each reward normalized by itself: no option here
     const std::string set = entry.at("rewards").as_string();
-    const ScaleRewards scale = parse_scale_rewards(entry.at("scale_rewards").as_string());
+    const ScaleRewards scale = kScaleRewardsNames.parse(entry.at("scale_rewards").as_string());
     const std::vector<float> rewards = io::to_float(inputs.tensor("rewards." + set));
     const std::vector<float> want = io::to_float(inputs.tensor(entry.at("key").as_string()));
     const std::vector<double> doubles(rewards.begin(), rewards.end());
@@ -62,7 +62,7 @@ TEST_CASE("advantages: sizes and values that make no sense") {
   CHECK_THROWS_AS(compute_advantages(three, 2, ScaleRewards::group), Error);
   CHECK_THROWS_AS(compute_advantages(three, two, ScaleRewards::group), Error);
   CHECK_THROWS_AS(compute_advantages(bad, 2, ScaleRewards::group), Error);
-  CHECK_THROWS_AS(parse_scale_rewards("std"), Error);
+  CHECK_THROWS_AS(kScaleRewardsNames.parse("std"), Error);
 }
 
 TEST_CASE("reward metrics and learning rates: what TRL's trainer logged") {
@@ -85,7 +85,7 @@ TEST_CASE("reward metrics and learning rates: what TRL's trainer logged") {
   for (const auto& entry : logs.at("schedules").as_array()) {
     const double warmup = entry.at("warmup_steps").as_double();
     const std::int64_t max_steps = entry.at("max_steps").as_int();
-    const LrSchedule schedule = parse_lr_schedule(entry.at("lr_scheduler_type").as_string());
+    const LrSchedule schedule = kLrScheduleNames.parse(entry.at("lr_scheduler_type").as_string());
     // transformers 5 takes a number below 1 as the ratio.
     const std::int64_t steps =
         warmup < 1.0 ? resolve_warmup_steps(0, warmup, max_steps)
@@ -123,7 +123,7 @@ TEST_CASE("learning rate: warm-up, linear, constant") {
   CHECK_THROWS_AS(resolve_warmup_steps(-1, 0.1, 10), Error);
   CHECK_THROWS_AS(resolve_warmup_steps(0, 1.5, 10), Error);
   CHECK_THROWS_AS(learning_rate(LrSchedule::cosine, 1.0, 0, 0, 1), Error);
-  CHECK_THROWS_AS(parse_lr_schedule("polynomial"), Error);
+  CHECK_THROWS_AS(kLrScheduleNames.parse("polynomial"), Error);
 }
 
 }  // namespace qgrpo::train

@@ -139,7 +139,7 @@ ObjectiveParams params_of(const io::JsonValue& c) {
 LossNormalization normalization_of(const io::JsonValue& c, const io::JsonValue& expected,
                                    double tokens) {
   LossNormalization normalization;
-  normalization.type = parse_loss_type(c.at("loss_type").as_string());
+  normalization.type = kLossTypeNames.parse(c.at("loss_type").as_string());
   normalization.max_completion_length = expected.at("max_completion_length").as_int();
   normalization.step_tokens = tokens;
   if (const auto accumulation = c.find("gradient_accumulation_steps")) {
@@ -218,8 +218,8 @@ TEST_CASE("objective: every case of TRL's loss, by whole completions") {
     const std::string id = c.at("id").as_string();
     CAPTURE(id);
     PolicyObjective objective;
-    objective.type = parse_loss_type(c.at("loss_type").as_string());
-    objective.level = parse_importance_level(c.at("importance_sampling_level").as_string());
+    objective.type = kLossTypeNames.parse(c.at("loss_type").as_string());
+    objective.level = kImportanceLevelNames.parse(c.at("importance_sampling_level").as_string());
     objective.params = params_of(c);
     if (const auto q = c.find("top_entropy_quantile"))
       objective.top_entropy_quantile = q->as_double();
@@ -386,7 +386,7 @@ TEST_CASE("loss weights: micro-batches add up to the whole, and bad figures are 
   CHECK_THROWS_AS(token_weights(all, {LossType::dr_grpo, 1, 0, 0.0}), Error);
   CHECK_THROWS_AS(token_weights(all, {LossType::dapo, 1, 0, 0.0}), Error);
   CHECK_THROWS_AS(token_weights(all, {LossType::grpo, 0, 0, 0.0}), Error);
-  CHECK_THROWS_AS(parse_loss_type("gspo"), Error);
+  CHECK_THROWS_AS(kLossTypeNames.parse("gspo"), Error);
 }
 
 }  // namespace qgrpo::train

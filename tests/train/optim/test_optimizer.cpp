@@ -259,10 +259,10 @@ TEST_CASE("optimizer: states that do not fit are refused") {
   CHECK(contains(message_of(eight, good), "\"large.state1\" is missing"));
 
   CHECK_THROWS_AS(optimizer.set_step_count(-1), Error);
-  CHECK(parse_optimizer("adamw_torch") == OptimizerKind::adamw_torch);
-  CHECK(parse_optimizer("adamw_8bit") == OptimizerKind::adamw_8bit);
-  CHECK_THROWS_WITH_AS(parse_optimizer("sgd"), "optim is 'sgd', expected adamw_8bit or adamw_torch",
-                       Error);
+  CHECK(kOptimizerNames.parse("adamw_torch") == OptimizerKind::adamw_torch);
+  CHECK(kOptimizerNames.parse("adamw_8bit") == OptimizerKind::adamw_8bit);
+  CHECK_THROWS_WITH_AS(kOptimizerNames.parse("sgd"),
+                       "optim is 'sgd', expected adamw_8bit or adamw_torch", Error);
 }
 
 }  // namespace qgrpo::train

@@ -191,8 +191,6 @@ TEST_CASE("sft run: impossible options and other folders are refused before anyt
       {"--per-device-train-batch-size",
        [](SftRunOptions& o) { o.batch.per_device_train_batch_size = 0; }},
       {"--learning-rate", [](SftRunOptions& o) { o.optimizer.learning_rate = -1.0; }},
-      {"--optim", [](SftRunOptions& o) { o.optimizer.optim = "sgd"; }},
-      {"--lr-scheduler-type", [](SftRunOptions& o) { o.optimizer.lr_scheduler_type = "step"; }},
       {"--warmup-ratio", [](SftRunOptions& o) { o.optimizer.warmup_ratio = 2; }},
       {"--lora-r", [](SftRunOptions& o) { o.lora.lora_r = 0; }},
       {"--eval-steps", [](SftRunOptions& o) { o.eval.eval_steps = 5; }},
