@@ -2,6 +2,9 @@
 
 #include <cstring>
 #include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "support/program.h"
 #include "support/vectors.h"
@@ -326,14 +329,30 @@ TEST_CASE("a full disk is an error") {
   }
 }
 
-TEST_CASE("help and version") {
+// The names of the commands, as `qgrpo --help` lists them.
+std::vector<std::string> command_names() {
+  std::istringstream lines(run_qgrpo({"--help"}).out);
+  std::vector<std::string> names;
+  bool listed = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (listed && line.starts_with("  ")) names.push_back(line.substr(2, line.find(' ', 2) - 2));
+    listed = listed || line == "Subcommands:";
+  }
+  return names;
+}
+
+TEST_CASE("help: every command has its own, and README names it") {
   CHECK(run_qgrpo({"--version"}).out.starts_with("qgrpo "));
-  for (const char* command :
-       {"train", "chat", "generate", "score", "tokenize", "grade", "bench", "plan"}) {
-    const auto help = run_qgrpo({command, "--help"});
+  const std::string readme = read_text(vector_path("../../README.md"));
+  const std::vector<std::string> names = command_names();
+  CHECK(names.size() >= 13);
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const auto help = run_qgrpo({name, "--help"});
     CHECK(help.exit_code == 0);
     CHECK(help.err.empty());
     CHECK(help.out.find("--help") != std::string::npos);
+    CHECK(readme.find("`" + name + "`") != std::string::npos);
   }
   const auto plan = run_qgrpo({"plan", "--shape", "qwen2.5-3b", "--device-memory", "24GB"});
   CHECK(plan.exit_code == 0);

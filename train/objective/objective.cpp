@@ -43,9 +43,14 @@ ObjectiveKind PolicyObjective::kind() const {
       return ObjectiveKind::sapo;
     case LossType::vespo:
       return ObjectiveKind::policy_gradient;
-    default:
+    case LossType::grpo:
+    case LossType::bnpo:
+    case LossType::dr_grpo:
+    case LossType::dapo:
+    case LossType::luspo:
       return ObjectiveKind::grpo_clip;
   }
+  fail("internal error: a loss type without a kind");
 }
 
 bool PolicyObjective::needs_completions(bool on_policy) const {
