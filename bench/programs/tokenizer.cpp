@@ -15,7 +15,7 @@
 #include "tokenizer/load.h"
 #include "tokenizer/tokenizer.h"
 
-namespace qgrpo {
+namespace qgrpo::bench {
 namespace {
 
 double seconds(const std::function<void()>& function) {
@@ -57,7 +57,7 @@ void run(const std::string& folder, const std::string& file) {
 }
 
 }  // namespace
-}  // namespace qgrpo
+}  // namespace qgrpo::bench
 
 int main(int argc, char** argv) {
   if (argc != 3) {
@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    qgrpo::run(argv[1], argv[2]);
+    qgrpo::bench::run(argv[1], argv[2]);
   } catch (const qgrpo::Error& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return 1;
