@@ -19,8 +19,8 @@ constexpr std::size_t kMaxPromptTokens = 48;
 
 // A question, prose, code, figures: short, so that the check takes little.
 constexpr const char* kPrompts[] = {
-    "Question: A baker sells 12 loaves in the morning and twice as many in the afternoon. How many "
-    "loaves does she sell in a day?\nAnswer:",
+    ("Question: A baker sells 12 loaves in the morning and twice as many in the afternoon. How "
+     "many loaves does she sell in a day?\nAnswer:"),
     "The history of the printing press begins in",
     "def fibonacci(n):\n    ",
     "2, 4, 8, 16, 32,",

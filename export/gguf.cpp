@@ -125,7 +125,7 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
 
 }  // namespace
 
-void write_gguf(MergedWeights& weights, const ExportOptions& options, const std::string& path,
+void write_gguf(MergedWeights& weights, const ExportOptions& options, const std::string& file,
                 const RecordTensor& record, const ExportProgress& progress) {
   struct Item {
     std::vector<float> source;
@@ -143,7 +143,7 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
     require(name.has_value(), "tensor \"{}\" has no name in GGUF", tensor.name);
     header.add_tensor(*name, types.back(), tensor.shape);
   }
-  OutputFile out(path);
+  OutputFile out(file);
   const std::string head = header.finish();
   out.write(head.data(), head.size());
   produce_in_order<Item>(

@@ -152,9 +152,9 @@ Value reverse(Runtime& runtime, const Value& input, Arguments& arguments) {
     std::reverse(text.begin(), text.end());
     return encode(text);
   }
-  auto items_ = runtime.iterate(input);
-  std::reverse(items_.begin(), items_.end());
-  return make_iterator(std::move(items_));
+  auto elements = runtime.iterate(input);
+  std::reverse(elements.begin(), elements.end());
+  return make_iterator(std::move(elements));
 }
 
 std::vector<Value> sorted(Runtime& runtime, std::vector<Value> values,
