@@ -1,5 +1,5 @@
-#include "tokenizer/load.h"
 #include "train/sft/inputs.h"
+#include "tokenizer/load.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "tokenizer/load.h"
 #include "train/sft/run.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/ops/error.h"
@@ -213,6 +214,70 @@ TEST_CASE("sft run: impossible options and other folders are refused before anyt
   o.run.max_steps = 1;
   f.run(o);
   CHECK(message(o).find("holds an earlier run") != std::string::npos);
+}
+
+TEST_CASE("sft run: its folder says how it was made, TensorBoard has it, --hours ends it in time") {
+  const SftFixture f;
+  auto o = f.options("timed");
+  o.run.hours = 2.0 / 3600.0;
+  o.run.max_steps = 0;
+  o.optimizer.warmup_steps = 0;
+  o.run.report_to = {"tensorboard"};
+  o.run.config_toml = "seed = 42\n";
+  const std::string saved = f.run(o);
+  const TrainerState state = load_trainer_state(saved, "sft");
+  REQUIRE(!state.schedule.empty());
+  CHECK(state.schedule.back().max_steps == state.global_step);
+  CHECK(state.elapsed_seconds > 0.0);
+  CHECK(state.elapsed_seconds < 20.0);
+  io::JsonDocument document;
+  const auto run = document.parse_file(o.run.output_dir + "/run.json");
+  CHECK(run.at("seed").as_int() == 42);
+  CHECK(run.at("starts").as_array().size() == 1);
+  CHECK(run.at("options").at("max_length").as_string() == "512");
+  CHECK(io::read_file(o.run.output_dir + "/config.toml") == o.run.config_toml);
+  CHECK(!fs::is_empty(o.run.output_dir + "/runs"));
+  // The rate ends where the steps do.
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  const auto lines = lines_of(o.run.output_dir + "/metrics.jsonl", documents);
+  CHECK(lines.size() == static_cast<std::size_t>(state.global_step));
+  TimedSchedule schedule(o.run.hours, 1 << 30);
+  schedule.restore(state.global_step, state.elapsed_seconds, state.schedule);
+  for (const auto& line : lines) {
+    const double left = 1.0 - schedule.progress(line.at("step").as_int() - 1);
+    CHECK(line.at("learning_rate").as_double() == doctest::Approx(2e-3 * left).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("sft run: checkpoints of earlier versions are gone on from") {
+  const SftFixture f;
+  auto o = f.options("old");
+  o.eval.eval_dataset = {f.held_out};
+  o.eval.eval_steps = 3;
+  const std::string whole = f.run(o);
+  const std::string adapter = io::read_file(whole + "/adapter_model.safetensors");
+  const std::string metrics = io::read_file(o.run.output_dir + "/metrics.jsonl");
+  // As they wrote it: no counters but the step, and no times.
+  const std::string path = o.run.output_dir + "/checkpoint-3/trainer_state.json";
+  std::string state = io::read_file(path);
+  for (const std::string gone : {"\"skipped_steps\": 0, ", "\"optimizer_step\": 3, ",
+                                 "\"last_eval_step\": 3, ", "\"schedule\": [], "}) {
+    const auto at = state.find(gone);
+    REQUIRE(at != std::string::npos);
+    state.erase(at, gone.size());
+  }
+  const auto elapsed = state.find("\"elapsed_seconds\"");
+  state.erase(elapsed, state.find(',', elapsed) + 2 - elapsed);
+  io::write_file_atomically(path, state);
+  fs::remove_all(whole);
+  o.run.resume = "latest";
+  CHECK(f.run(o) == whole);
+  CHECK(io::read_file(whole + "/adapter_model.safetensors") == adapter);
+  // It was evaluated already; a time is all that may differ.
+  const auto lines = [](const std::string& text) {
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  CHECK(lines(io::read_file(o.run.output_dir + "/metrics.jsonl")) == lines(metrics));
 }
 
 }  // namespace qgrpo::train

@@ -289,4 +289,51 @@ TEST_CASE("sft: progress can end the training, bad examples are refused") {
   CHECK(message_of(trainer, {{ids, ids}}) == "no error");
 }
 
+TEST_CASE("sft: a gradient that is not finite changes nothing") {
+  const auto backend = cpu::make_cpu_backend(2);
+  auto model = random_model(*backend);
+  auto parameters = model::TrainableParameters::full(model);
+  // Activations of 1e36 that the down projection keeps from the loss, but not from its own gradient,
+  // which a final norm of 1e8 brings beyond float32.
+  const auto values = [&] {
+    std::vector<std::vector<float>> all;
+    for (const auto& p : parameters.parameters()) {
+      all.emplace_back(static_cast<std::size_t>(p.value.elements()));
+      backend->download(all.back().data(), p.value);
+    }
+    backend->synchronize();
+    return all;
+  };
+  const auto original = values();
+  for (std::size_t i = 0; i < original.size(); ++i) {
+    const auto& p = parameters.parameters()[i];
+    const auto named = [&](const char* part) { return p.name.find(part) != std::string::npos; };
+    float factor = 1.0f;
+    if (named("gate_proj") || named("up_proj")) factor = 1e18f;
+    if (named("down_proj")) factor = 0.0f;
+    if (named("model.norm")) factor = 1e8f;
+    std::vector<float> scaled = original[i];
+    for (float& x : scaled) x *= factor;
+    backend->upload(p.value, scaled.data());
+  }
+  parameters.publish();
+  const auto before = values();
+  SftOptions o;
+  SftTrainer trainer(model, parameters, -1, o);
+  const SftStep step = trainer.step(examples(6), 1e-3);
+  CHECK(std::isfinite(step.loss));
+  CHECK_FALSE(std::isfinite(step.gradient_norm));
+  CHECK(step.skipped);
+  CHECK(values() == before);
+  CHECK(trainer.optimizer().step_count() == 0);
+  // The next one is the first.
+  for (std::size_t i = 0; i < original.size(); ++i)
+    backend->upload(parameters.parameters()[i].value, original[i].data());
+  parameters.publish();
+  const SftStep next = trainer.step(examples(6), 1e-3);
+  CHECK_FALSE(next.skipped);
+  CHECK(trainer.optimizer().step_count() == 1);
+  CHECK(values() != original);
+}
+
 }  // namespace qgrpo::train

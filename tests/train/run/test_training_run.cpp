@@ -1,0 +1,240 @@
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "model/io/file.h"
+#include "model/ops/error.h"
+#include "train/run/stop.h"
+#include "train/run/training_run.h"
+
+// The loop of every training, driven without a model.
+namespace qgrpo::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Learns the sum of what its steps bring, and remembers what was asked of it.
+class Sums final : public Method {
+ public:
+  explicit Sums(TrainingRun& run) : run_(&run) {}
+
+  std::int64_t fails_at = -1;  // these name steps 1, 2, ...
+  std::int64_t skips_at = -1;  //
+  std::int64_t interrupted_at = -1;
+  std::int64_t eval_every = 0;
+  std::int64_t best_at = -1;
+  std::vector<std::string> calls;
+  std::vector<double> rates;
+  std::int64_t sum = 0;
+
+  std::optional<StepOutcome> step(const StepContext& context) override {
+    const std::int64_t number = context.step + 1;
+    if (number == interrupted_at) return std::nullopt;
+    require(number != fails_at, "step {} went wrong", number);
+    calls.push_back(fmt::format("step {}", number));
+    rates.push_back(context.learning_rate);
+    sum += number * number;
+    return StepOutcome{.tokens = 10, .skipped = number == skips_at};
+  }
+  std::string log(const StepTimes&) override {
+    return fmt::format("{{\"step\":{},\"sum\":{}}}", run_->state().global_step, sum);
+  }
+  void show(const StepTimes& times) override { CHECK(times.seconds_left >= 0.0); }
+  bool evaluation_due() const override {
+    const TrainerState& state = run_->state();
+    return eval_every > 0 && state.global_step > 0 && state.global_step % eval_every == 0 &&
+           state.last_eval_step != state.global_step;
+  }
+  std::optional<Evaluated> evaluate() override {
+    calls.push_back(fmt::format("evaluate {}", run_->state().global_step));
+    return Evaluated{fmt::format("{{\"eval\":{}}}", sum), run_->state().global_step == best_at};
+  }
+  void evaluated() override { run_->state().eval_loss = 1.0; }
+  void save(const std::string& folder) override {
+    calls.push_back(fmt::format("save {}", run_->state().global_step));
+    io::write_file_atomically(folder + "/sum", std::to_string(sum));
+  }
+  void restore(const std::string& folder) override {
+    calls.push_back("restore");
+    sum = std::stoll(io::read_file(folder + "/sum"));
+  }
+  void begin() override { calls.push_back("begin"); }
+  std::string finish(const std::string& checkpoint) override {
+    calls.push_back("finish");
+    return checkpoint;
+  }
+
+ private:
+  TrainingRun* run_;
+};
+
+// A run of Sums in a folder of its own.
+struct Run {
+  explicit Run(std::string name = "run")
+      : folder((fs::temp_directory_path() / fmt::format("qgrpo-loop-{}-{}", name, getpid()))
+                   .string()) {
+    fs::remove_all(folder);
+    settings.trainer = "sft";
+    settings.options.output_dir = folder;
+    settings.options.max_steps = 6;
+    settings.options.save_steps = 2;
+    settings.rate = {LrSchedule::linear, 1.0, 0.0, 2};
+    settings.recorded = {{{"beta", "0.1"}, {"max_steps", "6"}}, "{\"beta\":0.1}"};
+    identity.model = "the-model";
+    identity.base = 7;
+    identity.data = "the-data";
+    identity.data_fingerprint = 8;
+    identity.device = "nothing";
+  }
+  ~Run() { fs::remove_all(folder); }
+
+  // What the run leaves; `change` sets the method up.
+  template <typename Change>
+  Sums go(Change&& change) {
+    run.emplace(settings, console);
+    Sums method(*run);
+    change(method);
+    run->open_output_dir();
+    run->begin(identity, method);
+    result = run->loop(method);
+    return method;
+  }
+  std::string refusal() {
+    try {
+      go([](Sums&) {});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "not refused";
+  }
+  std::string checkpoint(std::int64_t step) const { return checkpoint_path(folder, step); }
+
+  std::string folder;
+  TrainingRun::Settings settings;
+  RunIdentity identity;
+  Console console;
+  std::optional<TrainingRun> run;
+  std::string result;
+};
+
+}  // namespace
+
+TEST_CASE("training run: step, evaluate, save, in this order, to the last step") {
+  Run r;
+  const Sums m = r.go([](Sums& s) {
+    s.eval_every = 3;
+    s.best_at = 3;
+  });
+  CHECK(m.calls == std::vector<std::string>{"begin", "step 1", "step 2", "save 2", "step 3",
+                                            "evaluate 3", "save 3", "step 4", "save 4", "step 5",
+                                            "step 6", "evaluate 6", "save 6", "finish"});
+  CHECK(r.result == r.checkpoint(6));
+  CHECK(r.run->state().num_tokens == 60);
+  for (std::int64_t s = 0; s < 6; ++s) {
+    CHECK(m.rates[static_cast<std::size_t>(s)] ==
+          learning_rate(LrSchedule::linear, 1.0, s + 1, 2, 6));
+  }
+  CHECK(
+      io::read_file(r.folder + "/metrics.jsonl") ==
+      "{\"step\":1,\"sum\":1}\n{\"step\":2,\"sum\":5}\n{\"step\":3,\"sum\":14}\n{\"eval\":14}\n"
+      "{\"step\":4,\"sum\":30}\n{\"step\":5,\"sum\":55}\n{\"step\":6,\"sum\":91}\n{\"eval\":91}\n");
+  CHECK(io::read_file(r.folder + "/run.json").find("\"options\": {\"beta\":0.1}") !=
+        std::string::npos);
+}
+
+TEST_CASE("training run: whenever it is interrupted, it goes on as if it had not been") {
+  Run whole;
+  const Sums expected = whole.go([](Sums& s) { s.eval_every = 2; });
+  for (std::int64_t at = 1; at <= 6; ++at) {
+    CAPTURE(at);
+    Run r("interrupted");
+    const Sums first = r.go([&](Sums& s) {
+      s.eval_every = 2;
+      s.interrupted_at = at;
+    });
+    CHECK(r.result == r.checkpoint(at - 1));
+    CHECK(first.calls.back() == fmt::format("save {}", at - 1));
+    r.settings.options.resume = "latest";
+    const Sums second = r.go([](Sums& s) { s.eval_every = 2; });
+    CHECK(second.sum == expected.sum);
+    CHECK(second.calls.front() == "restore");
+    CHECK(r.run->state().num_tokens == 60);
+    CHECK(io::read_file(r.folder + "/metrics.jsonl") ==
+          io::read_file(whole.folder + "/metrics.jsonl"));
+  }
+}
+
+TEST_CASE("training run: stop_requested ends it before the next step, with a checkpoint") {
+  Run r;
+  stop_requested = true;
+  const Sums m = r.go([](Sums&) {});
+  stop_requested = false;
+  CHECK(m.calls == std::vector<std::string>{"begin", "save 0"});
+}
+
+TEST_CASE("training run: a step that fails loses nothing of what was learned before") {
+  Run r;
+  CHECK_THROWS_WITH_AS(
+      r.go([](Sums& s) { s.fails_at = 4; }),
+      fmt::format("step 4 went wrong (everything up to step 3 is in {})", r.checkpoint(3)).c_str(),
+      Error);
+  r.settings.options.resume = "latest";
+  CHECK(r.go([](Sums&) {}).sum == 91);
+
+  Run first("first");  // before anything was learned there is nothing to keep
+  CHECK_THROWS_WITH_AS(first.go([](Sums& s) { s.fails_at = 1; }), "step 1 went wrong", Error);
+  CHECK(list_checkpoints(first.folder).empty());
+}
+
+TEST_CASE("training run: steps without an update are counted as such, and resumed as such") {
+  Run r;
+  r.go([](Sums& s) {
+    s.skips_at = 2;
+    s.interrupted_at = 4;
+  });
+  const TrainerState state = load_trainer_state(r.checkpoint(3), "sft");
+  CHECK(state.skipped_steps == 1);
+  CHECK(state.optimizer_step == 2);
+  r.settings.options.resume = "latest";
+  r.go([](Sums&) {});
+  CHECK(r.run->state().skipped_steps == 1);
+  CHECK(r.run->state().optimizer_step == 5);
+}
+
+TEST_CASE("training run: checkpoints are pruned, and what is not its own is refused") {
+  Run r;
+  r.settings.options.save_steps = 1;
+  r.settings.options.save_total_limit = 2;
+  r.go([](Sums&) {});
+  CHECK(list_checkpoints(r.folder).size() == 2);
+
+  CHECK(r.refusal().find("holds an earlier run") != std::string::npos);
+  r.settings.options.resume = r.checkpoint(6);
+  const auto with = [&](auto&& change) {
+    const auto settings = r.settings;
+    const auto identity = r.identity;
+    change();
+    const std::string message = r.refusal();
+    r.settings = settings;
+    r.identity = identity;
+    return message;
+  };
+  CHECK(with([&] {
+          r.settings.recorded.decisive["beta"] = "0.2";
+        }).find("was made with beta = 0.1, but this run has 0.2") != std::string::npos);
+  CHECK(with([&] { r.identity.base = 1; }).find("another base model than the-model") !=
+        std::string::npos);
+  CHECK(with([&] { r.identity.data_fingerprint = 1; }).find("other data than the-data") !=
+        std::string::npos);
+  CHECK(with([&] { r.settings.options.max_steps = 5; }).find("beyond") != std::string::npos);
+  CHECK(with([&] { r.settings.trainer = "grpo"; }).find("is no checkpoint of qgrpo train") !=
+        std::string::npos);
+  CHECK(with([&] { r.settings.options.resume = r.folder + "/nothing"; }).find("is not a folder") !=
+        std::string::npos);
+  CHECK(with([] {}) == "not refused");  // as it is, there is nothing left to do
+}
+
+}  // namespace qgrpo::train
