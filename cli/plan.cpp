@@ -5,7 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/option_table.h"
-#include "cuda/sizes.h"
+#include "cuda/sizes/sizes.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
 #include "train/grpo/plan.h"

@@ -1,7 +1,7 @@
 #include "cuda/adamw.h"
 
-#include "cuda/backward_sizes.h"
 #include "cuda/kernels/adamw.h"
+#include "cuda/sizes/backward.h"
 #include "cuda/views.h"
 #include "model/ops/nf4.h"
 

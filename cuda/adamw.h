@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/kernels/adamw.h"
 #include "model/ops/adamw.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cuda/attention_sizes.h"
+#include "cuda/sizes/attention.h"
 #include "cuda/views.h"
 
 namespace qgrpo::cuda {

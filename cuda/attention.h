@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/kernels/attention.h"
 
 namespace qgrpo::cuda {
@@ -22,7 +22,7 @@ struct KeyPlan {
 };
 KeyPlan plan_keys(std::span<const Segment> segments, const AttentionShape& shape);
 
-// LayerOps::attention_forward and _backward. Scratch: cuda/attention_sizes.h.
+// LayerOps::attention_forward and _backward. Scratch: cuda/sizes/attention.h.
 class Attention {
  public:
   // lse may be null. Throws Error for head sizes other than 16, 32, 64 and 128, for views of

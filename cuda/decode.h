@@ -3,11 +3,11 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/decode_sizes.h"
 #include "cuda/kv_cache.h"
 #include "cuda/paged_attention.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
+#include "cuda/sizes/decode.h"
 
 namespace qgrpo::cuda {
 

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/weight.h"
 
 namespace qgrpo::cuda {

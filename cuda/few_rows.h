@@ -3,7 +3,7 @@
 #include <span>
 
 #include "cuda/kernels/few_rows.h"
-#include "cuda/linear_sizes.h"
+#include "cuda/sizes/linear.h"
 #include "cuda/weight.h"
 
 namespace qgrpo::cuda {

@@ -3,7 +3,7 @@
 #include <span>
 
 #include "cuda/gemm.h"
-#include "cuda/head_sizes.h"
+#include "cuda/sizes/head.h"
 #include "cuda/weight.h"
 
 namespace qgrpo::cuda {

@@ -3,7 +3,7 @@
 #include <span>
 #include <utility>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/rope.h"
 
 namespace qgrpo::cuda {

@@ -1,8 +1,8 @@
 #include "cuda/linear_backward.h"
 
-#include "cuda/backward_sizes.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/linear.h"
+#include "cuda/sizes/backward.h"
 #include "cuda/views.h"
 
 namespace qgrpo::cuda {

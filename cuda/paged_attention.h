@@ -2,10 +2,10 @@
 
 #include <span>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/kernels/paged_attention.h"
-#include "cuda/paged_attention_sizes.h"
 #include "cuda/rope.h"
+#include "cuda/sizes/paged_attention.h"
 
 namespace qgrpo::cuda {
 

@@ -1,7 +1,7 @@
 #include "cuda/rmsnorm.h"
 
-#include "cuda/backward_sizes.h"
 #include "cuda/kernels/rmsnorm.h"
+#include "cuda/sizes/backward.h"
 #include "cuda/views.h"
 
 namespace qgrpo::cuda {

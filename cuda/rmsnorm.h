@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 
 namespace qgrpo::cuda {
 

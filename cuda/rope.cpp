@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "cuda/kernels/rope.h"
-#include "cuda/paged_attention_sizes.h"
+#include "cuda/sizes/paged_attention.h"
 #include "cuda/views.h"
 #include "model/ops/rope.h"
 

@@ -3,8 +3,8 @@
 #include <span>
 #include <vector>
 
-#include "cuda/head_sizes.h"
 #include "cuda/kernels/sampling.h"
+#include "cuda/sizes/head.h"
 #include "cuda/weight.h"
 
 // The sampler: tokens are drawn on the device, by the rules of cpu/sampling.h and at the uniform

@@ -3,7 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "cuda/backend.h"
-#include "cuda/check.h"
+#include "cuda/device/check.h"
 
 namespace qgrpo::cuda {
 namespace {

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "cuda/kernels/elementwise.h"
-#include "cuda/linear_sizes.h"
-#include "cuda/sizes.h"
+#include "cuda/sizes/linear.h"
+#include "cuda/sizes/sizes.h"
+#include "cuda/sizes/weight.h"
 #include "cuda/views.h"
-#include "cuda/weight_sizes.h"
 
 namespace qgrpo::cuda {
 namespace {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <span>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "cuda/kernels/nf4.h"
 #include "model/ops/nf4.h"
 #include "model/ops/ops.h"
@@ -30,7 +30,7 @@ class CudaWeight : public Weight {
   void unpack(Device& device, std::span<float> out) const;
 
   // The matrix as bf16: its own memory, or dequantized into the slot `weight`, where it may still
-  // lie (cuda/dense_cache.h). It lasts until the next call for another matrix.
+  // lie (cuda/device/dense_cache.h). It lasts until the next call for another matrix.
   const kernels::bf16* dense(Device& device) const;
   // The same as a matrix of its own, which lasts until the slot is taken again.
   CudaWeight dense_view(Device& device) const;

@@ -38,7 +38,7 @@
 // below a millisecond.
 
 #include "cuda/kernels/adamw.h"
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/pack.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {

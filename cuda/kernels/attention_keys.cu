@@ -32,7 +32,7 @@
 // Balance: behind a prompt of 256 tokens with 8 completions of 256, a tile of the prompt's keys has
 // 2048 to 2304 queries, a completion's at most 256: on Qwen2.5-3B (8 heads on one, 2 KV heads) 8
 // blocks would run eight times as long as any of the other 64. So a tile with 2 or more times 2048
-// (query, head) rows is split into up to 8 parts (cuda/attention_sizes.h), here 64 blocks of about
+// (query, head) rows is split into up to 8 parts (cuda/sizes/attention.h), here 64 blocks of about
 // 2304 rows; their float32 sums, 4.2 MB here, are added in order by attention_sum_kernel (40
 // registers; a block a tile and KV head, 32-byte reads).
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "cuda/kernels/attention_types.h"
-#include "cuda/kernels/mma.cuh"
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/mma.cuh"
+#include "cuda/kernels/common/pack.cuh"
 
 // What the attention kernels over segments share: blocks of 4 warps, a warp 16 rows; tiles of rows
 // of D bf16 in shared memory; products of 16 rows with 16 rows of a tile.

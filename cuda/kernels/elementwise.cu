@@ -2,7 +2,7 @@
 //
 // ptxas (sm_80, sm_89): at most 32 registers; no shared memory, no spills. Bound by DRAM.
 
-#include "cuda/kernels/elementwise.cuh"
+#include "cuda/kernels/common/elementwise.cuh"
 #include "cuda/kernels/elementwise.h"
 
 namespace qgrpo::cuda::kernels {

@@ -11,8 +11,8 @@
 // sm_89): gather 30 and 32 registers, scatter 40 and 40 (float32: 32 and 40); no shared memory, no
 // spills.
 
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/embedding.h"
-#include "cuda/kernels/pack.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {

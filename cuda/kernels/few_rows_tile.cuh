@@ -1,9 +1,9 @@
 #pragma once
 
+#include "cuda/kernels/common/mma.cuh"
 #include "cuda/kernels/few_rows_types.h"
-#include "cuda/kernels/mma.cuh"
 #include "cuda/kernels/nf4.cuh"
-#include "cuda/linear_sizes.h"
+#include "cuda/sizes/linear.h"
 
 // The parts of few_rows.cu: a block's place in the launch, and the weights' way through a ring of
 // shared memory.

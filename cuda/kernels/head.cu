@@ -29,8 +29,8 @@
 // DRAM. A buffer for the gradient: 311 MB more for nothing, cuBLASLt takes rows 2 V apart.
 #include <cmath>
 
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/head.h"
-#include "cuda/kernels/pack.cuh"
 
 namespace qgrpo::cuda::kernels {
 namespace {

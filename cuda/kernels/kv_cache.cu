@@ -17,8 +17,8 @@
 // 1.44.) Registers (ptxas, sm_80 / sm_89, no spills): rope_kv_write 48 / 48 (V = 2: 48 / 58),
 // kv_write 20 / 24, copy_blocks 16 / 16. Shared memory: 640 bytes at D = 128.
 
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/kv_cache.h"
-#include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/rope.cuh"
 
 namespace qgrpo::cuda::kernels {

@@ -1,8 +1,8 @@
 // What a linear's products leave to do: the end of a forward whose sum is in float32, and the
 // bias's gradient (elementwise.cuh and column_sums.cuh have the launches).
 
-#include "cuda/kernels/column_sums.cuh"
-#include "cuda/kernels/elementwise.cuh"
+#include "cuda/kernels/common/column_sums.cuh"
+#include "cuda/kernels/common/elementwise.cuh"
 #include "cuda/kernels/linear.h"
 
 namespace qgrpo::cuda::kernels {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/nf4.h"
-#include "cuda/kernels/pack.cuh"
 
 // Device side of NF4: the table of the codes and a block's scale. Shared by the
 // dequantization and the fused product, so that a weight cannot have two values.

@@ -5,7 +5,7 @@
 //           by the block that finishes the row's last part (a counter)
 //
 // with s = q k^T log2(e) / sqrt(D) (paged_attention_tile.cuh has the walk over a split). Splits are
-// 256 keys (cuda/paged_attention_sizes.h), counted from the prompt's start and anew from its end:
+// 256 keys (cuda/sizes/paged_attention.h), counted from the prompt's start and anew from its end:
 // what a row sums, and in which order, depends on its prompt's length and its context alone, so its
 // bits are the same alone and in a group, whatever its neighbours, the padding, or the launch's
 // bounds.

@@ -18,8 +18,8 @@
 // Keeping dy and x in registers between the passes would take 64 more of them (H = 2048, packed) to
 // save reads that hit L1.
 
-#include "cuda/kernels/column_sums.cuh"
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/column_sums.cuh"
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/rmsnorm.h"
 
 namespace qgrpo::cuda::kernels {

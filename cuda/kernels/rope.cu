@@ -3,7 +3,7 @@
 // Bytes: 2 read and 2 written an element, and 8 of table a pair, shared by all heads of the token
 // (from L1): bound by DRAM. ptxas (sm_80, sm_89): 24 and 24 registers; no shared memory, no spills.
 
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/pack.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/rope.h"
 

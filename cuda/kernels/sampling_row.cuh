@@ -3,7 +3,7 @@
 #include <cfloat>
 #include <cstdint>
 
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/pack.cuh"
 
 // What a block of kSelectThreads needs to draw from one row of logits: the row's scaled logits z,
 // weights as integers, thresholds by histogram, and the search of a cumulative sum in the order of

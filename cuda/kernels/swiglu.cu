@@ -8,7 +8,7 @@
 // ptxas (sm_80, sm_89): 30 and 31 registers forward, 37 and 37 backward; no shared memory, no
 // spills.
 
-#include "cuda/kernels/elementwise.cuh"
+#include "cuda/kernels/common/elementwise.cuh"
 #include "cuda/kernels/swiglu.h"
 
 namespace qgrpo::cuda::kernels {

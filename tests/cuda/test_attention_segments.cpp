@@ -1,6 +1,6 @@
 #include "cuda/attention.h"
-#include "cuda/attention_sizes.h"
 #include "cuda/device_support.h"
+#include "cuda/sizes/attention.h"
 #include "support/attention_runs.h"
 
 // What attention's backward owes to the segments: shared prompts, independence, the split of work.

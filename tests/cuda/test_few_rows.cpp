@@ -1,6 +1,6 @@
 #include "cuda/device_support.h"
 #include "cuda/linear.h"
-#include "cuda/linear_sizes.h"
+#include "cuda/sizes/linear.h"
 #include "model/ops/nf4.h"
 
 // The linears between DecodeOps::begin and finish: the kernels for few rows, called with a device

@@ -1,5 +1,5 @@
-#include "cuda/device.h"
-#include "cuda/sizes.h"
+#include "cuda/device/device.h"
+#include "cuda/sizes/sizes.h"
 #include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 

@@ -1,7 +1,7 @@
 #include "cuda/rope.h"
 
 #include "cuda/device_support.h"
-#include "cuda/paged_attention_sizes.h"
+#include "cuda/sizes/paged_attention.h"
 #include "support/case_runs.h"
 
 namespace qgrpo::test {

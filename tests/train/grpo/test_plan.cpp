@@ -3,7 +3,7 @@
 #include <map>
 
 #include "cpu/backend.h"
-#include "cuda/sizes.h"
+#include "cuda/sizes/sizes.h"
 #include "model/io/bytes.h"
 #include "train/grpo/plan.h"
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// Bytes of scratch of training's operators, by slot (cuda/slots.h). Host-only: the memory plan asks
+// Bytes of scratch of training's operators, by slot (cuda/sizes/slots.h). Host-only: the memory plan asks
 // the same functions as the operators.
 namespace qgrpo::cuda {
 

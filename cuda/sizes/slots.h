@@ -6,7 +6,7 @@
 #include <string_view>
 
 // The operators' scratch by name. Host-only: the memory plan sizes the slots without a toolkit
-// (cuda/sizes.h), the device hands them out (Device::scratch).
+// (cuda/sizes/sizes.h), the device hands them out (Device::scratch).
 //
 // A slot belongs to the operator that is named. Its contents last until it is taken again; an
 // operator takes each slot at most once.

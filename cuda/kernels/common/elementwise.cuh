@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/pack.cuh"
 
 // The launch of an element-wise operator: float32 inside, one rounding at the end.
 //

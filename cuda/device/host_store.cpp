@@ -1,4 +1,4 @@
-#include "cuda/host_store.h"
+#include "cuda/device/host_store.h"
 
 namespace qgrpo::cuda {
 namespace {

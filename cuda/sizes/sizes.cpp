@@ -1,14 +1,14 @@
-#include "cuda/sizes.h"
+#include "cuda/sizes/sizes.h"
 
 #include <algorithm>
 
-#include "cuda/attention_sizes.h"
-#include "cuda/backward_sizes.h"
-#include "cuda/decode_sizes.h"
-#include "cuda/head_sizes.h"
-#include "cuda/linear_sizes.h"
-#include "cuda/paged_attention_sizes.h"
-#include "cuda/weight_sizes.h"
+#include "cuda/sizes/attention.h"
+#include "cuda/sizes/backward.h"
+#include "cuda/sizes/decode.h"
+#include "cuda/sizes/head.h"
+#include "cuda/sizes/linear.h"
+#include "cuda/sizes/paged_attention.h"
+#include "cuda/sizes/weight.h"
 #include "model/ops/decode.h"
 
 namespace qgrpo::cuda {

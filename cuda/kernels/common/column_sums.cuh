@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cuda/backward_sizes.h"
-#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/common/pack.cuh"
+#include "cuda/sizes/backward.h"
 
 // Sums over the tokens of a batch, sum_c += sum_t term(t, c), whose order depends on the sizes alone.
 //

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/slots.h"
+#include "cuda/sizes/slots.h"
 #include "model/ops/nf4.h"
 
 namespace qgrpo::cuda {

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "cuda/device.h"
+#include "cuda/device/device.h"
 #include "model/ops/memory.h"
 
 namespace qgrpo::cuda {

@@ -1,4 +1,4 @@
-#include "cuda/check.h"
+#include "cuda/device/check.h"
 
 namespace qgrpo::cuda {
 

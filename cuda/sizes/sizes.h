@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "cuda/slots.h"
+#include "cuda/sizes/slots.h"
 #include "model/ops/memory.h"
 
 // What the CUDA backend takes of the device's memory, for machines without a device or a toolkit:

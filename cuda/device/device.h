@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/check.h"
-#include "cuda/dense_cache.h"
-#include "cuda/slots.h"
+#include "cuda/device/check.h"
+#include "cuda/device/dense_cache.h"
+#include "cuda/sizes/slots.h"
 #include "model/ops/ops.h"
 
 // What the operators stand on: the device's memory, one stream, and scratch that grows.
@@ -101,7 +101,7 @@ class DeviceArray {
   std::vector<T> host_;
 };
 
-// One device: its stream, and scratch of the operators by slot (cuda/slots.h has their names: add
+// One device: its stream, and scratch of the operators by slot (cuda/sizes/slots.h has their names: add
 // yours there). Without a plan a slot grows to what was needed most; after reserve() all slots lie
 // in one allocation, and asking for more than was planned is an Error.
 class Device {
@@ -140,7 +140,7 @@ class Device {
   DeviceMemory take_weight(std::size_t bytes);
 
   // A place in the slot `weight` for the dequantized matrix with this id, valid until the next
-  // call: the one it has (cuda/dense_cache.h), or a new one that the caller must fill now.
+  // call: the one it has (cuda/device/dense_cache.h), or a new one that the caller must fill now.
   struct Dense {
     void* data = nullptr;
     bool filled = false;  // the matrix is there

@@ -1,8 +1,8 @@
-#include "cuda/availability.h"
+#include "cuda/device/availability.h"
 
 #include <fmt/format.h>
 
-#include "cuda/check.h"
+#include "cuda/device/check.h"
 
 namespace qgrpo::cuda {
 

@@ -1,6 +1,6 @@
-#include "cuda/dense_cache.h"
+#include "cuda/device/dense_cache.h"
 
-#include "cuda/slots.h"
+#include "cuda/sizes/slots.h"
 
 namespace qgrpo::cuda {
 
