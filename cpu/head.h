@@ -13,7 +13,8 @@
 // Logits of a row are chains over H (cpu/linear.h), plus bias. With x = logits * inv_temperature
 // (model/ops/head.h; 1 at temperature 1, which changes nothing):
 //
-//   logprob = x[target] - log sum exp x,   entropy = log sum exp x - sum softmax(x) x
+//   logprob = x[target] - log sum exp x
+//   entropy = log sum exp x - sum softmax(x) x
 //
 // A row that holds a NaN or an infinity gives NaN for both.
 
@@ -38,10 +39,10 @@ void head_logprob(GemmContext& context, std::span<HeadResult> out, ConstTensorVi
                   const Linear& head, std::span<const HeadEntry> entries, float temperature);
 
 // Of a row with entries e, whose coefficient is c_e = weight_e * dL_e/dlogprob:
-//   dlogits_v = (sum over e of c_e (v == target_e) - (sum over e of c_e) softmax(x)_v) *
-//   inv_temperature
-//   dhidden = dlogits W (a chain over v from 0 on),  dweight: the chain of dlogits hidden over rows
-//   goes on from the value found
+//   C         = sum over e of c_e
+//   dlogits_v = (sum over e of c_e (v == target_e) - C softmax(x)_v) * inv_temperature
+//   dhidden   = dlogits W                    a chain over v from 0 on
+//   dweight  += dlogits^T hidden             the chain over rows goes on from the value found
 // token may be empty where its values are not wanted.
 void head_objective(GemmContext& context, std::span<HeadResult> out,
                     std::span<TokenObjective<float>> token, TensorView dhidden, TensorView dweight,

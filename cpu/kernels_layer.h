@@ -44,13 +44,17 @@ struct LayerKernels {
   void (*pack_transposed)(float* out, const float* const* rows, int count, int dim);
 
   // One block of keys for `count` query rows. kt: [dim][64], v: [64][padded_dim]. Each row:
-  //   s_j = scale * (FMA chain over d of q_d kt_dj);  m' = max(m, max_j s_j);  a = exp(m - m')
-  //   p_j = exp(s_j - m');  l = l a + sum_j p_j;  o = o a, then an FMA chain over j of p_j v_j
+  //   s_j = scale * (FMA chain over d of q_d kt_dj)
+  //   m'  = max(m, max_j s_j),  a = exp(m - m')
+  //   p_j = exp(s_j - m')
+  //   l   = l a + sum_j p_j
+  //   o   = o a, then an FMA chain over j of p_j v_j
   // over its visible keys alone: the others may hold anything. No row depends on another.
   void (*attention_rows)(AttentionRow* rows, int count, const float* kt, const float* v, int dim,
                          float scale);
-  // p, ds (count, 64) =: p_j = exp(s_j - lse), ds_j = scale p_j (dO . v_j - delta), 0 where not
-  // visible. vt: [dim][64].
+  //   p_j  = exp(s_j - lse)
+  //   ds_j = scale p_j (dO . v_j - delta)
+  // both 0 where not visible. p, ds: (count, 64), =; vt: [dim][64].
   void (*attention_grad_rows)(float* p, float* ds, const AttentionGradRow* rows, int count,
                               const float* kt, const float* vt, int dim, float scale);
   // acc[i] += sum_k coef[i * row_step + k * term_step] x[k], i < count, k < terms in order, each

@@ -12,15 +12,17 @@
 // Order of operations, the same for one row and for many (chain = one sequence of fused
 // multiply-adds from 0, in the order of the index; fma = one rounding):
 //
-//   forward    t_r = chain over k of x_k A_rk
-//              v_n = chain over k of x_k W_nk  (+ bias_n)
-//              y_n = v_n, or y_n + v_n with accumulate;  then  y_n = fma(scale, chain over r of
-//                    t_r B_nr, y_n)
-//   backward   u_r = scale * chain over n of dy_n B_nr
-//              dx_k = chain over n of dy_n W_nk, or dx_k + that;  then  dx_k += chain over r of
-//                     u_r A_rk
-//              dA_rk, dB_nr, dW_nk: the chain over tokens t of u_r x_k, (scale t_r) dy_n, dy_n x_k
-//                     goes on from the value found;  dbias_n: a plain sum that goes on likewise
+//   forward    t_r   = chain over k of x_k A_rk
+//              v_n   = chain over k of x_k W_nk  (+ bias_n)
+//              y_n   = v_n, or y_n + v_n with accumulate
+//              y_n   = fma(scale, chain over r of t_r B_nr, y_n)
+//   backward   u_r   = scale * chain over n of dy_n B_nr
+//              dx_k  = chain over n of dy_n W_nk, or dx_k + that
+//              dx_k += chain over r of u_r A_rk
+//              dA_rk: the chain over tokens of u_r x_k            )
+//              dB_nr: the chain over tokens of (scale t_r) dy_n   ) go on from the value found
+//              dW_nk: the chain over tokens of dy_n x_k           )
+//              dbias_n: a plain sum over tokens                   )
 //
 // So a gradient over tokens has the same bits however its tokens are spread over successive calls.
 

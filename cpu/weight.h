@@ -13,10 +13,10 @@
 namespace qgrpo::cpu {
 
 // A matrix (N, K) in panels of 32 outputs (PackedWeight, cpu/kernels.h). A value is the same
-// float32 wherever it is used: forward, backward, embedding, unpack. nf4: kNf4Code[index] *
-// block_scale, one float32 product; scales lie in memory as float32, expanded from their 8 bits,
-// so an nf4 matrix takes 4.5 bits a weight where K is a multiple of 64 (and 4 + 32 / gcd(K, 64)
-// elsewhere).
+// float32 wherever it is used: forward, backward, embedding, unpack. Of nf4 it is one product,
+//   kNf4Code[index] * block_scale
+// Scales lie in memory as float32, expanded from their 8 bits, so an nf4 matrix takes 4.5 bits a
+// weight where K is a multiple of 64 (and 4 + 32 / gcd(K, 64) elsewhere).
 class CpuWeight : public Weight {
  public:
   // Repacks a host matrix of f32, f16 or bf16. nf4 quantizes with nf4_quantize's bytes; bf16 rounds

@@ -12,13 +12,13 @@ namespace qgrpo::cuda {
 // (float32 operations in the same order, each rounded by itself; squares in double in the CPU's
 // order, whatever the device).
 //
-// bitsandbytes' CUDA kernels take another order than its CPU path and this: p + step' * m /
-// (sqrt(v)
-// + correction2 * eps) with step' = -lr * correction2 / correction1, the same in exact arithmetic;
-// the decay p *= 1 - lr * weight_decay after the update instead of before it (lr * weight_decay of
-// the update apart); approximate divisions and powers; and a first moment whose code would change
-// its sign takes the neighbouring code. Here the nearest code is taken, and weights decay first as
-// in torch.optim.AdamW.
+// bitsandbytes' CUDA kernels take another order than its CPU path and this:
+//   step' = -lr * correction2 / correction1
+//   p     = p + step' * m / (sqrt(v) + correction2 * eps)
+// the same in exact arithmetic; the decay p *= 1 - lr * weight_decay after the update instead of
+// before it (lr * weight_decay of the update apart); approximate divisions and powers; and a first
+// moment whose code would change its sign takes the neighbouring code. Here the nearest code is
+// taken, and weights decay first as in torch.optim.AdamW.
 class OptimizerOps {
  public:
   // Copies the 8-bit maps to the device, 4 KB.

@@ -4,16 +4,21 @@
 
 namespace qgrpo::cuda::kernels {
 
-// o = softmax(q k^T / sqrt(D)) v over the parent's tokens and, causally, the segment's own; lse =
-// log-sum-exp of the scaled scores, (T, heads) f32 or null. Both =. p is rounded to bf16 before the
-// product with v, o once.
+// Over the parent's tokens and, causally, the segment's own:
+//   s   = q k^T / sqrt(D)
+//   o   = softmax(s) v
+//   lse = log sum exp s          (T, heads) f32 or null
+// Both =. p is rounded to bf16 before the product with v, o once.
 cudaError_t attention_forward(cudaStream_t stream, bf16* o, float* lse, const bf16* q,
                               const bf16* k, const bf16* v, const QueryTile* tiles,
                               std::int64_t tile_count, const AttentionSizes& sizes);
 
-// With p = exp(s - lse), delta = sum_d d_o o, ds = p (d_o v^T - delta):
-//   dq = ds k / sqrt(D), =;   statistics[head][t] = (lse log2(e), delta), float2 (heads, T), =
-// ds is rounded to bf16 before the product, dq once.
+// With p = exp(s - lse):
+//   delta = sum over d of d_o o
+//   ds    = p (d_o v^T - delta)
+//   dq    = ds k / sqrt(D)
+//   statistics[head][t] = (lse log2(e), delta)          float2 (heads, T)
+// Both =. ds is rounded to bf16 before the product, dq once.
 cudaError_t attention_backward_queries(cudaStream_t stream, bf16* dq, float2* statistics,
                                        const bf16* d_o, const bf16* q, const bf16* k, const bf16* v,
                                        const bf16* o, const float* lse, const QueryTile* tiles,

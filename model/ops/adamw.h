@@ -6,8 +6,10 @@ namespace qgrpo {
 
 // AdamW with decoupled weight decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW and
 // bitsandbytes' AdamW8bit:
-//   g = grad * grad_scale;  p *= 1 - lr * weight_decay
-//   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//   g = grad * grad_scale
+//   p = p * (1 - lr * weight_decay)
+//   m = beta1 m + (1 - beta1) g
+//   v = beta2 v + (1 - beta2) g^2
 //   p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
 struct AdamWParams {
   double lr = 0.0;

@@ -15,8 +15,8 @@ struct HeadEntry {
   std::int32_t target = 0;
 };
 
-// What an entry contributes to the objective: loss = sum over entries of weight *
-// token_objective(...).
+// What an entry contributes to the objective:
+//   loss = sum over entries of weight * token_objective(...)
 struct ObjectiveEntry {
   float weight = 0.0f;
   float advantage = 0.0f;

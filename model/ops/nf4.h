@@ -12,14 +12,19 @@ namespace qgrpo {
 // NF4 with double quantization, byte for byte what bitsandbytes stores (Dettmers et al., "QLoRA",
 // 2023; bitsandbytes' quantize_4bit with blocksize 64, compress_statistics=True).
 //
-//   The row-major flattened matrix is cut into blocks of 64 (the last may be shorter; a block can
-//   cross rows). absmax[b] = max |w|;  x = clamp(w * (1 / absmax), -1, 1);  index = number of
-//   midpoints between neighbouring codes that are < x (a tie goes to the lower code); two indices a
-//   byte, the FIRST in the HIGH nibble. A partial last block divides by absmax instead. A block of
-//   zeros has absmax 0 and index 7. Second level: offset = mean(absmax); absmax - offset in blocks
-//   of 256, 8 bits each, nearest code of the signed dynamic map, scaled by that block's own maximum
-//   (nested_absmax). A weight is nf4_code[index] * absmax', absmax' = float(dynamic_map[q] *
-//   nested_absmax) + offset, float32.
+// The row-major flattened matrix is cut into blocks of 64; the last may be shorter, and a block can
+// cross rows. Of a block b:
+//   absmax[b] = max |w|
+//   x         = clamp(w * (1 / absmax[b]), -1, 1)          in a shorter last block w / absmax[b]
+//   index     = number of midpoints between neighbouring codes that are < x
+// So a tie goes to the lower code; a block of zeros has absmax 0 and index 7. Two indices a byte,
+// the FIRST in the HIGH nibble. Second level, blocks of 256 of the absmax:
+//   offset        = mean(absmax)
+//   nested_absmax = max |absmax - offset|                  of the block of 256
+//   q             = the nearest code of the signed dynamic map, scaled by nested_absmax, 8 bits
+// A weight is, in float32,
+//   absmax' = float(dynamic_map[q] * nested_absmax) + offset
+//   w'      = nf4_code[index] * absmax'
 inline constexpr int kNf4Block = 64;
 inline constexpr int kNf4NestedBlock = 256;
 

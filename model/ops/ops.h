@@ -64,20 +64,22 @@ class LayerOps {
   virtual void embedding_backward(TensorView dtable, ConstTensorView dy,
                                   std::span<const std::int32_t> tokens) = 0;
 
-  // y = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps). x, y: (T, H); weight (H) f32; rstd (T)
-  // f32, =.
+  //   rstd = 1 / sqrt(mean(x^2) + eps)
+  //   y    = x * rstd * weight
+  // x, y: (T, H); weight (H) f32; rstd (T) f32, =.
   virtual void rmsnorm_forward(TensorView y, TensorView rstd, ConstTensorView x,
                                ConstTensorView weight, float eps) = 0;
-  // dx += ..., dweight += ... (null = frozen); from dy, x, weight, rstd.
-  //   dx = rstd * (w dy - x_hat * mean(w dy * x_hat)), x_hat = x * rstd;  dweight = sum_t dy *
-  //   x_hat
+  // With x_hat = x * rstd:
+  //   dx      += rstd * (w dy - x_hat * mean(w dy * x_hat))
+  //   dweight += sum over t of dy * x_hat          (null = frozen)
   virtual void rmsnorm_backward(TensorView dx, TensorView dweight, ConstTensorView dy,
                                 ConstTensorView x, ConstTensorView weight,
                                 ConstTensorView rstd) = 0;
 
   // Rotary embedding in place, half-split pairs (i, i + D/2) as in GPT-NeoX and Qwen2:
-  //   x'_i = x_i cos - x_{i+D/2} sin,  x'_{i+D/2} = x_{i+D/2} cos + x_i sin,  angle = position *
-  //   theta^(-2i/D).
+  //   angle      = position * theta^(-2i/D)
+  //   x'_i       = x_i cos - x_{i+D/2} sin
+  //   x'_{i+D/2} = x_{i+D/2} cos + x_i sin
   // x: (T, heads * D). Angles in double, their cosines and sines rounded to float32.
   virtual void rope_forward(TensorView x, std::int32_t head_dim, double theta,
                             std::span<const std::int32_t> positions) = 0;
@@ -107,8 +109,11 @@ class LayerOps {
     linear_forward(up, x, up_linear, runs);
     swiglu_forward(act, gate, up);
   }
-  // dx = (or +=) W^T dy + scale A^T (B^T dy);  da += (scale B^T dy) x^T;  db += dy (scale A x)^T;
-  // dweight += dy x^T;  dbias += sum_t dy.  dx may be null (not needed).
+  //   dx (=|+=) W^T dy + scale A^T (B^T dy)          dx may be null (not needed)
+  //   da      += (scale B^T dy) x^T
+  //   db      += dy (scale A x)^T
+  //   dweight += dy x^T
+  //   dbias   += sum over t of dy
   virtual void linear_backward(TensorView dx, bool accumulate, const LinearGradients& gradients,
                                ConstTensorView dy, ConstTensorView x, const Linear& linear,
                                std::span<const AdapterRun> runs) = 0;
@@ -119,8 +124,11 @@ class LayerOps {
   virtual void swiglu_backward(TensorView dgate, TensorView dup, ConstTensorView dy,
                                ConstTensorView gate, ConstTensorView up) = 0;
 
-  // o = softmax(q k^T / sqrt(D)) v over the parent's tokens and, causally, the segment's own. q, o:
-  // (T, NH * D); k, v: (T, NKV * D); lse (T, NH) f32, =: log-sum-exp of the scaled scores.
+  // Over the parent's tokens and, causally, the segment's own:
+  //   s   = q k^T / sqrt(D)
+  //   o   = softmax(s) v
+  //   lse = log sum exp s
+  // q, o: (T, NH * D); k, v: (T, NKV * D); lse (T, NH) f32. o and lse: =.
   virtual void attention_forward(TensorView o, TensorView lse, ConstTensorView q, ConstTensorView k,
                                  ConstTensorView v, const AttentionShape& shape,
                                  std::span<const Segment> segments) = 0;
@@ -186,8 +194,8 @@ class TrainOps {
                             std::span<const HeadEntry> entries, float temperature) = 0;
   // The same, and the objective's gradient in the same pass over the logits (they are computed
   // once):
-  //   dhidden = sum over the row's entries of d loss / d hidden  (rows without an entry: 0), (rows,
-  //   H), = dweight += (V, H) f32, null = frozen head
+  //   dhidden  = sum over the row's entries of d loss / d hidden, (rows, H); rows without one: 0
+  //   dweight += d loss / d weight, (V, H) f32; null = frozen head
   // token[i] receives the per-token objective before weighting.
   virtual void head_objective(std::span<HeadResult> out, std::span<TokenObjective<float>> token,
                               TensorView dhidden, TensorView dweight, ConstTensorView hidden,
