@@ -9,8 +9,6 @@
 
 namespace softgpu {
 
-using ptx::Instruction;
-using ptx::Opcode;
 using ptx::OperandKind;
 
 namespace {

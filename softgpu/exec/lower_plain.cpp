@@ -6,9 +6,6 @@
 
 namespace softgpu {
 
-using ptx::Instruction;
-using ptx::Opcode;
-using ptx::Operand;
 using ptx::OperandKind;
 using ptx::Space;
 using ptx::Type;

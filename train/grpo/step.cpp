@@ -66,7 +66,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
   if (record.fresh && options_.objective.num_iterations > 1) {
     keep_old_logprobs(experience_, logprobs);
   }
-  return count(std::move(record));
+  return count(record);
 }
 
 // num_generations completions for each prompt. Recorded groups have theirs.
@@ -147,8 +147,8 @@ void GrpoTrainer::check(const StepRecord& record, std::int64_t step) const {
 }
 
 // The step is done: its part of the run's state.
-StepOutcome GrpoTrainer::count(StepRecord record) {
-  record_ = std::move(record);
+StepOutcome GrpoTrainer::count(const StepRecord& record) {
+  record_ = record;
   metrics_ = StepMetrics();
   describe_groups(metrics_, experience_, inputs_.reward_names(), record_.fresh);
   if (record_.fresh) metrics_.reward_metrics = reward_metrics_;

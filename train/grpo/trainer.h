@@ -65,7 +65,7 @@ class GrpoTrainer final : private Method {
   bool score(std::span<Group> groups, std::string_view phase);
   bool preflight(std::span<const Group> groups);
   void check(const StepRecord& record, std::int64_t step) const;
-  StepOutcome count(StepRecord record);
+  StepOutcome count(const StepRecord& record);
 
   // Whether step 0, 1, ... begins with sampling.
   bool begins_round(std::int64_t step) const {
