@@ -21,6 +21,7 @@ endif()
 # Makes <dir> includable, by its path from the root, to the targets that link <target>.
 function(qgrpo_include_root target dir)
   set(root ${CMAKE_BINARY_DIR}/include/${target})
+  file(REMOVE_RECURSE ${root}) # where the folder was another one before
   cmake_path(GET dir PARENT_PATH parent)
   file(MAKE_DIRECTORY ${root}/${parent})
   file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${dir} ${root}/${dir} SYMBOLIC)
