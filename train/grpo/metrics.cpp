@@ -18,6 +18,12 @@ double mean_of_scored(const std::vector<double>& values) {
   return any || values.empty() ? mean_of(values) : std::numeric_limits<double>::quiet_NaN();
 }
 
+LengthStatistics length_statistics(const std::vector<double>& lengths) {
+  if (lengths.empty()) return {};
+  const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
+  return {mean_of(lengths), *least, *most};
+}
+
 }  // namespace
 
 void describe_groups(StepMetrics& m, const Experience& experience,
@@ -45,18 +51,11 @@ void describe_groups(StepMetrics& m, const Experience& experience,
     m.discarded_groups = experience.discarded_groups;
   }
   for (std::size_t f = 0; f < reward_names.size(); ++f) {
-    m.rewards.emplace_back(reward_names[f],
-                           std::pair(mean_of_scored(by_function[f]), unbiased_std(by_function[f])));
+    m.rewards.push_back(
+        {reward_names[f], mean_of_scored(by_function[f]), unbiased_std(by_function[f])});
   }
-  const auto bounds = [](const std::vector<double>& values, double& mean, double& low,
-                         double& high) {
-    if (values.empty()) return;
-    mean = mean_of(values);
-    low = *std::min_element(values.begin(), values.end());
-    high = *std::max_element(values.begin(), values.end());
-  };
-  bounds(lengths, m.mean_length, m.min_length, m.max_length);
-  bounds(terminated, m.mean_terminated_length, m.min_terminated_length, m.max_terminated_length);
+  m.length = length_statistics(lengths);
+  m.terminated_length = length_statistics(terminated);
   m.clipped_ratio =
       1.0 - static_cast<double>(terminated.size()) / static_cast<double>(lengths.size());
 }
@@ -74,19 +73,19 @@ std::string metrics_json(const StepMetrics& m) {
   w.member("frac_reward_zero_std", m.frac_reward_zero_std);
   w.member("discarded_groups", m.discarded_groups);
   w.member("skipped_groups", m.update.skipped_groups);
-  for (const auto& [name, value] : m.rewards) {
-    w.member("rewards/" + name + "/mean", value.first);
-    w.member("rewards/" + name + "/std", value.second);
+  for (const RewardStatistics& reward : m.rewards) {
+    w.member("rewards/" + reward.name + "/mean", reward.mean);
+    w.member("rewards/" + reward.name + "/std", reward.std);
   }
   for (const auto& [name, value] : m.reward_metrics) w.member(name, value);
   if (m.has_kl) w.member("kl", m.update.kl);
   w.member("entropy", m.update.entropy);
-  w.member("completions/mean_length", m.mean_length);
-  w.member("completions/min_length", m.min_length);
-  w.member("completions/max_length", m.max_length);
-  w.member("completions/mean_terminated_length", m.mean_terminated_length);
-  w.member("completions/min_terminated_length", m.min_terminated_length);
-  w.member("completions/max_terminated_length", m.max_terminated_length);
+  w.member("completions/mean_length", m.length.mean);
+  w.member("completions/min_length", m.length.min);
+  w.member("completions/max_length", m.length.max);
+  w.member("completions/mean_terminated_length", m.terminated_length.mean);
+  w.member("completions/min_terminated_length", m.terminated_length.min);
+  w.member("completions/max_terminated_length", m.terminated_length.max);
   w.member("completions/clipped_ratio", m.clipped_ratio);
   w.member("clip_ratio/low_mean", m.update.clip_low_mean);
   w.member("clip_ratio/low_min", m.update.clip_low_min);

@@ -14,6 +14,20 @@
 
 namespace qgrpo::train {
 
+// Of one reward function over the completions of a step.
+struct RewardStatistics {
+  std::string name;
+  double mean = 0.0;  // of those that it scored; NaN where it skipped all
+  double std = 0.0;   // unbiased
+};
+
+// Of the completions of a step, in tokens.
+struct LengthStatistics {
+  double mean = 0.0;
+  double min = 0.0;
+  double max = 0.0;
+};
+
 // What a step reports. Names and definitions are TRL's.
 struct StepMetrics {
   std::int64_t step = 0;
@@ -21,18 +35,18 @@ struct StepMetrics {
   double loss = 0.0;
   double grad_norm = 0.0;  // before clipping
   double learning_rate = 0.0;
-  std::int64_t num_tokens =
-      0;  // prompt and completion tokens seen so far, a prompt counted for each completion
+  // Prompt and completion tokens seen so far, a prompt counted for each completion.
+  std::int64_t num_tokens = 0;
   double step_time = 0.0;  // seconds
   double sampling_time = 0.0;
   double training_time = 0.0;
   double reward = 0.0;
   double reward_std = 0.0;  // unbiased, over all completions of the step
   double frac_reward_zero_std = 0.0;
-  std::vector<std::pair<std::string, std::pair<double, double>>> rewards;  // function -> mean, std
+  std::vector<RewardStatistics> rewards;         // one a reward function
   std::map<std::string, double> reward_metrics;  // what reward functions log of their own
-  double mean_length = 0.0, min_length = 0.0, max_length = 0.0;
-  double mean_terminated_length = 0.0, min_terminated_length = 0.0, max_terminated_length = 0.0;
+  LengthStatistics length;
+  LengthStatistics terminated_length;  // of the completions that ended by EOS
   double clipped_ratio = 0.0;          // completions that hit the length limit
   std::int64_t completion_tokens = 0;  // sampled in this step
   std::int64_t discarded_groups = 0;   // sampled in this step and replaced: no signal

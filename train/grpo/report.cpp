@@ -7,13 +7,13 @@ namespace qgrpo::train {
 void show_step(Console& console, const StepMetrics& m, const std::vector<double>& rewards,
                double seconds_left, std::int64_t logging_steps) {
   std::string functions;
-  for (const auto& [name, value] : m.rewards)
-    functions += fmt::format(" {} {:.2f}", name, value.first);
+  for (const RewardStatistics& reward : m.rewards)
+    functions += fmt::format(" {} {:.2f}", reward.name, reward.mean);
   std::string text =
       fmt::format("step {:>{}}/{}  reward {:.3f} ± {:.3f}", m.step,
                   fmt::format("{}", m.max_steps).size(), m.max_steps, m.reward, m.reward_std);
   if (!functions.empty()) text += fmt::format(" ({})", functions.substr(1));
-  text += fmt::format("  length {:.0f}", m.mean_length);
+  text += fmt::format("  length {:.0f}", m.length.mean);
   if (m.clipped_ratio > 0) text += fmt::format(" ({:.0f} % cut)", 100 * m.clipped_ratio);
   if (m.has_kl) text += fmt::format("  kl {:.4f}", m.update.kl);
   text += fmt::format("  loss {:.4f}", m.loss);
