@@ -68,6 +68,12 @@ std::map<std::string, std::string> decisive(const TrainOptions& o) {
   put("lr_scheduler_type", kLrScheduleNames.name(o.optimizer.lr_scheduler_type));
   put("warmup_ratio", o.optimizer.warmup_ratio);
   put("warmup_steps", o.optimizer.warmup_steps);
+  if (o.base.adapter.empty()) {
+    put("lora_r", o.lora.lora_r);
+    put("lora_alpha", o.lora.lora_alpha);
+    put("use_rslora", o.lora.use_rslora);
+    put("lora_target_modules", join(o.lora.lora_target_modules));
+  }
   put("seed", o.run.seed);
   return out;
 }
@@ -80,9 +86,6 @@ std::string json(const TrainOptions& options, const std::map<std::string, std::s
   if (!options.data.replay.empty()) w.member("replay", options.data.replay);
   if (!options.base.adapter.empty()) w.member("adapter", options.base.adapter);
   for (const auto& [name, value] : decisive) w.member(name, value);
-  w.member("lora_r", options.lora.lora_r);
-  w.member("lora_alpha", options.lora.lora_alpha);
-  w.member("lora_target_modules", options.lora.lora_target_modules);
   w.end_object();
   return w.str();
 }

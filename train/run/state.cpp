@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "model/adapter_config.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
@@ -127,6 +128,16 @@ void check_trainer(const io::JsonValue& root, const std::string& trainer, const 
        trainer == "sft" ? "sft" : "train", folder);
 }
 
+// What earlier versions did not record of the adapter that the run had made: its own folder says it.
+void add_adapter_options(const std::string& folder, std::map<std::string, std::string>& options) {
+  const std::string path = folder + "/adapter_config.json";
+  if (options.contains("lora_r") || !fs::exists(path)) return;
+  const model::LoraConfig lora = model::AdapterConfig(path).lora();
+  options["lora_r"] = fmt::format("{}", lora.r);
+  options["lora_alpha"] = fmt::format("{}", lora.lora_alpha);
+  options["use_rslora"] = fmt::format("{}", lora.use_rslora);
+}
+
 }  // namespace
 
 void save_trainer_state(const std::string& folder, const TrainerState& state) {
@@ -175,6 +186,7 @@ TrainerState load_trainer_state(const std::string& folder, const std::string& tr
   }
   for (const auto& [name, value] : root.at("options").as_object())
     s.options[name] = value.as_string();
+  add_adapter_options(folder, s.options);
   trainer == "grpo" ? read_grpo(s, root, path) : read_sft(s, root, path);
   return s;
 }
@@ -185,6 +197,8 @@ void check_same_options(const TrainerState& state,
   for (const auto& [name, value] : options) {
     if (name == "max_steps") continue;
     const auto found = state.options.find(name);
+    // Earlier versions did not record it; the modules that have factors are in the checkpoint.
+    if (name == "lora_target_modules" && found == state.options.end()) continue;
     const std::string before = found == state.options.end() ? "(absent)" : found->second;
     require(before == value,
             "{}: was made with {} = {}, but this run has {}; resume with the same options, or "

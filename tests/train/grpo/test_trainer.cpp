@@ -155,6 +155,47 @@ TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit 
   }
 }
 
+TEST_CASE("trainer: a run that made its adapter is resumed with the same shape of it only") {
+  const Fixture fixture;
+  const auto backend = cpu::make_cpu_backend(2);
+  TrainOptions o = fixture.options("run");
+  o.run.max_steps = 2;
+  const std::string checkpoint = GrpoTrainer(o, *backend).run();
+  o.run.resume = "latest";
+  const auto refused = [&](const char* option, const char* before, const char* now, auto change) {
+    TrainOptions other = o;
+    change(other);
+    const std::string message = fmt::format(
+        "{}: was made with {} = {}, but this run has {}; resume with the same options, or start a "
+        "new run",
+        checkpoint, option, before, now);
+    CHECK_THROWS_WITH_AS(GrpoTrainer(other, *backend), message.c_str(), Error);
+  };
+  const auto refuse_all = [&] {
+    refused("lora_r", "4", "8", [](TrainOptions& t) { t.lora.lora_r = 8; });
+    refused("lora_alpha", "8", "16", [](TrainOptions& t) { t.lora.lora_alpha = 16; });
+    refused("use_rslora", "false", "true", [](TrainOptions& t) { t.lora.use_rslora = true; });
+  };
+  refuse_all();
+  refused("lora_target_modules", "all-linear", "q_proj,v_proj", [](TrainOptions& t) {
+    t.lora.lora_target_modules = {"q_proj", "v_proj"};
+  });
+  // A checkpoint of an earlier version records none of it; its adapter_config.json does.
+  const std::string path = checkpoint + "/trainer_state.json";
+  std::string state = io::read_file(path);
+  for (const char* entry :
+       {"\"lora_alpha\": \"8\", ", "\"lora_r\": \"4\", ",
+        "\"lora_target_modules\": \"all-linear\", ", "\"use_rslora\": \"false\", "}) {
+    const std::size_t at = state.find(entry);
+    REQUIRE(at != std::string::npos);
+    state.erase(at, std::string(entry).size());
+  }
+  io::write_file_atomically(path, state);
+  refuse_all();
+  o.run.max_steps = 3;
+  CHECK_NOTHROW(GrpoTrainer(o, *backend).run());
+}
+
 TEST_CASE("trainer: Ctrl-C ends with a checkpoint from which the run goes on") {
   const Fixture fixture;
   const auto backend = cpu::make_cpu_backend(2);
