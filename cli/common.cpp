@@ -34,6 +34,11 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
       ->type_name("N");
 }
 
+void describe(DeviceOptions& options, train::OptionSet& set) {
+  set.group("The run");
+  set.text("device", options.device, "NAME", "auto, cpu or cuda");
+}
+
 int thread_count(std::int64_t threads) {
   require(threads >= 0 && threads <= 1024,
           "--threads: found {}, expected 1 to 1024 (or 0 for all cores)", threads);

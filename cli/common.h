@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
+#include "train/options/option_set.h"
 
 // What the commands share: where they run, which model they load, how they sample.
 namespace qgrpo::cli {
@@ -29,6 +30,8 @@ struct DeviceOptions {
 };
 
 void add_device_options(CLI::App& app, DeviceOptions& options);
+// --device alone: a training run has --threads among its options.
+void describe(DeviceOptions& options, train::OptionSet& set);
 // What a command computes: `host` has parts that know the CPU alone.
 enum class Workload { inference, training, host };
 // auto: CUDA where a device is there that can serve the workload, or else the CPU,

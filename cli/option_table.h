@@ -10,8 +10,8 @@
 
 #include "model/io/enum_names.h"
 
-// Options of a run on the command line: in groups, with their defaults shown, flags that also take
-// a value, so that a configuration file can name all of them.
+// Options on the command line: in groups, with their defaults shown, and flags that also take a
+// value. (Those of a training run are described beside their fields: cli/described_options.h.)
 namespace qgrpo::cli {
 
 // How a flag's description ends.
@@ -80,18 +80,5 @@ class OptionTable {
   CLI::App& app_;
   std::string group_ = "Options";  // CLI11's name
 };
-
-// The names, with underscores, of the options that have been set.
-inline std::vector<std::string> given_options(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    if (option->count() == 0 || option->get_lnames().empty()) continue;
-    std::string name = option->get_lnames().front();
-    if (option->get_group().empty() && name.starts_with("no-")) name = name.substr(3);
-    std::replace(name.begin(), name.end(), '-', '_');
-    if (name != "config") names.push_back(name);
-  }
-  return names;
-}
 
 }  // namespace qgrpo::cli

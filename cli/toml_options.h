@@ -1,20 +1,22 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <string>
+
+#include "train/options/option_set.h"
 
 namespace qgrpo::cli {
 
-// Sets the options of `app` from a TOML file of flat keys: the options' names, with underscores or
-// dashes, and strings, numbers, booleans or arrays of them as values. An option that the command
-// line has set keeps that value. Throws Error naming the file, and the line or key: not readable,
-// malformed, an unknown key, a value that the option does not take.
-void apply_toml(CLI::App& app, const std::string& path);
+// Sets options from a TOML file of flat keys: the options' names, with underscores or dashes, and
+// strings, numbers, booleans or arrays of them as values. An option that has been given keeps that
+// value: the command line wins. `command`: the subcommand, for messages. Throws Error naming the
+// file, and the line or key: not readable, malformed, an unknown key, a value that the option does
+// not take.
+void apply_toml(train::OptionSet& set, const std::string& command, const std::string& path);
 
 // The same file for the options as they stand now, given or by default, so that --config repeats
-// the command. Left out: --resume, --overwrite-output-dir and --config, which are about one start,
-// and options that have no value. `model`: what to write for --model instead, unless empty.
-std::string toml_of(const CLI::App& app, const std::string& model);
+// the command. Left out: what is about one start (--resume), and options that have no value.
+// `model`: what to write for --model instead, unless empty.
+std::string toml_of(const train::OptionSet& set, const std::string& command,
+                    const std::string& model);
 
 }  // namespace qgrpo::cli

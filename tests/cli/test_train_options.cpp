@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "cli/common.h"
-#include "cli/option_table.h"
+#include "cli/described_options.h"
 #include "cli/toml_options.h"
 #include "model/ops/error.h"
 #include "support/program.h"
@@ -22,87 +22,83 @@ std::string message_of(const std::function<void()>& call) {
   return "";
 }
 
-// An app with one option of each kind, and what a TOML file makes of it.
+// Options of each kind on a command line, and what a TOML file makes of them.
 struct TomlFixture {
   CLI::App app{"", "train"};
   std::int64_t num_generations = 8;
-  double learning_rate = 1e-6;
+  double learning_rate = 5e-6;
   std::string optim = "a";
   std::vector<std::string> rewards;
-  std::string one_shot;
+  bool one_shot = false;
+  bool shuffle = true;
+  std::string model;
+  std::string resume;
+  std::optional<std::string> system_prompt;
+  train::OptionSet set;
   ScratchFolder folder;
 
   TomlFixture() {
-    app.add_option("--num-generations", num_generations);
-    app.add_option("--learning-rate", learning_rate);
-    app.add_option("--optim", optim);
-    app.add_option("--rewards", rewards)->delimiter(',');
-    app.add_option("--one-shot", one_shot)->expected(0, 1)->default_str("true");
-    app.add_flag("--no-one-shot")->group("");
+    set.group("Options");
+    set.whole("num_generations", num_generations, "N", "A whole number");
+    set.number("learning_rate", learning_rate, "X", "A number");
+    set.text("optim", optim, "TEXT", "A text");
+    set.list("rewards", rewards, "NAME", "A list").separated_by(',');
+    set.flag("one_shot", one_shot, "A flag");
+    set.flag("shuffle", shuffle, "Another");
+    set.text("model", model, "DIR", "The model");
+    set.text("resume", resume, "DIR", "Of one start").alone_means("latest").for_one_start();
+    set.text("system_prompt", system_prompt, "TEXT", "Perhaps a text");
+    cli::add_options(app, set);
   }
   std::string apply(const std::string& toml) {
     folder.write("run.toml", toml);
-    return message_of([&] { cli::apply_toml(app, folder.path("run.toml")); });
+    return message_of([&] { cli::apply_toml(set, "train", folder.path("run.toml")); });
   }
 };
 
 }  // namespace
 
 TEST_CASE("TOML: the options as they stand, read back, are the same options") {
-  const auto make = [](CLI::App& app, bool& flag, bool& other, double& number,
-                       std::vector<std::string>& list, std::string& text) {
-    cli::OptionTable table(app);
-    table.group("Options");
-    table.flag("one-shot", flag, "A flag");
-    table.flag("shuffle", other, "Another");
-    table.value("--learning-rate", number, "X", "A number");
-    table.value("--rewards", list, "NAME", "A list")->default_str("")->delimiter(',');
-    table.value("--system-prompt", text, "TEXT", "A text");
-    table.value("--model", text, "DIR", "The model");
-  };
-  bool flag = false, other = true;
-  double number = 5e-6;
-  std::vector<std::string> list;
-  std::string text = "none";
-  CLI::App app{"", "train"};
-  make(app, flag, other, number, list, text);
-  app.parse(std::vector<std::string>{"x:1,\"y\"", "--rewards", "--no-shuffle", "--one-shot"});
-  CHECK(flag);  // the bare flag means true, whatever its default
-  const std::string toml = cli::toml_of(app, "org/name@c");
+  TomlFixture f;
+  f.app.parse("--rewards x:1,\"y\" --no-shuffle --one-shot --resume", false);
+  CHECK(f.one_shot);  // the bare flag means true, whatever its default
+  CHECK(f.resume == "latest");
+  const std::string toml = cli::toml_of(f.set, "train", "org/name@c");
   CHECK(toml.find("learning_rate = 5e-06\n") != std::string::npos);
   CHECK(toml.find("model = \"org/name@c\"\n") != std::string::npos);
-  bool flag2 = false, other2 = true;
-  double number2 = 1.0;
-  std::vector<std::string> list2;
-  std::string text2;
-  CLI::App again{"", "train"};
-  make(again, flag2, other2, number2, list2, text2);
-  ScratchFolder folder;
-  folder.write("run.toml", toml);
-  cli::apply_toml(again, folder.path("run.toml"));
-  CHECK(flag2 == flag);
-  CHECK(other2 == other);
-  CHECK(number2 == number);
-  CHECK(list2 == list);
-  CHECK(list2 == std::vector<std::string>{"x:1", "\"y\""});
+  CHECK(toml.find("resume") == std::string::npos);
+  CHECK(toml.find("system_prompt") == std::string::npos);
+  TomlFixture again;
+  again.learning_rate = 1.0;
+  CHECK(again.apply(toml) == "");
+  CHECK(again.one_shot == f.one_shot);
+  CHECK(again.shuffle == f.shuffle);
+  CHECK(again.learning_rate == f.learning_rate);
+  CHECK(again.rewards == f.rewards);
+  CHECK(again.rewards == std::vector<std::string>{"x:1", "\"y\""});
+  // A text that is given stays, even where it is empty.
+  f.app.parse("--system-prompt ''", false);
+  CHECK(cli::toml_of(f.set, "train", "").find("system_prompt = \"\"\n") != std::string::npos);
 }
 
 TEST_CASE("TOML: values of every kind, with underscores or dashes") {
   TomlFixture f;
   CHECK(f.apply("num_generations = 16\nlearning-rate = 5e-6\noptim = \"adamw_torch\"\n"
-                "rewards = [\"int\", \"correctness:2\"]\none_shot = false # comment\n") == "");
+                "rewards = [\"int\", \"correctness:2\"]\none_shot = true # comment\n"
+                "shuffle = false\n") == "");
   CHECK(f.num_generations == 16);
   CHECK(f.learning_rate == 5e-6);
   CHECK(f.optim == "adamw_torch");
   CHECK(f.rewards == std::vector<std::string>{"int", "correctness:2"});
-  CHECK(f.one_shot == "false");
+  CHECK(f.one_shot);
+  CHECK_FALSE(f.shuffle);
 }
 
 TEST_CASE("TOML: the command line wins") {
   TomlFixture f;
   f.app.parse("--num-generations 4 --no-one-shot", false);
   CHECK(f.apply("num_generations = 16\nlearning_rate = 1\none_shot = true\n") == "");
-  CHECK(f.one_shot == "");
+  CHECK_FALSE(f.one_shot);
   CHECK(f.num_generations == 4);
   CHECK(f.learning_rate == 1.0);
 }
@@ -124,8 +120,9 @@ TEST_CASE("TOML: what is wrong is named with file, line and key") {
   refused("help = true\n", {"help", "unknown"});
   refused("optim = 1979-05-27\n", {"optim"});
   TomlFixture f;
-  CHECK(message_of([&] { cli::apply_toml(f.app, "/nowhere.toml"); }).find("/nowhere.toml") !=
-        std::string::npos);
+  CHECK(message_of([&] {
+          cli::apply_toml(f.set, "train", "/nowhere.toml");
+        }).find("/nowhere.toml") != std::string::npos);
 }
 
 TEST_CASE("validate: the defaults are possible, each impossible value is named") {
@@ -205,8 +202,7 @@ TEST_CASE("train: impossible options end before anything is made") {
         std::pair{"--lr-scheduler-type", "step"}, std::pair{"--eval-match", "fuzzy"},
         std::pair{"--metric-for-best-model", "loss"}}) {
     check_refused(run_qgrpo({"train", "--output-dir", output, option, value}), 1,
-                  {std::string(option).substr(option == std::string("--quantize") ? 2 : 0) + ": ",
-                   value, "expected"});
+                  {option + std::string(": "), value, "expected"});
   }
   for (const auto& [option, value] :
        {std::pair{"--optim", "sgd"}, std::pair{"--lr-scheduler-type", "step"}})

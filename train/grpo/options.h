@@ -37,6 +37,8 @@ struct TrainOptions {
   std::int64_t sample_steps = 10;  // shows a completion every so many steps; 0 = never
 };
 
+void describe(TrainOptions& options, OptionSet& set);
+
 // Throws Error naming the first option that is impossible, what was found and what is expected.
 void validate(const TrainOptions& options);
 

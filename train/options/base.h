@@ -3,6 +3,7 @@
 #include <string>
 
 #include "model/model.h"
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -15,5 +16,7 @@ struct BaseOptions {
   // OWNER/NAME where `model` is a snapshot of the Hub: what the adapter names as its base.
   std::string model_id;
 };
+
+void describe(BaseOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

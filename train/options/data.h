@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "train/data/dataset.h"
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -17,5 +18,7 @@ struct DataOptions {
   double train_split = 1.0;  // below 1 a part, from 2 on a number of examples; the rest is held out
   bool shuffle_dataset = true;
 };
+
+void describe(DataOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

@@ -6,6 +6,7 @@
 
 #include "model/io/enum_names.h"
 #include "train/eval/evaluate.h"
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -26,5 +27,7 @@ struct EvaluationOptions {
   BestMetric metric_for_best_model = BestMetric::accuracy;
   bool load_best_model_at_end = false;  // the run's result is the best checkpoint, not the last
 };
+
+void describe(EvaluationOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
+
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -13,5 +16,8 @@ struct LoraOptions {
   bool use_rslora = false;
   std::vector<std::string> lora_target_modules = {"all-linear"};
 };
+
+// `made`: whether the run makes its adapter; one that is given is what it is, whatever these say.
+void describe(LoraOptions& options, OptionSet& set, std::function<bool()> made);
 
 }  // namespace qgrpo::train

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "train/options/option_set.h"
+
 namespace qgrpo::train {
 
 // What a run may use, and how it fits in.
@@ -11,5 +13,7 @@ struct MemoryOptions {
   double device_memory_gb = 0.0;        // what the plan may use; 0 = the machine's free memory
   double gpu_memory_utilization = 0.9;  // of device_memory_gb
 };
+
+void describe(MemoryOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

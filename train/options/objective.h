@@ -6,6 +6,7 @@
 #include "model/io/enum_names.h"
 #include "train/objective/advantages.h"
 #include "train/objective/objective.h"
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -48,5 +49,7 @@ struct ObjectiveOptions {
   // stops the run: mean |sampled - training log-prob| of a step (0 = off)
   double logp_difference_limit = 0.05;
 };
+
+void describe(ObjectiveOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

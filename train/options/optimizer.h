@@ -4,6 +4,7 @@
 
 #include "train/optim/lr_schedule.h"
 #include "train/optim/optimizer.h"
+#include "train/options/option_set.h"
 
 namespace qgrpo::train {
 
@@ -23,5 +24,9 @@ struct AdamOptions {
 struct OptimizerOptions : AdamOptions {
   double learning_rate = 5e-6;
 };
+
+// All but the rate, which comes first in a command's list.
+void describe(AdamOptions& options, OptionSet& set);
+void describe(OptimizerOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "train/options/option_set.h"
+
 namespace qgrpo::train {
 
 // What a question becomes before it is sampled from.
@@ -12,5 +14,7 @@ struct PromptingOptions {
   bool one_shot = false;
   std::int64_t max_prompt_length = 256;  // cut on the left
 };
+
+void describe(PromptingOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

@@ -9,7 +9,7 @@ namespace qgrpo::train {
 struct RecordedOptions {
   // Those that decide the result, by name, as text: what a resumed run must have again.
   std::map<std::string, std::string> decisive;
-  // These, and what names the model and the data, as a JSON object: for run.json and trackers.
+  // All that have a value, as a JSON object of texts and lists of them: for run.json and trackers.
   std::string json;
 };
 

@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "train/options/optimizer.h"
+#include "train/options/option_set.h"
+
 namespace qgrpo::train {
 
 // A run, whatever it trains: where its files go, how long it takes, what it shows. Every field has
@@ -30,5 +33,14 @@ struct RunOptions {
   // other defaults than a real run, and only for the rest.
   std::vector<std::string> given = {};
 };
+
+void describe(RunOptions& options, OptionSet& set);
+// hours, report_to and python.
+void describe_tracking(RunOptions& options, OptionSet& set);
+
+// "tensorboard" and "wandb", or "none" alone; throws Error on anything else.
+void check_report_to(const std::vector<std::string>& names);
+// Throws Error where two of the options contradict each other.
+void check_together(const RunOptions& run, const AdamOptions& optimizer);
 
 }  // namespace qgrpo::train

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "train/options/option_set.h"
+
 namespace qgrpo::train {
 
 // How completions are sampled.
@@ -14,5 +16,7 @@ struct SamplingOptions {
   double min_p = 0.0;
   double repetition_penalty = 1.0;
 };
+
+void describe(SamplingOptions& options, OptionSet& set);
 
 }  // namespace qgrpo::train

@@ -49,15 +49,6 @@ std::string wandb_id(const std::string& output_dir, bool resumed) {
 
 }  // namespace
 
-void check_report_to(const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    require(name == "tensorboard" || name == "wandb" || name == "none",
-            "found \"{}\", expected tensorboard, wandb or none", name);
-  }
-  require(!named(names, "none") || names.size() == 1,
-          "found none beside others, expected it alone");
-}
-
 template <typename F>
 void Trackers::guarded(const char* name, F&& run) {
   try {

@@ -21,9 +21,6 @@ struct TrackerSettings {
   std::function<void(const std::string&)> say;  // a line for the user
 };
 
-// Throws Error for an unknown name, or for none beside others.
-void check_report_to(const std::vector<std::string>& names);
-
 // Hands each step's numbers to the trackers that the user has named, as train/NAME. Whatever goes
 // wrong with one of them is said once; that one is dropped and training goes on: metrics.jsonl has
 // everything.

@@ -60,6 +60,8 @@ struct SftRunOptions {
   double rate() const { return optimizer.learning_rate.value_or(full ? 2e-5 : 2e-4); }
 };
 
+void describe(SftRunOptions& options, OptionSet& set);
+
 // Throws Error naming the first option that is impossible, what was found and what is expected.
 void validate(const SftRunOptions& options);
 

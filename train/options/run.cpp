@@ -1,0 +1,68 @@
+#include "train/options/run.h"
+
+#include <algorithm>
+
+namespace qgrpo::train {
+
+void describe(RunOptions& o, OptionSet& set) {
+  set.group("Steps");
+  set.whole("max_steps", o.max_steps, "N", "Optimizer steps")
+      .within(0, 1 << 30, "0 = the default")
+      .decides();
+
+  set.group("The run");
+  set.text("output_dir", o.output_dir, "DIR", "Checkpoints and logs").test([&o] {
+    require(!o.output_dir.empty(), "found an empty name, expected a folder");
+  });
+  set.text("resume", o.resume, "[DIR]",
+           "Go on from a checkpoint; without a folder, from the latest one")
+      .alone_means("latest")
+      .for_one_start();
+  set.flag("overwrite_output_dir", o.overwrite_output_dir,
+           "Start anew in an output folder that holds an earlier run")
+      .for_one_start();
+  set.whole("seed", o.seed, "N", "Decides all random numbers").decides();
+  set.whole("save_steps", o.save_steps, "N", "Steps between checkpoints; 0 = only the last")
+      .within(0, 1 << 30, "0 = only at the end");
+  set.whole("save_total_limit", o.save_total_limit, "N", "Keep the newest N; 0 = all")
+      .within(0, 1 << 30, "0 = keep all");
+  set.whole("logging_steps", o.logging_steps, "N", "Steps between console lines")
+      .within(1, 1 << 30, "steps between console lines");
+  set.whole("threads", o.threads, "N", "CPU threads; 0 = all cores")
+      .within(0, 1024, "0 = all cores");
+}
+
+void describe_tracking(RunOptions& o, OptionSet& set) {
+  set.group("Steps");
+  set.number("hours", o.hours, "X",
+             "Instead of --max-steps: as many as fit into this time; 0 = off")
+      .within(0, 1e5, "a number of hours (0 is off)")
+      .decides_as("schedule", [&o] { return o.hours > 0 ? "hours" : "steps"; });
+
+  set.group("The run");
+  set.list("report_to", o.report_to, "NAME",
+           "Besides metrics.jsonl: tensorboard (OUTPUT_DIR/runs), wandb, or none")
+      .separated_by(',')
+      .test([&o] { check_report_to(o.report_to); });
+  set.text("python", o.python, "PROGRAM",
+           "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)");
+}
+
+void check_report_to(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    require(name == "tensorboard" || name == "wandb" || name == "none",
+            "found \"{}\", expected tensorboard, wandb or none", name);
+  }
+  require(names.size() == 1 || std::count(names.begin(), names.end(), "none") == 0,
+          "found none beside others, expected it alone");
+}
+
+void check_together(const RunOptions& run, const AdamOptions& optimizer) {
+  require(run.resume.empty() || !run.overwrite_output_dir,
+          "--resume and --overwrite-output-dir: found both, expected one");
+  require(run.hours == 0 || optimizer.warmup_steps == 0,
+          "--hours and --warmup-steps: found both; with --hours the warm-up is a part of the run: "
+          "give --warmup-ratio");
+}
+
+}  // namespace qgrpo::train
