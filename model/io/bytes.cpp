@@ -39,7 +39,7 @@ std::size_t parse_bytes(const std::string& text) {
   if (unit == "b") factor = 1;
   if (unit == "gib") factor = 1024.0 * 1024.0 * 1024.0;
   if (unit == "mib") factor = 1024.0 * 1024.0;
-  require(factor > 0 && std::isfinite(number) && number > 0 && number * factor < 1e18,
+  require(factor > 0 && std::isfinite(number) && number * factor >= 1 && number * factor < 1e18,
           "\"{}\" is not a size; expected for example 24GB or 512MB", text);
   return static_cast<std::size_t>(number * factor);
 }

@@ -266,7 +266,7 @@ TEST_CASE("options: the adapter's shape is compared only where the run makes it"
 
 TEST_CASE("options: one bound for an amount of memory, wherever it comes from") {
   const ScratchFolder folder;
-  for (const std::string text : {"0", "-1GB", "1e12GB", "many"}) {
+  for (const std::string text : {"0", "-1GB", "0.1B", "1e12GB", "many"}) {
     CAPTURE(text);
     Command<train::TrainOptions> line;
     const std::string message = "--device-memory: \"" + text + "\" is not a size";
