@@ -4,6 +4,7 @@
 #include "cli/described_options.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
+#include "hub/pull.h"
 #include "train/demo/model.h"
 #include "train/run/stop.h"
 #include "train/sft/run.h"
@@ -83,7 +84,9 @@ void add_sft_command(CLI::App& app, Command& chosen) {
       return;
     }
     train::validate(command->options);
-    chosen = [command] {
+    chosen = [command, sub] {
+      command->options.run.config_toml =
+          toml_of(command->set, sub->get_name(), hub::snapshot_name(command->options.base.model));
       const auto backend = make_backend(command->device);
       const StopSignals signals;
       train::SftRun(command->options, *backend).run();

@@ -76,7 +76,6 @@ void describe(TrainOptions& o, OptionSet& set) {
   describe(o.eval, set);
   describe(o.memory, set);
   describe(o.run, set);
-  describe_tracking(o.run, set);
   set.at("max_steps").help += "; 0 = 2000, or as many as a replay has groups for";
   set.whole("sample_steps", o.sample_steps, "N", "Show a completion every N steps; 0 = never")
       .within(0, 1 << 30, "0 = never");

@@ -9,6 +9,10 @@ void describe(RunOptions& o, OptionSet& set) {
   set.whole("max_steps", o.max_steps, "N", "Optimizer steps")
       .within(0, 1 << 30, "0 = the default")
       .decides();
+  set.number("hours", o.hours, "X",
+             "Instead of --max-steps: as many as fit into this time; 0 = off")
+      .within(0, 1e5, "a number of hours (0 is off)")
+      .decides_as("schedule", [&o] { return o.hours > 0 ? "hours" : "steps"; });
 
   set.group("The run");
   set.text("output_dir", o.output_dir, "DIR", "Checkpoints and logs").test([&o] {
@@ -30,16 +34,6 @@ void describe(RunOptions& o, OptionSet& set) {
       .within(1, 1 << 30, "steps between console lines");
   set.whole("threads", o.threads, "N", "CPU threads; 0 = all cores")
       .within(0, 1024, "0 = all cores");
-}
-
-void describe_tracking(RunOptions& o, OptionSet& set) {
-  set.group("Steps");
-  set.number("hours", o.hours, "X",
-             "Instead of --max-steps: as many as fit into this time; 0 = off")
-      .within(0, 1e5, "a number of hours (0 is off)")
-      .decides_as("schedule", [&o] { return o.hours > 0 ? "hours" : "steps"; });
-
-  set.group("The run");
   set.list("report_to", o.report_to, "NAME",
            "Besides metrics.jsonl: tensorboard (OUTPUT_DIR/runs), wandb, or none")
       .separated_by(',')

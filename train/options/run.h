@@ -35,8 +35,6 @@ struct RunOptions {
 };
 
 void describe(RunOptions& options, OptionSet& set);
-// hours, report_to and python.
-void describe_tracking(RunOptions& options, OptionSet& set);
 
 // "tensorboard" and "wandb", or "none" alone; throws Error on anything else.
 void check_report_to(const std::vector<std::string>& names);

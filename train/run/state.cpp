@@ -128,8 +128,10 @@ void check_trainer(const io::JsonValue& root, const std::string& trainer, const 
        trainer == "sft" ? "sft" : "train", folder);
 }
 
-// What earlier versions did not record of the adapter that the run had made: its own folder says it.
-void add_adapter_options(const std::string& folder, std::map<std::string, std::string>& options) {
+// What earlier versions did not record: sft knew no --hours; and the shape of the adapter that the
+// run had made, which its own folder says.
+void add_earlier_options(const std::string& folder, std::map<std::string, std::string>& options) {
+  options.try_emplace("schedule", "steps");
   const std::string path = folder + "/adapter_config.json";
   if (options.contains("lora_r") || !fs::exists(path)) return;
   const model::LoraConfig lora = model::AdapterConfig(path).lora();
@@ -186,7 +188,7 @@ TrainerState load_trainer_state(const std::string& folder, const std::string& tr
   }
   for (const auto& [name, value] : root.at("options").as_object())
     s.options[name] = value.as_string();
-  add_adapter_options(folder, s.options);
+  add_earlier_options(folder, s.options);
   trainer == "grpo" ? read_grpo(s, root, path) : read_sft(s, root, path);
   return s;
 }

@@ -73,6 +73,7 @@ void describe(SftRunOptions& o, OptionSet& set) {
   Option& steps = set.at("max_steps");
   steps.help += "; 0 = by --num-train-epochs";
   steps.expected = "0 leaves it to --num-train-epochs";
+  set.at("python").help = "Runs wandb (default: $QGRPO_PYTHON, else python3)";
 }
 
 void validate(const SftRunOptions& options) {
