@@ -60,7 +60,7 @@ class RequestState {
   }
 
  private:
-  static constexpr std::size_t kActive = 0, kRemaining = 1, kCount = 2, kStatus = 3, kWords = 4;
+  static constexpr std::size_t kActive = 0, kRemaining = 1, kCount = 2, kStatus = 3;
   static_assert(sizeof(SamplingRow) == 120 && sizeof(SampledToken) == 16,
                 "as head_sizes::sampling_state_bytes counts");
 
