@@ -50,11 +50,11 @@ struct GenerateTimes {
 
 GenerateTimes generate(const model::Model& model, std::int32_t adapter, std::int32_t prompt,
                        std::int32_t samples, std::int32_t new_tokens) {
-  engine::GeneratorCapacity capacity;
-  capacity.max_sequences = samples;
-  capacity.num_blocks = static_cast<std::int32_t>(
-      engine::blocks_of_group(prompt, new_tokens, samples, capacity.block_size));
-  engine::OwnedGenerator generator(model, capacity);
+  engine::GeneratorLoad load;
+  load.sequences = samples;
+  load.samples = samples;
+  load.group_blocks = engine::blocks_of_group(prompt, new_tokens, samples, engine::kBlockSize);
+  engine::OwnedGenerator generator(model, engine::generator_capacity(model.backend(), load));
   engine::GroupRequest request;
   request.prompt = random_ids(model.config(), prompt, 0);
   request.samples = samples;

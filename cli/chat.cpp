@@ -208,12 +208,13 @@ class Chat {
     request.seed = seed_;
     request.step = answers_++;
 
-    engine::GeneratorCapacity capacity = engine::generator_capacity(*loaded_.model, 1);
-    capacity.num_blocks = static_cast<std::int32_t>(
-        engine::blocks_of_group(length, request.max_new_tokens, 1, engine::kGeneratorBlockSize));
+    engine::GeneratorLoad load;
+    load.group_blocks =
+        engine::blocks_of_group(length, request.max_new_tokens, 1, engine::kBlockSize);
     // Someone who reads along sees each token at once.
-    if (isatty(STDOUT_FILENO) == 1) capacity.window = 1;
-    engine::OwnedGenerator generator(*loaded_.model, capacity);
+    if (isatty(STDOUT_FILENO) == 1) load.window = 1;
+    engine::OwnedGenerator generator(*loaded_.model,
+                                     engine::generator_capacity(*loaded_.backend, load));
     generator->add(request);
     tokenizer::StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);
     std::string text;

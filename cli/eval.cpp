@@ -135,20 +135,17 @@ class EvalRun {
     const std::int64_t at_once =
         std::min<std::int64_t>(std::max<std::int64_t>(1, options_.batch_size / samples),
                                static_cast<std::int64_t>(prompts_.size()));
-    engine::GeneratorCapacity capacity = engine::generator_capacity(
-        *loaded_.model, static_cast<std::int32_t>(
-                            std::max(samples, std::min(options_.batch_size, at_once * samples))));
-    const std::int64_t largest = engine::most_blocks_of_group(
-        longest, settings_.max_completion_length, samples, engine::kGeneratorBlockSize);
-    const auto affordable = static_cast<std::int64_t>(
-        engine::available_memory(*loaded_.backend) / 2 /
-        engine::kv_block_bytes(*loaded_.model, engine::kGeneratorBlockSize));
-    const std::int64_t blocks = std::max(largest, std::min(at_once * largest, affordable));
-    require(blocks <= std::numeric_limits<std::int32_t>::max() / engine::kGeneratorBlockSize,
+    engine::GeneratorLoad load;
+    load.sequences = std::max(samples, at_once * samples);
+    load.samples = samples;
+    load.group_blocks = engine::most_blocks_of_group(longest, settings_.max_completion_length,
+                                                     samples, engine::kBlockSize);
+    load.affordable_blocks = engine::affordable_blocks(*loaded_.model);
+    require(load.num_blocks() <= engine::kMostBlocks,
             "{} completions of up to {} tokens: more than the cache can number; lower --batch-size",
             at_once * samples, settings_.max_completion_length);
-    capacity.num_blocks = static_cast<std::int32_t>(blocks);
-    generator_ = std::make_unique<engine::OwnedGenerator>(*loaded_.model, capacity);
+    generator_ = std::make_unique<engine::OwnedGenerator>(
+        *loaded_.model, engine::generator_capacity(*loaded_.backend, load));
   }
 
   void pass(const std::string& policy, const std::string& mode) {

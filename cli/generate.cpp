@@ -7,7 +7,6 @@
 #include <deque>
 #include <exception>
 #include <iostream>
-#include <limits>
 #include <map>
 
 #include "cli/commands.h"
@@ -179,8 +178,7 @@ class GenerateRun {
 
   std::int64_t blocks_needed(const engine::GroupRequest& request) const {
     return engine::blocks_of_group(static_cast<std::int64_t>(request.prompt.size()),
-                                   request.max_new_tokens, request.samples,
-                                   engine::kGeneratorBlockSize);
+                                   request.max_new_tokens, request.samples, engine::kBlockSize);
   }
 
   // Hands lines to the generator, which starts them as they fit. Where one is larger than any
@@ -201,24 +199,22 @@ class GenerateRun {
   // Room for as many of the known lines at once as --batch-size says, each as large as the largest;
   // for fewer where that would take more than half of the free memory.
   void make_generator() {
-    std::int64_t largest = 1;
+    engine::GeneratorLoad load;
+    load.sequences = std::max(options_.n, options_.batch_size);
+    load.samples = options_.n;
+    load.group_blocks = 1;
     for (const auto& line : lines_) {
-      if (line->group == 0) largest = std::max(largest, blocks_needed(line->request));
+      if (line->group != 0) continue;
+      load.group_blocks = std::max(load.group_blocks, blocks_needed(line->request));
     }
     generator_.reset();
-    engine::GeneratorCapacity capacity = engine::generator_capacity(
-        *loaded_.model, static_cast<std::int32_t>(std::max(options_.n, options_.batch_size)));
-    const std::int64_t groups = std::max<std::int64_t>(1, options_.batch_size / options_.n);
-    const auto affordable = static_cast<std::int64_t>(
-        engine::available_memory(*loaded_.backend) / 2 /
-        engine::kv_block_bytes(*loaded_.model, engine::kGeneratorBlockSize));
-    const std::int64_t blocks = std::max(largest, std::min(groups * largest, affordable));
-    require(blocks <= std::numeric_limits<std::int32_t>::max() / engine::kGeneratorBlockSize,
+    load.affordable_blocks = engine::affordable_blocks(*loaded_.model);
+    require(load.num_blocks() <= engine::kMostBlocks,
             "{} completions of up to {} tokens: more than the cache can number; lower -n or "
             "--max-tokens",
             options_.n, options_.max_tokens);
-    capacity.num_blocks = static_cast<std::int32_t>(blocks);
-    generator_ = std::make_unique<engine::OwnedGenerator>(*loaded_.model, capacity);
+    generator_ = std::make_unique<engine::OwnedGenerator>(
+        *loaded_.model, engine::generator_capacity(*loaded_.backend, load));
   }
 
   void step() {

@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/line_reader.h"
+#include "engine/owned_generator.h"
 #include "model/io/bytes.h"
 #include "model/io/json.h"
 #include "model/training_pass.h"
@@ -139,8 +140,7 @@ class ScoreRun {
     model::Arena count;
     model::PassBuffers::place(count, loaded_.config(), loaded_.backend->activation_dtype(),
                               capacity);
-    const std::size_t available =
-        loaded_.backend->free_bytes().value_or(io::available_host_memory());
+    const std::size_t available = engine::available_memory(*loaded_.backend);
     require(count.used() <= available,
             "scoring {} tokens at once needs {}, but only {} are free: shorten the text or lower "
             "--batch-tokens",

@@ -68,6 +68,7 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
                        pool_.threads(), pool_.threads() == 1 ? "" : "s");
   }
   DType activation_dtype() const override { return DType::f32; }
+  BackendPreferences preferences() const override { return kPreferences; }
   LayerOps& layer() override { return *this; }
   RolloutOps& rollout() override { return *this; }
   TrainOps& train() override { return *this; }

@@ -43,7 +43,8 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   std::string description() const override {
     return fmt::format("cuda: {}, {} SMs", device_.name(), device_.processors());
   }
-  DType activation_dtype() const override { return DType::bf16; }
+  DType activation_dtype() const override { return sizes_.activation_dtype(); }
+  BackendPreferences preferences() const override { return sizes_.preferences(); }
   LayerOps& layer() override { return *this; }
   RolloutOps& rollout() override { return *this; }
   TrainOps& train() override { return *this; }

@@ -7,23 +7,13 @@
 #include <span>
 #include <vector>
 
+#include "engine/capacity.h"
 #include "engine/scheduler.h"
 #include "model/arena.h"
 #include "model/block.h"
 #include "model/model.h"
 
 namespace qgrpo::engine {
-
-// Sizes a Generator is made for.
-struct GeneratorCapacity {
-  std::int32_t block_size = 16;     // tokens a KV block
-  std::int32_t num_blocks = 0;      // KV blocks
-  std::int32_t max_sequences = 64;  // completions running at once
-  std::int32_t max_tokens = 256;  // rows a step (at least max_sequences); long prompts go in chunks
-  // Tokens that are drawn between two looks of the host, on a backend with DecodeOps; 1: each is
-  // there as soon as it is drawn. The tokens are the same.
-  std::int32_t window = 16;
-};
 
 // A finished completion. The log-probs are those of SampledToken, one a token.
 struct Completion {

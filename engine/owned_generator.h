@@ -13,13 +13,8 @@ namespace qgrpo::engine {
 // Bytes that the backend can still allocate: the device's, or this machine's.
 std::size_t available_memory(const Backend& backend);
 
-inline constexpr std::int32_t kGeneratorBlockSize = 16;  // tokens a KV block
-
-// The sizes of a Generator but for its blocks.
-GeneratorCapacity generator_capacity(const model::Model& model, std::int32_t max_sequences);
-
-// Bytes of a device's scratch for such a Generator's steps; 0 on the CPU.
-std::size_t generator_scratch_bytes(const model::Model& model, const GeneratorCapacity& capacity);
+// KV blocks that fit into half of it (GeneratorLoad::affordable_blocks).
+std::int64_t affordable_blocks(const model::Model& model);
 
 // A Generator together with its memory. Throws Error with the figures where the machine, or the
 // device, has not enough.
@@ -36,8 +31,5 @@ class OwnedGenerator {
   model::Arena arena_;
   std::unique_ptr<Generator> generator_;
 };
-
-// Bytes of KV cache that one block of `block_size` tokens takes, over all layers.
-std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size);
 
 }  // namespace qgrpo::engine

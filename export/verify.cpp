@@ -9,21 +9,18 @@
 namespace qgrpo::exporting {
 namespace {
 
-constexpr std::int32_t kBlockSize = 16;
 constexpr std::int64_t kHeadRows = 16;  // positions whose logits are there at once
 
 // The greedy continuation of each prompt, without the end-of-text token.
 std::vector<std::vector<std::int32_t>> continued(
     const model::Model& model, std::int32_t adapter,
     const std::vector<std::vector<std::int32_t>>& prompts, std::int32_t new_tokens) {
-  engine::GeneratorCapacity capacity;
-  capacity.block_size = kBlockSize;
-  capacity.max_sequences = static_cast<std::int32_t>(prompts.size());
-  for (const auto& prompt : prompts) {
-    const auto length = static_cast<std::int32_t>(prompt.size()) + new_tokens;
-    capacity.num_blocks += (length + kBlockSize - 1) / kBlockSize + 1;
-  }
-  capacity.max_tokens = std::max(256, capacity.max_sequences);
+  std::int64_t longest = 1;
+  for (const auto& prompt : prompts) longest = std::max(longest, std::ssize(prompt));
+  engine::GeneratorLoad load;
+  load.sequences = std::ssize(prompts);
+  load.group_blocks = engine::most_blocks_of_group(longest, new_tokens, 1, engine::kBlockSize);
+  const engine::GeneratorCapacity capacity = engine::generator_capacity(model.backend(), load);
   const DType dtype = model.backend().activation_dtype();
   model::Arena count;
   engine::GeneratorBuffers::place(count, model.config(), dtype, capacity);

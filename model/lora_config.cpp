@@ -27,14 +27,6 @@ ModuleLora LoraConfig::module(std::int64_t layer, Projection p) const {
   return has ? ModuleLora{r, lora_alpha} : ModuleLora{};
 }
 
-std::int64_t LoraConfig::max_rank() const {
-  std::int64_t most = modules.empty() ? r : 0;
-  for (const auto& layer : modules) {
-    for (const ModuleLora& module : layer) most = std::max(most, module.r);
-  }
-  return most;
-}
-
 float LoraConfig::scale(const ModuleLora& module) const {
   const auto rank = static_cast<double>(module.r);
   return static_cast<float>(module.alpha / (use_rslora ? std::sqrt(rank) : rank));

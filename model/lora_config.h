@@ -31,7 +31,6 @@ struct LoraConfig {
 
   ModuleLora module(std::int64_t layer, Projection p) const;
   float scale(const ModuleLora& module) const;
-  std::int64_t max_rank() const;
 };
 
 // Parses "q_proj,k_proj,..." (or "all-linear"). Throws Error naming the unknown module.

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/adamw.h"
+#include "cpu/backend.h"
 #include "cpu/reference/adamw.h"
 #include "cpu/reference/attention.h"
 #include "cpu/reference/backend.h"
@@ -64,6 +65,7 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
   std::string name() const override { return "reference"; }
   std::string description() const override { return "reference: plain float32 loops"; }
   DType activation_dtype() const override { return DType::f32; }
+  BackendPreferences preferences() const override { return kPreferences; }
   LayerOps& layer() override { return *this; }
   RolloutOps& rollout() override { return *this; }
   TrainOps& train() override { return *this; }

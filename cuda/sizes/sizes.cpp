@@ -53,6 +53,10 @@ class Slots {
       widest_n_ = std::max(widest_n_, m.n);
       widest_k_ = std::max(widest_k_, m.k);
     }
+    for (const std::int64_t rank : shape.lora_ranks) {
+      lora_rank_ = std::max(lora_rank_, rank);
+      pads_lora_ = pads_lora_ || padded_rank(rank) != rank;
+    }
     loading();
     linear();
     if (s_.decode_rows > 0) rollout();
@@ -85,6 +89,8 @@ class Slots {
   std::array<MatrixShape, 7> matrices_;
   std::int64_t widest_n_ = 0;
   std::int64_t widest_k_ = 0;
+  std::int64_t lora_rank_ = 0;  // the largest; 0 = no adapter
+  bool pads_lora_ = false;      // some rank is not as kernels need it
   SlotBytes bytes_{};
 };
 
@@ -101,17 +107,17 @@ void Slots::linear() {
   need(Slot::gemm, kGemmWorkspaceBytes);
   if (s_.linears == WeightFormat::nf4) need(Slot::weight, dense_cache_bytes(s_));
   need_floats(Slot::sums, linear_sums_elements(s_.tokens, widest_n_));
-  need_floats(Slot::low_sums, linear_low_elements(s_.tokens, s_.lora_rank));
-  need_halves(Slot::low, linear_low_elements(s_.tokens, s_.lora_rank));
+  need_floats(Slot::low_sums, linear_low_elements(s_.tokens, lora_rank_));
+  need_halves(Slot::low, linear_low_elements(s_.tokens, lora_rank_));
 }
 
 // Products of a decode step; the logits are another (few_row_logits).
 void Slots::few_rows() {
   const std::int64_t rows = decode_rows(s_.decode_rows);
   need(Slot::split_counters, split_counters_bytes());
-  need_halves(Slot::low, few_rows_low_elements(s_.lora_rank, rows));
+  need_halves(Slot::low, few_rows_low_elements(lora_rank_, rows));
   // Adapters have shadows; B is copied only where its rows have to be padded.
-  if (s_.lora_padded) need_halves(Slot::low_b, few_rows_factor_elements(widest_n_, s_.lora_rank));
+  if (pads_lora_) need_halves(Slot::low_b, few_rows_factor_elements(widest_n_, lora_rank_));
   const bool nf4 = s_.linears == WeightFormat::nf4;
   for (std::int64_t processors = 1; processors <= kMostProcessors; ++processors) {
     const auto sums = [&](MatrixShape m, bool quantized) {
@@ -124,7 +130,7 @@ void Slots::few_rows() {
     most = std::max(most, sums(matrices_[6], nf4));
     most = std::max(most, sums({s_.vocab, s_.hidden}, false));
     for (const MatrixShape& m : matrices_) {
-      most = std::max(most, few_rows_low_sums_elements(s_.lora_rank, m.k, rows, processors));
+      most = std::max(most, few_rows_low_sums_elements(lora_rank_, m.k, rows, processors));
     }
     need_floats(Slot::split_sums, most);
   }
@@ -189,7 +195,7 @@ void Slots::training() {
   need(Slot::attention_statistics, attention_statistics_bytes(s_.tokens, shape));
   need(Slot::attention_partial,
        attention_partial_bytes(attention_max_slots(s_.tokens, shape), shape));
-  const LinearBackwardSizes linear_sizes{s_.tokens, widest_n_, widest_k_, s_.lora_rank};
+  const LinearBackwardSizes linear_sizes{s_.tokens, widest_n_, widest_k_, lora_rank_};
   need(Slot::low_sums, linear_sizes.low_sums());
   need(Slot::low, linear_sizes.low());
   need(Slot::low_x, linear_sizes.low_x());

@@ -13,24 +13,36 @@
 // memory plan and the allocation ask the same functions.
 namespace qgrpo {
 
-// What the operators' scratch depends on.
+// What the operators' scratch depends on. Made by model::workspace_shape; what the backend derives
+// from it is the backend's own business.
 struct WorkspaceShape {
   std::int64_t tokens = 0;     // rows of the largest batch
   std::int64_t head_rows = 0;  // rows, and entries, of the largest head_logprob or head_objective
-  std::int64_t hidden = 0;     // H
-  std::int64_t ffn = 0;        // F
-  std::int64_t vocab = 0;      // V
+  // The model: model::workspace_shape.
+  std::int64_t hidden = 0;  // H
+  std::int64_t ffn = 0;     // F
+  std::int64_t vocab = 0;   // V
   AttentionShape attention;
-  std::int64_t lora_rank = 0;                // the largest of the adapters; 0 = none
-  bool lora_padded = false;                  // some adapter's rank is no multiple of 8
-  std::int64_t decode_rows = 0;              // completions that decode at once; 0 = no rollout
-  std::int64_t decode_window = 0;            // tokens a window
-  std::int64_t max_context = 0;              // tokens of prompt + completion
-  std::int64_t block_size = 16;              // tokens of a KV block
   WeightFormat linears = WeightFormat::nf4;  // how the blocks' matrices are kept
-  bool training = false;                     // also the backward operators and the optimizer
-  std::int64_t trained_tensors = 0;          // of the optimizer
-  std::int64_t trained_elements = 0;         // in all of them
+  std::vector<std::int64_t> lora_ranks;      // those of the adapters' factors; empty = no adapter
+  // Sampling: engine::include_rollout.
+  std::int64_t decode_rows = 0;    // completions that decode at once; 0 = no rollout
+  std::int64_t decode_window = 0;  // tokens a window
+  std::int64_t max_context = 0;    // tokens of prompt + completion
+  std::int64_t block_size = 16;    // tokens of a KV block
+  // Training: model::include_training.
+  bool training = false;              // also the backward operators and the optimizer
+  std::int64_t trained_tensors = 0;   // of the optimizer
+  std::int64_t trained_elements = 0;  // in all of them
+};
+
+// What a backend's processor is best at, where a size may be chosen. No result depends on it but
+// for the order of sums over micro-batches.
+struct BackendPreferences {
+  // Rows of a rollout step at least: prompts go through it in chunks of them.
+  std::int64_t prefill_rows = 0;
+  // Whole groups are put into a micro-batch together up to so many tokens.
+  std::int64_t micro_batch_tokens = 0;
 };
 
 struct NamedBytes {
@@ -42,6 +54,7 @@ class BackendSizes {
  public:
   virtual ~BackendSizes() = default;
   virtual DType activation_dtype() const = 0;
+  virtual BackendPreferences preferences() const = 0;
   // Bytes that Backend::prepare takes for a matrix (N, K).
   virtual std::size_t weight_bytes(std::int64_t rows, std::int64_t cols,
                                    WeightFormat format) const = 0;

@@ -1,5 +1,8 @@
 #include "cuda/device/device.h"
 #include "cuda/sizes/sizes.h"
+#include "engine/generator_cases.h"
+#include "engine/owned_generator.h"
+#include "model/workspace.h"
 #include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
@@ -183,6 +186,55 @@ TEST_CASE("cuda memory: a run takes what the plan says, to the byte, and nothing
     const auto sizes = qgrpo::cuda::make_cuda_sizes();
     CHECK(sizes->workspace_bytes(trainer.plan().workspace) ==
           backend->workspace_bytes(trainer.plan().workspace));
+  }
+}
+
+TEST_CASE("cuda memory: sampling alone takes what the shape of model and generator says") {
+  if (!both_backends()) return;
+  for (const std::int64_t rank : {0, 8, 12}) {
+    CAPTURE(rank);
+    const auto backend = qgrpo::cuda::make_cuda_backend();
+    const model::Config config = tiny_config();
+    model::LoraConfig lora = tiny_lora();
+    lora.r = rank;
+    const std::vector<std::int64_t> ranks =
+        rank > 0 ? model::lora_ranks(config, lora) : std::vector<std::int64_t>{};
+    engine::GeneratorLoad load;
+    load.sequences = 6;
+    load.samples = 3;
+    load.group_blocks = engine::most_blocks_of_group(30, 20, load.samples, engine::kBlockSize);
+    const auto capacity = engine::generator_capacity(*backend, load);
+    CHECK(capacity.max_tokens == qgrpo::cuda::kPreferences.prefill_rows);
+    WorkspaceShape shape = model::workspace_shape(config, WeightFormat::nf4, ranks);
+    engine::include_rollout(shape, capacity, 50);
+    const auto matrices =
+        model::model_bytes(*backend, config, WeightFormat::nf4, WeightFormat::bf16).matrices;
+    const Used used;
+    backend->reserve(matrices, shape);
+    CHECK(used.bytes() == matrices + backend->workspace_bytes(shape));
+
+    auto model =
+        model::Model::random(*backend, config, WeightFormat::nf4, WeightFormat::bf16, /*seed=*/7);
+    std::optional<model::LoraAdapter> adapter;
+    if (rank > 0) {
+      adapter.emplace(model::LoraAdapter::create(*backend, config, lora, 3));
+      model.set_adapters({&*adapter});
+    }
+    CHECK(model::lora_ranks(model) == ranks);
+    engine::OwnedGenerator generator(model, capacity);
+    const std::uint64_t allocations = qgrpo::cuda::device_use().allocations;
+    for (const std::int32_t length : {30, 17, 3}) {
+      engine::GroupRequest request;
+      request.prompt.assign(static_cast<std::size_t>(length), 5);
+      request.samples = 3;
+      request.max_new_tokens = 20;
+      request.sampling.repetition_penalty = 1.1f;
+      request.ignore_eos = true;
+      request.adapter = rank > 0 ? 0 : -1;
+      generator->add(request);
+    }
+    CHECK(generator->run().size() == 3);
+    CHECK(qgrpo::cuda::device_use().allocations == allocations);
   }
 }
 

@@ -153,6 +153,7 @@ class WindowedBackend final : public Backend {
   TrainOps& train() override { return cpu_->train(); }
   DecodeOps* decode() override { return &decode_; }
   DType activation_dtype() const override { return cpu_->activation_dtype(); }
+  BackendPreferences preferences() const override { return cpu_->preferences(); }
   std::size_t weight_bytes(std::int64_t rows, std::int64_t cols,
                            WeightFormat format) const override {
     return cpu_->weight_bytes(rows, cols, format);

@@ -174,12 +174,12 @@ Evaluation evaluate(const model::Model& model, const tokenizer::Tokenizer& token
   const std::int64_t at_once =
       std::clamp<std::int64_t>(settings.max_sequences / settings.samples, 1,
                                std::max<std::int64_t>(1, static_cast<std::int64_t>(groups.size())));
-  engine::GeneratorCapacity capacity;
-  capacity.max_sequences = static_cast<std::int32_t>(at_once * settings.samples);
-  capacity.max_tokens = std::max(capacity.max_tokens, capacity.max_sequences);
-  capacity.num_blocks = static_cast<std::int32_t>(
-      at_once * engine::most_blocks_of_group(longest, settings.max_completion_length,
-                                             settings.samples, capacity.block_size));
+  engine::GeneratorLoad load;
+  load.sequences = at_once * settings.samples;
+  load.samples = settings.samples;
+  load.group_blocks = engine::most_blocks_of_group(longest, settings.max_completion_length,
+                                                   settings.samples, engine::kBlockSize);
+  const engine::GeneratorCapacity capacity = engine::generator_capacity(model.backend(), load);
   model::Arena count;
   engine::GeneratorBuffers::place(count, model.config(), model.backend().activation_dtype(),
                                   capacity);

@@ -8,26 +8,13 @@
 #include "model/io/bytes.h"
 #include "model/lora.h"
 #include "model/parameters.h"
+#include "model/workspace.h"
 #include "train/optim/optimizer.h"
 
 namespace qgrpo::train {
 namespace {
 
 constexpr std::int64_t kMaxSequences = 128;  // completions running at once
-
-// What is best for the kind of processor.
-struct Preferences {
-  // Rows of a rollout step at least: prompts go through it in chunks of them. A GPU's matrix
-  // products are limited by memory below about 500 rows, a CPU's are at their best from 100 on.
-  std::int64_t prefill_rows;
-  // Whole groups are put into a micro-batch together up to so many tokens. More gain little: a
-  // weight's dequantization moves 2.5 bytes for the 2 x 2 x 4096 FLOP that policy and reference do
-  // with it, which by bandwidth and peak is 6 % of their time on an L4 and 3 % on an A100.
-  std::int64_t micro_batch_tokens;
-};
-Preferences preferences(DType activations) {
-  return activations == DType::bf16 ? Preferences{1024, 4096} : Preferences{256, 2048};
-}
 
 // Everything that the choice is made from.
 class Planner {
@@ -41,13 +28,14 @@ class Planner {
         backend_(backend),
         linears_(linears),
         dtype_(backend.activation_dtype()),
-        preferences_(preferences(dtype_)),
         budget_(budget),
         weights_(model::model_bytes(backend, config, linears, embedding)),
         lora_bytes_(model::LoraAdapter::bytes(config, lora, dtype_) *
                     (uses_reference_adapter(options) ? 2 : 1)),
         gradient_bytes_(model::TrainableParameters::lora_bytes(config, lora)),
-        optimizer_bytes_(Optimizer::state_bytes(trained_sizes(), options.optimizer.optim)) {}
+        trained_(model::TrainableParameters::lora_sizes(config, lora)),
+        optimizer_bytes_(Optimizer::state_bytes(trained_, options.optimizer.optim)),
+        model_shape_(model::workspace_shape(config, linears, model::lora_ranks(config, lora))) {}
 
   MemoryPlan choose() {
     const std::vector<model::PassCapacity> candidates = micro_batches();
@@ -57,9 +45,6 @@ class Planner {
   }
 
  private:
-  std::vector<std::int64_t> trained_sizes() const {
-    return model::TrainableParameters::lora_sizes(config_, lora_);
-  }
   std::int64_t step_groups() const {
     return o_.batch.prompts_per_step * o_.batch.gradient_accumulation_steps;
   }
@@ -69,15 +54,13 @@ class Planner {
   }
 
   engine::GeneratorCapacity rollout(std::int64_t groups) const {
-    engine::GeneratorCapacity g;
-    g.max_sequences = static_cast<std::int32_t>(groups * o_.sampling.num_generations);
-    g.max_tokens = static_cast<std::int32_t>(
-        std::max<std::int64_t>(g.max_sequences, preferences_.prefill_rows));
-    g.num_blocks = static_cast<std::int32_t>(
-        groups * engine::most_blocks_of_group(o_.prompt.max_prompt_length,
-                                              o_.sampling.max_completion_length,
-                                              o_.sampling.num_generations, g.block_size));
-    return g;
+    engine::GeneratorLoad load;
+    load.sequences = groups * o_.sampling.num_generations;
+    load.samples = o_.sampling.num_generations;
+    load.group_blocks =
+        engine::most_blocks_of_group(o_.prompt.max_prompt_length, o_.sampling.max_completion_length,
+                                     o_.sampling.num_generations, engine::kBlockSize);
+    return engine::generator_capacity(backend_, load);
   }
 
   // Micro-batches to choose from, the largest first: several whole groups, one, or a part of one.
@@ -114,12 +97,13 @@ class Planner {
   const BackendSizes& backend_;
   WeightFormat linears_;
   DType dtype_;
-  Preferences preferences_;
   MemoryBudget budget_;
   model::ModelBytes weights_;
   std::size_t lora_bytes_;
   std::size_t gradient_bytes_;
+  std::vector<std::int64_t> trained_;  // elements of each tensor
   std::size_t optimizer_bytes_;
+  WorkspaceShape model_shape_;  // before anything runs on the model
 
   std::int64_t groups_at_once_ = 1;
   engine::GeneratorCapacity generator_;
@@ -127,28 +111,10 @@ class Planner {
 };
 
 WorkspaceShape Planner::workspace(const model::PassCapacity& pass) const {
-  WorkspaceShape shape;
-  shape.tokens = std::max<std::int64_t>(pass.tokens, generator_.max_tokens);
-  shape.head_rows = std::max<std::int64_t>(pass.head_rows, generator_.max_sequences);
-  shape.hidden = config_.hidden_size;
-  shape.ffn = config_.intermediate_size;
-  shape.vocab = config_.vocab_size;
-  shape.attention = config_.attention();
-  shape.lora_rank = lora_.max_rank();
-  for (std::int64_t l = 0; l < config_.num_layers; ++l) {
-    for (int p = 0; p < model::kProjections; ++p) {
-      shape.lora_padded |= lora_.module(l, static_cast<model::Projection>(p)).r % 8 != 0;
-    }
-  }
-  shape.decode_rows = generator_.max_sequences;
-  shape.decode_window = generator_.window;
-  shape.max_context = o_.prompt.max_prompt_length + o_.sampling.max_completion_length;
-  shape.block_size = generator_.block_size;
-  shape.linears = linears_;
-  shape.training = true;
-  const auto sizes = trained_sizes();
-  shape.trained_tensors = static_cast<std::int64_t>(sizes.size());
-  for (const auto n : sizes) shape.trained_elements += n;
+  WorkspaceShape shape = model_shape_;
+  model::include_training(shape, pass, model::trained_sizes(trained_));
+  engine::include_rollout(shape, generator_,
+                          o_.prompt.max_prompt_length + o_.sampling.max_completion_length);
   return shape;
 }
 
@@ -172,8 +138,8 @@ std::vector<model::PassCapacity> Planner::micro_batches() const {
     return out;
   }
   const std::int64_t completions = o_.sampling.num_generations * o_.sampling.max_completion_length;
-  const std::int64_t together =
-      std::clamp<std::int64_t>(preferences_.micro_batch_tokens / group_tokens(), 1, step_groups());
+  const std::int64_t together = std::clamp<std::int64_t>(
+      backend_.preferences().micro_batch_tokens / group_tokens(), 1, step_groups());
   for (std::int64_t k = together; k >= 1; --k) add(k * group_tokens(), k * completions);
   for (std::int64_t j = o_.sampling.num_generations - 1; j >= 1; --j) {
     add(o_.prompt.max_prompt_length + j * o_.sampling.max_completion_length,

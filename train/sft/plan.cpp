@@ -1,6 +1,5 @@
 #include "train/sft/plan.h"
 
-#include <numeric>
 #include <vector>
 
 #include "model/arena.h"
@@ -9,6 +8,7 @@
 #include "model/model.h"
 #include "model/ops/error.h"
 #include "model/parameters.h"
+#include "model/workspace.h"
 #include "train/optim/optimizer.h"
 
 namespace qgrpo::train {
@@ -17,7 +17,7 @@ namespace {
 // What is trained: how many elements its tensors have, and what it takes beside the optimizer.
 struct Trained {
   std::vector<std::int64_t> sizes;
-  std::int64_t tensors = 0;
+  model::TrainedSizes total;
   std::size_t bytes = 0;
 };
 
@@ -29,12 +29,12 @@ Trained trained_parameters(const SftRunOptions& options, const model::Config& co
     const auto parameters =
         static_cast<std::int64_t>((weights.matrices + weights.small) / sizeof(float));
     out.sizes = {parameters};
-    out.tensors = 2 + config.num_layers * 12 + 1;
+    out.total = {2 + config.num_layers * 12 + 1, parameters};
     out.bytes = 2 * static_cast<std::size_t>(parameters) * sizeof(float);  // masters, gradients
     return out;
   }
   out.sizes = model::TrainableParameters::lora_sizes(config, lora);
-  out.tensors = std::ssize(out.sizes);
+  out.total = model::trained_sizes(out.sizes);
   out.bytes = model::LoraAdapter::bytes(config, lora, activations) +
               model::TrainableParameters::lora_bytes(config, lora);
   return out;
@@ -54,32 +54,23 @@ SftPlan make_sft_plan(const SftRunOptions& options, const model::Config& config,
 
   SftPlan plan;
   plan.matrix_bytes = weights.matrices;
-  WorkspaceShape& shape = plan.workspace;
-  shape.tokens = options.memory.micro_batch_tokens;
-  shape.head_rows = options.memory.micro_batch_tokens;
-  shape.hidden = config.hidden_size;
-  shape.ffn = config.intermediate_size;
-  shape.vocab = config.vocab_size;
-  shape.attention = config.attention();
-  shape.linears = formats.linears;
-  shape.lora_rank = options.full ? 0 : lora.max_rank();
-  shape.training = true;
-  shape.trained_tensors = trained.tensors;
-  shape.trained_elements =
-      std::accumulate(trained.sizes.begin(), trained.sizes.end(), std::int64_t{0});
-
-  const std::size_t fixed = weights.matrices + weights.small + trained.bytes +
-                            Optimizer::state_bytes(trained.sizes, options.optimizer.optim) +
-                            backend.workspace_bytes(shape) + backend.runtime_bytes();
-  const auto total = [&](const model::PassCapacity& pass) {
-    model::Arena count;
-    model::PassBuffers::place(count, config, activations, pass);
-    return fixed + count.used();
-  };
   model::PassCapacity pass;
   pass.tokens = options.memory.micro_batch_tokens;
   pass.head_rows = options.memory.micro_batch_tokens;
   pass.reference = false;
+  plan.workspace = model::workspace_shape(
+      config, formats.linears,
+      options.full ? std::vector<std::int64_t>{} : model::lora_ranks(config, lora));
+  model::include_training(plan.workspace, pass, trained.total);
+
+  const std::size_t fixed = weights.matrices + weights.small + trained.bytes +
+                            Optimizer::state_bytes(trained.sizes, options.optimizer.optim) +
+                            backend.workspace_bytes(plan.workspace) + backend.runtime_bytes();
+  const auto total = [&](const model::PassCapacity& c) {
+    model::Arena count;
+    model::PassBuffers::place(count, config, activations, c);
+    return fixed + count.used();
+  };
   plan.pass = place_activations(
       pass, config.num_layers, options.memory.gradient_checkpointing, backend.has_host_store(),
       [&](const model::PassCapacity& c) { return total(c) <= budget.bytes; });

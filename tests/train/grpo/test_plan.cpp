@@ -156,6 +156,33 @@ TEST_CASE("plan: without a reference pass its residual stream is not there") {
   CHECK(with.training_bytes - without.training_bytes == std::size_t{4352} * 2048 * 2);
 }
 
+TEST_CASE("plan: what the backend prefers decides the rows of a step") {
+  CHECK(notebook(80).generator.max_tokens == cuda::kPreferences.prefill_rows);
+  TrainOptions o;
+  o.memory.device_memory_gb = 80;
+  const auto host = cpu::make_cpu_backend(1);
+  const MemoryPlan plan =
+      make_plan(o, model::named_shape("qwen2.5-3b"), lora_of(o), *host, WeightFormat::nf4,
+                WeightFormat::bf16, memory_budget(o.memory, std::nullopt, 0));
+  CHECK(plan.generator.max_tokens == host->preferences().prefill_rows);
+}
+
+TEST_CASE("plan: B is copied for decoding only where kernels need its rows padded") {
+  const auto copies_b = [](std::int64_t rank) {
+    TrainOptions o;
+    o.lora.lora_r = rank;
+    const MemoryPlan plan = notebook(80, o);
+    CHECK(plan.workspace.lora_ranks == std::vector<std::int64_t>{rank});
+    for (const NamedBytes& part : plan.scratch) {
+      if (part.name == "linear: LoRA's B as bf16") return part.bytes > 0;
+    }
+    FAIL("no such part");
+    return false;
+  };
+  CHECK_FALSE(copies_b(64));
+  CHECK(copies_b(60));
+}
+
 TEST_CASE("plan: the budget is what is given, else what is free") {
   TrainOptions o;
   o.memory.gpu_memory_utilization = 0.5;
