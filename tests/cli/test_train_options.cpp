@@ -77,7 +77,7 @@ TEST_CASE("TOML: the options as they stand, read back, are the same options") {
   CHECK(again.rewards == f.rewards);
   CHECK(again.rewards == std::vector<std::string>{"x:1", "\"y\""});
   // A text that is given stays, even where it is empty.
-  f.app.parse("--system-prompt ''", false);
+  f.app.parse(std::vector<std::string>{"", "--system-prompt"});  // from the last to the first
   CHECK(cli::toml_of(f.set, "train", "").find("system_prompt = \"\"\n") != std::string::npos);
 }
 
