@@ -24,6 +24,6 @@ struct ChatOptions {
 // answer, Ctrl-D ends. Lines that begin with a slash are commands (/help lists them). Where the
 // conversation outgrows the model's positions, its oldest turns are left out. Throws Error where
 // model or adapter cannot be loaded. Returns 0.
-int run_chat(const ChatOptions& options, std::ostream& out);
+int run_chat(const ChatOptions& given, std::ostream& out);
 
 }  // namespace qgrpo::cli
