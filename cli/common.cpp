@@ -209,7 +209,8 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
 
 // ---------------------------------------------------------------- sampling
 
-SamplingParams SamplingOptions::resolve(SamplingParams params) const {
+SamplingParams SamplingOptions::resolve(SamplingParams defaults) const {
+  SamplingParams params = defaults;
   // Comparisons are written so that NaN fails them.
   if (temperature) {
     require(*temperature >= 0.0 && *temperature <= 1e6,
