@@ -8,7 +8,6 @@
 namespace qgrpo::test {
 namespace {
 
-using cuda::CudaWeight;
 using cuda::Device;
 using cuda::Gemm;
 

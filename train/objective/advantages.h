@@ -48,7 +48,7 @@ Advantages compute_advantages(std::span<const double> rewards, std::size_t group
 
 // The mean (0 for none), and the unbiased standard deviation (0 for fewer than two values). Exact
 // for equal values. Both leave NaN out.
-double mean_of(std::span<const double> values);
-double unbiased_std(std::span<const double> values);
+double mean_of(std::span<const double> all);
+double unbiased_std(std::span<const double> all);
 
 }  // namespace qgrpo::train
