@@ -45,14 +45,4 @@ bool sample_groups(engine::Generator& generator, const tokenizer::Tokenizer& tok
   return true;
 }
 
-void score_groups(std::span<Group> groups, std::span<const Reward> rewards) {
-  for (Group& group : groups) {
-    for (GroupCompletion& completion : group.completions) {
-      RewardScores scores = score(rewards, completion.text, group.answer);
-      completion.reward_values = std::move(scores.values);
-      completion.reward = scores.total;
-    }
-  }
-}
-
 }  // namespace qgrpo::train

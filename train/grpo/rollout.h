@@ -34,7 +34,4 @@ bool sample_groups(engine::Generator& generator, const tokenizer::Tokenizer& tok
                    std::span<Group> groups, std::uint32_t step, const RolloutSettings& settings,
                    const std::function<bool(std::int64_t)>& on_tokens = {});
 
-// Scores every completion: reward_values and reward.
-void score_groups(std::span<Group> groups, std::span<const Reward> rewards);
-
 }  // namespace qgrpo::train
