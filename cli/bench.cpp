@@ -66,31 +66,20 @@ int run_bench(const BenchOptions& options, std::ostream& out) {
   return 0;
 }
 
-void add_bench_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand(
-      "bench", "Speed of operators, sampling and training beside this machine's limits");
+void add_bench_command(CommandLine& line) {
   const auto options = std::make_shared<BenchOptions>();
-  command->add_option("what", options->what, "ops, generate, train or all")
-      ->capture_default_str()
-      ->type_name("NAME");
-  add_model_options(*command, options->model, /*optional_model=*/true);
-  command
-      ->add_option("--shape", options->shape,
-                   "Random weights of this shape: bench, demo, qwen2.5-0.5b, qwen2.5-1.5b, "
-                   "qwen2.5-3b, qwen2.5-7b")
-      ->capture_default_str()
-      ->type_name("NAME");
-  command
-      ->add_option("--op", options->ops.op,
-                   "ops --device cuda: only operators whose name contains this")
-      ->type_name("NAME");
-  command
-      ->add_option("--rows", options->ops.rows, "ops --device cuda: completions of a decode step")
-      ->capture_default_str()
-      ->type_name("N");
-  add_device_options(*command, options->device);
-  command->callback(
-      [options, &chosen] { chosen = [options] { return run_bench(*options, std::cout); }; });
+  OptionTable table = line.command(
+      "bench", "Speed of operators, sampling and training beside this machine's limits", "",
+      [options] { return run_bench(*options, std::cout); });
+  table.value("what", options->what, "NAME", "ops, generate, train or all");
+  add_model_options(table, options->model, /*optional_model=*/true);
+  table.value("--shape", options->shape, "NAME",
+              "Random weights of this shape: bench, demo, qwen2.5-0.5b, qwen2.5-1.5b, "
+              "qwen2.5-3b, qwen2.5-7b");
+  table.value("--op", options->ops.op, "NAME",
+              "ops --device cuda: only operators whose name contains this");
+  table.value("--rows", options->ops.rows, "N", "ops --device cuda: completions of a decode step");
+  add_device_options(table, options->device);
 }
 
 }  // namespace qgrpo::cli

@@ -266,39 +266,25 @@ int run_chat(const ChatOptions& given, std::ostream& out) {
   return Chat(options, out).run();
 }
 
-void add_chat_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand("chat", "Talk to a model (without --model: the trained demo)");
-  command->footer("In the conversation: /reset, /system [TEXT], /save FILE, /help, /exit.");
+void add_chat_command(CommandLine& line) {
   const auto options = std::make_shared<ChatOptions>();
-  add_model_options(*command, options->model, /*optional_model=*/true);
-  command
-      ->add_option("--output-dir", options->output_dir,
-                   "Where `qgrpo train` has left the demo (without --model)")
-      ->capture_default_str()
-      ->type_name("DIR");
-  command
-      ->add_option_function<std::string>(
-          "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },
-          "Instead of the chat template's")
-      ->type_name("TEXT");
-  command
-      ->add_option_function<std::string>(
-          "--prompt", [options](const std::string& text) { options->prompt = text; },
-          "Answer this and leave")
-      ->type_name("TEXT");
-  command->add_option("--max-tokens", options->max_tokens, "Longest answer")
-      ->capture_default_str()
-      ->type_name("N");
-  command->add_option("--seed", options->seed, "Of the random draws (default: a new one each time)")
-      ->check(not_negative())
-      ->type_name("N");
-  add_sampling_options(*command, options->sampling, "the model's generation_config.json");
-  add_device_options(*command, options->device);
-  auto* quantize = command->get_option("--quantize");
-  command->callback([options, quantize, &chosen] {
+  OptionTable table =
+      line.command("chat", "Talk to a model (without --model: the trained demo)",
+                   "In the conversation: /reset, /system [TEXT], /save FILE, /help, /exit.",
+                   [options] { return run_chat(*options, std::cout); });
+  const DeclaredOption quantize = add_model_options(table, options->model, /*optional_model=*/true);
+  table.value("--output-dir", options->output_dir, "DIR",
+              "Where `qgrpo train` has left the demo (without --model)");
+  table.value("--system-prompt", options->system_prompt, "TEXT", "Instead of the chat template's");
+  table.value("--prompt", options->prompt, "TEXT", "Answer this and leave");
+  table.value("--max-tokens", options->max_tokens, "N", "Longest answer");
+  table.value("--seed", options->seed, "N", "Of the random draws (default: a new one each time)")
+      .not_negative();
+  add_sampling_options(table, options->sampling, "the model's generation_config.json");
+  add_device_options(table, options->device);
+  table.checks([options, quantize] {
     // The demo's model is trained in float32, and small.
-    if (options->model.model.empty() && quantize->count() == 0) options->model.quantize = "none";
-    chosen = [options] { return run_chat(*options, std::cout); };
+    if (options->model.model.empty() && !quantize.given()) options->model.quantize = "none";
   });
 }
 

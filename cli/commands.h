@@ -1,22 +1,22 @@
 #pragma once
 
-#include "cli/common.h"
+#include "cli/command_line.h"
 
-// Each adds its subcommand with its options and sets `chosen` when the command line names it.
+// Each adds its command with its options.
 namespace qgrpo::cli {
 
-void add_train_command(CLI::App& app, Command& chosen);
-void add_chat_command(CLI::App& app, Command& chosen);
-void add_generate_command(CLI::App& app, Command& chosen);
-void add_score_command(CLI::App& app, Command& chosen);
-void add_tokenize_command(CLI::App& app, Command& chosen);
-void add_grade_command(CLI::App& app, Command& chosen);
-void add_export_command(CLI::App& app, Command& chosen);
-void add_sft_command(CLI::App& app, Command& chosen);
-void add_eval_command(CLI::App& app, Command& chosen);
-void add_plan_command(CLI::App& app, Command& chosen);
-void add_bench_command(CLI::App& app, Command& chosen);
-void add_pull_command(CLI::App& app, Command& chosen);
-void add_push_command(CLI::App& app, Command& chosen);
+void add_train_command(CommandLine& line);
+void add_chat_command(CommandLine& line);
+void add_generate_command(CommandLine& line);
+void add_score_command(CommandLine& line);
+void add_tokenize_command(CommandLine& line);
+void add_grade_command(CommandLine& line);
+void add_export_command(CommandLine& line);
+void add_sft_command(CommandLine& line);
+void add_eval_command(CommandLine& line);
+void add_plan_command(CommandLine& line);
+void add_bench_command(CommandLine& line);
+void add_pull_command(CommandLine& line);
+void add_push_command(CommandLine& line);
 
 }  // namespace qgrpo::cli

@@ -25,13 +25,10 @@ namespace qgrpo::cli {
 
 // ---------------------------------------------------------------- device
 
-void add_device_options(CLI::App& app, DeviceOptions& options) {
-  app.add_option("--device", options.device, "Where to compute: auto, cpu or cuda")
-      ->capture_default_str()
-      ->type_name("NAME");
-  app.add_option("--threads", options.threads, "CPU threads; 0 = all cores")
-      ->capture_default_str()
-      ->type_name("N");
+void add_device_options(OptionTable& table, DeviceOptions& options) {
+  table.group("Options");
+  table.value("--device", options.device, "NAME", "Where to compute: auto, cpu or cuda");
+  table.value("--threads", options.threads, "N", "CPU threads; 0 = all cores");
 }
 
 void describe(DeviceOptions& options, train::OptionSet& set) {
@@ -88,30 +85,26 @@ std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
 
 // ---------------------------------------------------------------- model
 
-void add_adapter_option(CLI::App& app, ModelOptions& options) {
-  app.add_option("--adapter", options.adapter, "LoRA adapter: a peft folder")->type_name("DIR");
+void add_chat_template_options(OptionTable& table, std::string& name, std::string& variables) {
+  table.value(
+      "--chat-template", name, "NAME|FILE",
+      "chatml (for folders whose own template is missing), or a file with a Jinja template");
+  table.value(
+      "--chat-template-kwargs", variables, "JSON",
+      "JSON object of more variables for the chat template, e.g. {\"enable_thinking\": false}");
 }
 
-void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model) {
-  auto* model =
-      app.add_option(
-             "--model", options.model,
-             "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2/Qwen2.5 model")
-          ->type_name("DIR");
-  if (!optional_model) model->required();
-  add_adapter_option(app, options);
-  app.add_option("--quantize", options.quantize,
-                 "Weights of the blocks: nf4 (4 bits) or none (as in the folder)")
-      ->capture_default_str()
-      ->type_name("NAME");
-  app.add_option(
-         "--chat-template", options.chat_template,
-         "chatml (for folders whose own template is missing), or a file with a Jinja template")
-      ->type_name("NAME|FILE");
-  app.add_option(
-         "--chat-template-kwargs", options.chat_template_kwargs,
-         "JSON object of more variables for the chat template, e.g. {\"enable_thinking\": false}")
-      ->type_name("JSON");
+DeclaredOption add_model_options(OptionTable& table, ModelOptions& options, bool optional_model) {
+  DeclaredOption model =
+      table.value("--model", options.model, "DIR",
+                  "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2/Qwen2.5 model");
+  if (!optional_model) model.required();
+  table.value("--adapter", options.adapter, "DIR", "LoRA adapter: a peft folder");
+  const DeclaredOption quantize =
+      table.value("--quantize", options.quantize, "NAME",
+                  "Weights of the blocks: nf4 (4 bits) or none (as in the folder)");
+  add_chat_template_options(table, options.chat_template, options.chat_template_kwargs);
+  return quantize;
 }
 
 LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> backend) {
@@ -242,48 +235,20 @@ SamplingParams SamplingOptions::resolve(SamplingParams defaults) const {
   return params;
 }
 
-void add_sampling_options(CLI::App& app, SamplingOptions& options, const std::string& defaults) {
-  const std::string group = "Sampling (defaults: " + defaults + ")";
-  app.add_option("--temperature", options.temperature, "0 = greedy")->type_name("X")->group(group);
-  app.add_option("--top-p", options.top_p,
-                 "Keep the most likely tokens that together have this probability; 1 = off")
-      ->type_name("P")
-      ->group(group);
-  app.add_option("--top-k", options.top_k, "Keep the K most likely tokens; 0 = off")
-      ->type_name("K")
-      ->group(group);
-  app.add_option("--min-p", options.min_p,
-                 "Drop tokens below this fraction of the most likely one; 0 = off")
-      ->type_name("P")
-      ->group(group);
-  app.add_option("--repetition-penalty", options.repetition_penalty,
-                 "Lower the logits of tokens already there; 1 = off")
-      ->type_name("X")
-      ->group(group);
+void add_sampling_options(OptionTable& table, SamplingOptions& options,
+                          const std::string& defaults) {
+  table.group("Sampling (defaults: " + defaults + ")");
+  table.value("--temperature", options.temperature, "X", "0 = greedy");
+  table.value("--top-p", options.top_p, "P",
+              "Keep the most likely tokens that together have this probability; 1 = off");
+  table.value("--top-k", options.top_k, "K", "Keep the K most likely tokens; 0 = off");
+  table.value("--min-p", options.min_p, "P",
+              "Drop tokens below this fraction of the most likely one; 0 = off");
+  table.value("--repetition-penalty", options.repetition_penalty, "X",
+              "Lower the logits of tokens already there; 1 = off");
 }
 
 // ---------------------------------------------------------------- small things
-
-CLI::Validator not_negative() {
-  return CLI::Validator(
-      [](const std::string& text) {
-        return text.starts_with('-') ? "found " + text + ", expected a number >= 0" : std::string();
-      },
-      "");
-}
-
-void check_numbers(const CLI::App& app) {
-  for (const CLI::App* command : app.get_subcommands()) {
-    for (const CLI::Option* option : command->get_options()) {
-      if (option->get_type_name().size() != 1) continue;  // N, X, P: the names of numbers
-      for (const auto& value : option->results()) {
-        if (value.empty()) {
-          throw CLI::ValidationError(option->get_name(), "found nothing, expected a number");
-        }
-      }
-    }
-  }
-}
 
 bool progress_wanted() {
   static const bool terminal = isatty(STDERR_FILENO) == 1;

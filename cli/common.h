@@ -1,14 +1,12 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/command_line.h"
 #include "engine/generator.h"
 #include "model/lora.h"
 #include "model/model.h"
@@ -19,9 +17,6 @@
 // What the commands share: where they run, which model they load, how they sample.
 namespace qgrpo::cli {
 
-// The command that the command line asks for; run after parsing. Returns the exit code.
-using Command = std::function<int()>;
-
 // ---------------------------------------------------------------- device
 
 struct DeviceOptions {
@@ -29,7 +24,7 @@ struct DeviceOptions {
   std::int64_t threads = 0;     // 0 = all cores
 };
 
-void add_device_options(CLI::App& app, DeviceOptions& options);
+void add_device_options(OptionTable& table, DeviceOptions& options);
 // --device alone: a training run has --threads among its options.
 void describe(DeviceOptions& options, train::OptionSet& set);
 // What a command computes: `host` has parts that know the CPU alone.
@@ -53,9 +48,11 @@ struct ModelOptions {
   std::string chat_template_kwargs;  // a JSON object: more variables for the template
 };
 
-void add_adapter_option(CLI::App& app, ModelOptions& options);
-// --model (required unless `optional_model`), --adapter, --quantize, --chat-template.
-void add_model_options(CLI::App& app, ModelOptions& options, bool optional_model = false);
+void add_chat_template_options(OptionTable& table, std::string& name, std::string& variables);
+// --model (required unless `optional_model`), --adapter, --quantize (which is returned),
+// --chat-template, --chat-template-kwargs.
+DeclaredOption add_model_options(OptionTable& table, ModelOptions& options,
+                                 bool optional_model = false);
 
 // A model with its backend and its adapter, in the order in which they depend on each other.
 struct LoadedModel {
@@ -118,15 +115,10 @@ struct SamplingOptions {
   SamplingParams resolve(SamplingParams defaults = {}) const;
 };
 
-void add_sampling_options(CLI::App& app, SamplingOptions& options, const std::string& defaults);
+void add_sampling_options(OptionTable& table, SamplingOptions& options,
+                          const std::string& defaults);
 
 // ---------------------------------------------------------------- small things
-
-// Refuses a sign: as an unsigned number, CLI11 would read "-1" as 2^64 - 1.
-CLI::Validator not_negative();
-
-// Throws a usage error for a number that is given as an empty string, which CLI11 would read as 0.
-void check_numbers(const CLI::App& app);
 
 // Whether standard error is a terminal: only then is progress shown.
 bool progress_wanted();

@@ -1,9 +1,8 @@
 #include "cli/described_options.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
-
-#include "cli/option_table.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -22,39 +21,38 @@ std::string default_text(const Option& option) {
   return fmt::format("[{}]", fmt::join(option.default_values, ","));
 }
 
-CLI::Option* add_value(CLI::App& app, train::OptionSet& set, const Option& option) {
+DeclaredOption add_value(OptionTable& table, train::OptionSet& set, const Option& option) {
   const auto give = [&set, &option](const std::vector<std::string>& values) {
     try {
       set.set(option, values);
     } catch (const train::MalformedValue& error) {
-      throw CLI::ConversionError(error.what());
+      throw UsageError(error.what());
     }
   };
   std::string names = option.flag();
   if (!option.preferred.empty()) names = "--" + dashed(option.preferred) + "," + names;
-  if (option.kind == Option::Kind::list)
-    return app.add_option_function<std::vector<std::string>>(names, give, option.help);
-  return app.add_option_function<std::string>(
-      names, [give](const std::string& text) { give({text}); }, option.help);
+  std::string help = option.help;
+  if (option.kind == Option::Kind::flag)
+    help += flag_default(option.default_values.front() == "true");
+  if (option.kind == Option::Kind::list) return table.texts(names, option.label, help, give);
+  return table.text(names, option.label, help, [give](const std::string& text) { give({text}); });
 }
 
 }  // namespace
 
-void add_options(CLI::App& app, train::OptionSet& set) {
+void add_options(OptionTable& table, train::OptionSet& set) {
   for (const Option& option : set.options()) {
-    CLI::Option* added = add_value(app, set, option);
-    added->type_name(option.label)->group(option.group);
-    if (option.alone) added->expected(0, 1);
+    table.group(option.group);
+    DeclaredOption added = add_value(table, set, option);
+    if (option.alone) added.may_stand_alone();
     if (option.kind != Option::Kind::flag) {
-      added->default_str(default_text(option));
+      added.default_text(default_text(option));
       continue;
     }
-    // Its default stands in the description alone: CLI11 would take a default text for the value of
-    // the bare flag.
-    added->description(option.help + flag_default(option.default_values.front() == "true"));
-    app.add_flag_callback("--no-" + dashed(option.name),
-                          [&set, &option] { set.set(option, {"false"}); })
-        ->group("");
+    // A flag's default stands in its description alone: CLI11 would take a default text for the value
+    // of the bare flag.
+    table.hidden_flag("--no-" + dashed(option.name),
+                      [&set, &option] { set.set(option, {"false"}); });
   }
 }
 

@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "cli/commands.h"
-#include "cli/option_table.h"
 #include "cli/stop_signals.h"
 #include "engine/owned_generator.h"
 #include "model/io/file.h"
@@ -373,19 +372,19 @@ int run_eval(const EvalOptions& options) {
   return EvalRun(options).run();
 }
 
-void add_eval_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand(
-      "eval", "Accuracy on questions with known answers: greedy, by vote, base against adapter");
-  command->footer(
-      "With --adapter, the base model and the adapter answer the same questions and are compared\n"
-      "on them. Data: GSM8K's JSON lines (\"question\", \"answer\" with ####), or other columns.");
+void add_eval_command(CommandLine& line) {
   const auto options = std::make_shared<EvalOptions>();
-  add_model_options(*command, options->model);
-  OptionTable table(*command);
+  OptionTable table = line.command(
+      "eval", "Accuracy on questions with known answers: greedy, by vote, base against adapter",
+      "With --adapter, the base model and the adapter answer the same questions and are compared\n"
+      "on them. Data: GSM8K's JSON lines (\"question\", \"answer\" with ####), or other columns.",
+      [options] { return run_eval(*options); });
+  add_model_options(table, options->model);
   table.group("Questions");
-  table.value("--dataset", options->dataset, "FILE", "JSON lines (may be repeated)")
-      ->default_str("")
-      ->required();
+  table
+      .value("--dataset", options->dataset, "FILE", "JSON lines (may be repeated)")
+
+      .required();
   table.value("--limit", options->limit, "N", "The first N questions; 0 = all");
   table.value("--prompt-column", options->columns.prompt_column, "NAME",
               "Key of the question or conversation (default: prompt, messages or question)");
@@ -393,8 +392,8 @@ void add_eval_command(CLI::App& app, Command& chosen) {
               "Key of the answer (default: answer)");
   table.choice("--answer-format", options->columns.answer_format, train::kAnswerFormatNames,
                "gsm8k: behind ####; plain: all of it; auto");
-  table.text("--system-prompt", "TEXT", "Before each question (default: the GSM8K notebook's)",
-             [options](const std::string& text) { options->system_prompt = text; });
+  table.value("--system-prompt", options->system_prompt, "TEXT",
+              "Before each question (default: the GSM8K notebook's)");
   table.flag("one-shot", options->one_shot, "A solved question before the real one");
   table.value("--max-prompt-length", options->max_prompt_length, "N",
               "Tokens; longer prompts are cut on the left; 0 = never");
@@ -408,16 +407,15 @@ void add_eval_command(CLI::App& app, Command& chosen) {
   table
       .value("--rewards", options->rewards, "NAME[:WEIGHT]",
              "Also report the mean of these built-in rewards")
-      ->default_str("")
-      ->delimiter(',');
+
+      .separated_by(',');
   table.value("--max-completion-length", options->max_completion_length, "N",
               "Tokens of an answer");
-  table.value("--seed", options->seed, "N", "Of the sampled answers")->check(not_negative());
+  table.value("--seed", options->seed, "N", "Of the sampled answers").not_negative();
   table.value("--batch-size", options->batch_size, "N", "Completions computed at once");
   table.value("--output", options->output, "FILE", "JSON report with every answer");
-  add_sampling_options(*command, options->sampling, "of --maj's answers: temperature 0.7");
-  add_device_options(*command, options->device);
-  command->callback([options, &chosen] { chosen = [options] { return run_eval(*options); }; });
+  add_sampling_options(table, options->sampling, "of --maj's answers: temperature 0.7");
+  add_device_options(table, options->device);
 }
 
 }  // namespace qgrpo::cli

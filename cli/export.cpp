@@ -60,45 +60,29 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
   return 0;
 }
 
-void add_export_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand(
-      "export", "Write a model, with its adapter merged, for other programs: Hugging Face, GGUF");
-  command->footer(
+void add_export_command(CommandLine& line) {
+  const auto options = std::make_shared<ExportCommandOptions>();
+  OptionTable table = line.command(
+      "export", "Write a model, with its adapter merged, for other programs: Hugging Face, GGUF",
       "merged: a Hugging Face folder. bnb-4bit: the same with bitsandbytes' NF4 weights. gguf: one "
       "file for llama.cpp.\nThe output is read back and compared with its source before \"saved\" "
-      "is printed.");
-  const auto options = std::make_shared<ExportCommandOptions>();
-  command
-      ->add_option("--model", options->options.model,
-                   "Hugging Face folder (plain or bnb-4bit) or .gguf file")
-      ->type_name("DIR")
-      ->required();
-  command->add_option("--adapter", options->options.adapter, "LoRA adapter to merge: a peft folder")
-      ->type_name("DIR");
-  command->add_option("--to", options->to, "merged, bnb-4bit or gguf")
-      ->type_name("NAME")
-      ->required();
-  command->add_option("--gguf-type", options->gguf_type, "F16, Q8_0 or Q4_0")
-      ->capture_default_str()
-      ->type_name("NAME");
-  command
-      ->add_option("--merge-into", options->merge_into,
-                   "What the adapter is added to: original (the model's weights) or nf4 (these "
-                   "quantized and back, as training with --quantize nf4 saw them)")
-      ->capture_default_str()
-      ->type_name("NAME");
-  command->add_option("--max-shard-size", options->max_shard_size, "Of a safetensors file")
-      ->capture_default_str()
-      ->type_name("SIZE");
-  command->add_option("--output", options->options.output, "The new folder, or the .gguf file")
-      ->type_name("PATH")
-      ->required();
-  command->add_flag("--overwrite", options->options.overwrite, "Replace an earlier --output");
-  command->add_option("--threads", options->threads, "CPU threads; 0 = all cores")
-      ->capture_default_str()
-      ->type_name("N");
-  command->callback(
-      [options, &chosen] { chosen = [options] { return run_export(*options, std::cout); }; });
+      "is printed.",
+      [options] { return run_export(*options, std::cout); });
+  table
+      .value("--model", options->options.model, "DIR",
+             "Hugging Face folder (plain or bnb-4bit) or .gguf file")
+      .required();
+  table.value("--adapter", options->options.adapter, "DIR", "LoRA adapter to merge: a peft folder");
+  table.value("--to", options->to, "NAME", "merged, bnb-4bit or gguf").required();
+  table.value("--gguf-type", options->gguf_type, "NAME", "F16, Q8_0 or Q4_0");
+  table.value("--merge-into", options->merge_into, "NAME",
+              "What the adapter is added to: original (the model's weights) or nf4 (these "
+              "quantized and back, as training with --quantize nf4 saw them)");
+  table.value("--max-shard-size", options->max_shard_size, "SIZE", "Of a safetensors file");
+  table.value("--output", options->options.output, "PATH", "The new folder, or the .gguf file")
+      .required();
+  table.bare_flag("--overwrite", options->options.overwrite, "Replace an earlier --output");
+  table.value("--threads", options->threads, "N", "CPU threads; 0 = all cores");
 }
 
 }  // namespace qgrpo::cli

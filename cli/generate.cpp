@@ -11,7 +11,6 @@
 
 #include "cli/commands.h"
 #include "cli/line_reader.h"
-#include "cli/option_table.h"
 #include "engine/owned_generator.h"
 #include "engine/stop.h"
 #include "model/io/json.h"
@@ -315,71 +314,44 @@ int run_generate(const GenerateOptions& options, std::ostream& out) {
   return GenerateRun(options, out).run();
 }
 
-void add_generate_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand(
-      "generate", "Complete prompts: JSON lines in, completions with their log-probs out");
-  command->footer(
+void add_generate_command(CommandLine& line) {
+  const auto options = std::make_shared<GenerateOptions>();
+  OptionTable table = line.command(
+      "generate", "Complete prompts: JSON lines in, completions with their log-probs out",
       "Input, one object a line: {\"ids\":[..]}, {\"prompt\":\"..\"} or "
       "{\"messages\":[{\"role\":..,"
       "\"content\":..},..]}.\nOutput, one line each: {\"completions\":[{\"text\":..,\"ids\":[..],"
-      "\"logprobs\":[..],\"finish_reason\":\"stop\"|\"length\"}]}.");
-  const auto options = std::make_shared<GenerateOptions>();
-  add_model_options(*command, options->model);
-  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
-      ->type_name("FILE");
-  command
-      ->add_option(
-          "--dataset", options->dataset,
-          "Instead: questions as qgrpo train reads them, JSON lines (may be repeated); the "
-          "output has \"messages\" and \"answer\" too")
-      ->type_name("FILE");
-  command->add_option("--limit", options->limit, "The first N questions of --dataset; 0 = all")
-      ->capture_default_str()
-      ->type_name("N");
-  command
-      ->add_option("--prompt-column", options->columns.prompt_column,
-                   "Key of --dataset's question or conversation")
-      ->type_name("NAME");
-  command
-      ->add_option("--answer-column", options->columns.answer_column, "Key of --dataset's answer")
-      ->type_name("NAME");
-  OptionTable(*command).choice("--answer-format", options->columns.answer_format,
-                               train::kAnswerFormatNames,
-                               "gsm8k: behind ####; plain: all of it; auto");
-  command
-      ->add_option_function<std::string>(
-          "--system-prompt", [options](const std::string& text) { options->system_prompt = text; },
-          "Before each question of --dataset (default: the GSM8K notebook's)")
-      ->type_name("TEXT");
-  command->add_flag("--copy-input", options->copy_input,
-                    "Put each input line's own members before its completions");
-  command->add_option("-n,--n,--num-generations", options->n, "Completions of each prompt")
-      ->capture_default_str()
-      ->type_name("N");
-  command
-      ->add_option("--max-tokens,--max-completion-length", options->max_tokens,
-                   "Longest completion")
-      ->capture_default_str()
-      ->type_name("N");
-  command
-      ->add_option("--stop", options->stop,
-                   "End a completion before this text (may be given several times)")
-      ->type_name("TEXT")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_flag("--ignore-eos", options->ignore_eos,
-                    "Go on after the end-of-text token, up to --max-tokens");
-  command->add_option("--seed", options->seed, "Of the random draws")
-      ->capture_default_str()
-      ->check(not_negative())
-      ->type_name("N");
-  command->add_option("--batch-size", options->batch_size, "Completions computed at once")
-      ->capture_default_str()
-      ->type_name("N");
-  add_sampling_options(*command, options->sampling, "temperature 1, the rest off");
-  add_device_options(*command, options->device);
-  command->callback(
-      [options, &chosen] { chosen = [options] { return run_generate(*options, std::cout); }; });
+      "\"logprobs\":[..],\"finish_reason\":\"stop\"|\"length\"}]}.",
+      [options] { return run_generate(*options, std::cout); });
+  add_model_options(table, options->model);
+  table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
+  table.value("--dataset", options->dataset, "FILE",
+              "Instead: questions as qgrpo train reads them, JSON lines (may be repeated); the "
+              "output has \"messages\" and \"answer\" too");
+  table.value("--limit", options->limit, "N", "The first N questions of --dataset; 0 = all");
+  table.value("--prompt-column", options->columns.prompt_column, "NAME",
+              "Key of --dataset's question or conversation");
+  table.value("--answer-column", options->columns.answer_column, "NAME",
+              "Key of --dataset's answer");
+  table.choice("--answer-format", options->columns.answer_format, train::kAnswerFormatNames,
+               "gsm8k: behind ####; plain: all of it; auto");
+  table.value("--system-prompt", options->system_prompt, "TEXT",
+              "Before each question of --dataset (default: the GSM8K notebook's)");
+  table.bare_flag("--copy-input", options->copy_input,
+                  "Put each input line's own members before its completions");
+  table.value("-n,--n,--num-generations", options->n, "N", "Completions of each prompt");
+  table.value("--max-tokens,--max-completion-length", options->max_tokens, "N",
+              "Longest completion");
+  table
+      .value("--stop", options->stop, "TEXT",
+             "End a completion before this text (may be given several times)")
+      .one_each();
+  table.bare_flag("--ignore-eos", options->ignore_eos,
+                  "Go on after the end-of-text token, up to --max-tokens");
+  table.value("--seed", options->seed, "N", "Of the random draws").not_negative();
+  table.value("--batch-size", options->batch_size, "N", "Completions computed at once");
+  add_sampling_options(table, options->sampling, "temperature 1, the rest off");
+  add_device_options(table, options->device);
 }
 
 }  // namespace qgrpo::cli

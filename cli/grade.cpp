@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <istream>
 #include <ostream>
+#include <system_error>
 
 #include "cli/commands.h"
 #include "cli/grade_select.h"
@@ -28,12 +30,12 @@ train::Group read_line(const io::JsonValue& line, bool needs_answer) {
   const auto answer = line.find("answer");
   if (needs_answer || (answer && answer->is_string())) group.answer = line.at("answer").as_string();
   if (const auto prompt = line.find("prompt")) {
-    if (prompt->is_array()) group.prompt_json = simdjson::minify(prompt->element());
+    if (prompt->is_array()) group.prompt_json = prompt->minified();
     if (prompt->is_string()) group.question = prompt->as_string();
   }
   if (const auto ids = line.find("completion_ids")) completion.ids = ids->as_ids();
   for (const auto& [key, value] : line.as_object())
-    group.columns.emplace_back(key, simdjson::minify(value.element()));
+    group.columns.emplace_back(key, value.minified());
   group.completions.push_back(std::move(completion));
   return group;
 }
@@ -57,6 +59,16 @@ void answer_batch(std::vector<train::Group>& batch, train::RewardScorer& scorer,
   for (const train::Group& group : batch) output << scores_line(names, group) << '\n';
   require(output.good(), "cannot write the scores: {}", std::strerror(errno));
   batch.clear();
+}
+
+// What --keep-best was given: nothing is one.
+std::int64_t parse_keep_best(const std::string& text) {
+  if (text.empty()) return 1;
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw UsageError(fmt::format("--keep-best: found \"{}\", expected a whole number", text));
+  return value;
 }
 
 }  // namespace
@@ -118,67 +130,36 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
   return 0;
 }
 
-void add_grade_command(CLI::App& app, Command& chosen) {
-  auto* command = app.add_subcommand("grade", "Score completions with the reward functions");
-  command->footer(
+void add_grade_command(CommandLine& line) {
+  const auto options = std::make_shared<GradeOptions>();
+  OptionTable table = line.command(
+      "grade", "Score completions with the reward functions",
       "Input, one object a line: {\"completion\":\"..\",\"answer\":\"..\"}.\n"
       "Output, one line each: {\"xmlcount\":..,\"soft_format\":..,\"strict_format\":..,\"int\":..,"
       "\"correctness\":..,\"total\":..}.\n"
       "With --min-reward or --keep-best, input: what qgrpo generate --copy-input wrote; output: "
-      "{\"messages\":[..],\"answer\":..,\"reward\":..}.");
-  const auto options = std::make_shared<GradeOptions>();
-  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
-      ->type_name("FILE");
-  command
-      ->add_option("--reward,--rewards", options->rewards,
-                   "Which, with weights, e.g. correctness:2,int (default: the notebook's five, "
-                   "weight 1); also numeric, FILE.py:FUNCTION and cmd:PROGRAM")
-      ->type_name("NAME[:WEIGHT]");
-  command
-      ->add_option("--reward-timeout", options->reward_timeout,
-                   "Seconds for one call of a Python function or program")
-      ->capture_default_str();
-  command
-      ->add_option("--python", options->python,
-                   "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)")
-      ->type_name("PROGRAM");
-  const std::string group =
-      "Rejection sampling: the good completions as conversations for qgrpo sft";
-  command
-      ->add_option_function<double>(
-          "--min-reward", [options](double value) { options->min_reward = value; },
-          "Keep completions with at least this total")
-      ->type_name("X")
-      ->group(group);
-  command
-      ->add_option_function<std::string>(
-          "--keep-best",
-          [options](const std::string& text) {
-            std::int64_t value = 1;
-            if (!text.empty() && !CLI::detail::lexical_cast(text, value)) {
-              throw CLI::ValidationError(
-                  "--keep-best", fmt::format("found \"{}\", expected a whole number", text));
-            }
-            options->keep_best = value;
-          },
-          "Keep the N best of each prompt (without a number: the best)")
-      ->expected(0, 1)
-      ->type_name("[N]")
-      ->group(group);
-  command
-      ->add_flag("--keep-truncated", options->keep_truncated,
-                 "Also those that were cut by the length limit")
-      ->group(group);
-  command
-      ->add_flag("--keep-duplicates", options->keep_duplicates,
-                 "Also repetitions of a prompt's earlier completion")
-      ->group(group);
-  command->add_option("--output", options->output, "Where they go (default: standard output)")
-      ->type_name("FILE")
-      ->group(group);
-  command->callback([options, &chosen] {
-    chosen = [options] { return run_grade(*options, std::cin, std::cout); };
-  });
+      "{\"messages\":[..],\"answer\":..,\"reward\":..}.",
+      [options] { return run_grade(*options, std::cin, std::cout); });
+  table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
+  table.value("--reward,--rewards", options->rewards, "NAME[:WEIGHT]",
+              "Which, with weights, e.g. correctness:2,int (default: the notebook's five, "
+              "weight 1); also numeric, FILE.py:FUNCTION and cmd:PROGRAM");
+  table.value("--reward-timeout", options->reward_timeout, "X",
+              "Seconds for one call of a Python function or program");
+  table.value("--python", options->python, "PROGRAM",
+              "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)");
+  table.group("Rejection sampling: the good completions as conversations for qgrpo sft");
+  table.value("--min-reward", options->min_reward, "X",
+              "Keep completions with at least this total");
+  table
+      .text("--keep-best", "[N]", "Keep the N best of each prompt (without a number: the best)",
+            [options](const std::string& text) { options->keep_best = parse_keep_best(text); })
+      .may_stand_alone();
+  table.bare_flag("--keep-truncated", options->keep_truncated,
+                  "Also those that were cut by the length limit");
+  table.bare_flag("--keep-duplicates", options->keep_duplicates,
+                  "Also repetitions of a prompt's earlier completion");
+  table.value("--output", options->output, "FILE", "Where they go (default: standard output)");
 }
 
 }  // namespace qgrpo::cli

@@ -148,7 +148,7 @@ class Selection {
     Candidates found;
     found.prompt = read_prompt(line);
     if (const auto answer = line.find("answer")) {
-      found.answer_json = simdjson::minify(answer->element());
+      found.answer_json = answer->minified();
       if (answer->is_string()) {
         found.group.answer = answer->as_string();
         if (auto final = train::extract_hash_answer(found.group.answer))
@@ -163,7 +163,7 @@ class Selection {
       found.group.prompt_json = messages_json(found.prompt.messages);
     for (const auto& [key, value] : line.as_object()) {
       if (key != "completions" && key != "completion")
-        found.group.columns.emplace_back(key, simdjson::minify(value.element()));
+        found.group.columns.emplace_back(key, value.minified());
     }
     const auto several = line.find("completions");
     const auto one = line.find("completion");

@@ -28,41 +28,30 @@ int report(std::string message, int exit_code) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("qgrpo: GRPO training of Qwen2.5 models, with nothing but this program", "qgrpo");
-  app.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
-  app.set_version_flag("--version", "qgrpo " QGRPO_VERSION);
-  // One command: behind it, a command's name is a word like any other (bench train).
-  app.require_subcommand(0, 1);
-  qgrpo::cli::Command command;
-  qgrpo::cli::add_train_command(app, command);
-  qgrpo::cli::add_sft_command(app, command);
-  qgrpo::cli::add_eval_command(app, command);
-  qgrpo::cli::add_chat_command(app, command);
-  qgrpo::cli::add_generate_command(app, command);
-  qgrpo::cli::add_score_command(app, command);
-  qgrpo::cli::add_tokenize_command(app, command);
-  qgrpo::cli::add_grade_command(app, command);
-  qgrpo::cli::add_export_command(app, command);
-  qgrpo::cli::add_bench_command(app, command);
-  qgrpo::cli::add_plan_command(app, command);
-  qgrpo::cli::add_pull_command(app, command);
-  qgrpo::cli::add_push_command(app, command);
-  try {
-    app.parse(argc, argv);
-    qgrpo::cli::check_numbers(app);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    const auto chosen = app.get_subcommands();
-    return report(fmt::format("{} (see qgrpo {}--help)", error.what(),
-                              chosen.empty() ? "" : chosen.front()->get_name() + " "),
-                  kUsage);
-  }
-  if (!command) {
-    std::cerr << app.help();
+  qgrpo::cli::CommandLine line(
+      "qgrpo", "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
+  line.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
+  line.version("qgrpo " QGRPO_VERSION);
+  qgrpo::cli::add_train_command(line);
+  qgrpo::cli::add_sft_command(line);
+  qgrpo::cli::add_eval_command(line);
+  qgrpo::cli::add_chat_command(line);
+  qgrpo::cli::add_generate_command(line);
+  qgrpo::cli::add_score_command(line);
+  qgrpo::cli::add_tokenize_command(line);
+  qgrpo::cli::add_grade_command(line);
+  qgrpo::cli::add_export_command(line);
+  qgrpo::cli::add_bench_command(line);
+  qgrpo::cli::add_plan_command(line);
+  qgrpo::cli::add_pull_command(line);
+  qgrpo::cli::add_push_command(line);
+  if (!line.parse({argv + 1, argv + argc})) return 0;
+  if (line.chosen().empty()) {
+    std::cerr << line.help();
     return kUsage;
   }
-  qgrpo::cli::fetch_named_models(app);
-  return command();
+  qgrpo::cli::fetch_named_models(line);
+  return line.run();
 }
 
 }  // namespace
@@ -73,6 +62,8 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_DFL);
   try {
     return run(argc, argv);
+  } catch (const qgrpo::cli::UsageError& error) {
+    return report(error.what(), kUsage);
   } catch (const qgrpo::Error& error) {
     return report(error.what(), kFailure);
   } catch (const std::bad_alloc&) {

@@ -39,21 +39,15 @@ std::string local_folder(const std::string& value, bool weights) {
 
 }  // namespace
 
-void fetch_named_models(CLI::App& app) {
-  for (CLI::App* command : app.get_subcommands()) {
-    const std::string name = command->get_name();
-    if (name == "pull" || name == "push") return;
-    const bool weights = name != "plan" && name != "tokenize";
-    for (const char* option_name : {"--model", "--adapter"}) {
-      CLI::Option* option = command->get_option_no_throw(option_name);
-      if (option == nullptr || option->count() != 1 || option->results().front().empty()) continue;
-      const std::string value = option->results().front();
-      const std::string folder = local_folder(value, weights);
-      if (folder == value) continue;
-      option->clear();
-      option->add_result(folder);
-      option->run_callback();
-    }
+void fetch_named_models(CommandLine& line) {
+  const std::string& name = line.chosen();
+  if (name == "pull" || name == "push") return;
+  const bool weights = name != "plan" && name != "tokenize";
+  for (const char* option : {"--model", "--adapter"}) {
+    const std::optional<std::string> value = line.value_of(option);
+    if (!value) continue;
+    const std::string folder = local_folder(*value, weights);
+    if (folder != *value) line.replace(option, folder);
   }
 }
 

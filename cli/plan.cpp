@@ -4,7 +4,6 @@
 #include <map>
 
 #include "cli/commands.h"
-#include "cli/option_table.h"
 #include "cuda/sizes/sizes.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
@@ -141,67 +140,55 @@ int run_plan(const PlanOptions& options, std::ostream& out) {
   return 0;
 }
 
-void add_plan_command(CLI::App& app, Command& chosen) {
-  auto* command =
-      app.add_subcommand("plan", "The memory that training will take, before anything is loaded");
-  command->footer(
-      "Example: qgrpo plan --shape qwen2.5-3b --device-memory 24GB\n"
-      "With a size no GPU is needed; --device cpu plans the CPU instead.");
+void add_plan_command(CommandLine& line) {
   const auto options = std::make_shared<PlanOptions>();
   train::TrainOptions& t = options->train;
-  const auto value = [&](const char* name, auto& field, const char* type, const char* meaning) {
-    command->add_option(name, field, meaning)->capture_default_str()->type_name(type);
-  };
-  value("--model", t.base.model, "DIR", "Hugging Face folder (config.json is enough)");
-  value("--shape", options->shape, "NAME",
-        "Instead of a folder: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, demo");
-  command
-      ->add_option_function<std::vector<std::string>>(
-          "--device-memory",
-          [options](const std::vector<std::string>& sizes) {
-            for (const std::string& text : sizes) {
-              options->memory_gb.push_back(static_cast<double>(io::parse_bytes(text)) / 1e9);
-            }
-          },
-          "A GPU's memory to plan for, e.g. 24GB or 16GiB; several: 16GB,24GB,40GB (default: what "
-          "is free here)")
-      ->type_name("SIZE")
-      ->delimiter(',');
-  value("--gpu-memory-utilization", t.memory.gpu_memory_utilization, "X",
-        "The part of --device-memory that is used");
-  command
-      ->add_option_function<std::string>(
-          "--quantize",
-          [options](const std::string& name) {
-            options->train.base.quantize = model::parse_quantize(name);
-          },
-          "Base weights: nf4 (4 bits, default) or none")
-      ->type_name("NAME");
-  value("--dtype", options->dtype, "NAME", "The checkpoint's type: bf16 or f32");
-  value("--num-generations", t.sampling.num_generations, "G", "Completions of each prompt");
-  value("--max-prompt-length", t.prompt.max_prompt_length, "N", "Tokens");
-  value("--max-completion-length", t.sampling.max_completion_length, "N", "Tokens");
-  value("--prompts-per-step", t.batch.prompts_per_step, "N", "Prompts computed together");
-  value("--gradient-accumulation-steps", t.batch.gradient_accumulation_steps, "N",
-        "Times --prompts-per-step prompts an optimizer step");
-  value("--micro-batch-tokens", t.memory.micro_batch_tokens, "N", "0 = chosen from the plan");
-  value("--beta", t.objective.beta, "X", "0 = no reference pass");
-  OptionTable(*command).choice("--optim", t.optimizer.optim, train::kOptimizerNames,
-                               "adamw_8bit or adamw_torch");
-  value("--lora-r", t.lora.lora_r, "R", "Rank of the adapter");
-  command
-      ->add_option("--lora-target-modules", t.lora.lora_target_modules,
-                   "all-linear, or some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj")
-      ->type_name("NAME")
-      ->delimiter(',');
-  command->add_flag("--verbose", options->verbose, "Name the parts of the workspace");
-  add_device_options(*command, options->device);
-  command->callback([options, &chosen] {
+  OptionTable table =
+      line.command("plan", "The memory that training will take, before anything is loaded",
+                   "Example: qgrpo plan --shape qwen2.5-3b --device-memory 24GB\n"
+                   "With a size no GPU is needed; --device cpu plans the CPU instead.",
+                   [options] { return run_plan(*options, std::cout); });
+  table.value("--model", t.base.model, "DIR", "Hugging Face folder (config.json is enough)");
+  table.value("--shape", options->shape, "NAME",
+              "Instead of a folder: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, demo");
+  table
+      .texts("--device-memory", "SIZE",
+             "A GPU's memory to plan for, e.g. 24GB or 16GiB; several: 16GB,24GB,40GB (default: "
+             "what is free here)",
+             [options](const std::vector<std::string>& sizes) {
+               for (const std::string& text : sizes) {
+                 options->memory_gb.push_back(static_cast<double>(io::parse_bytes(text)) / 1e9);
+               }
+             })
+      .separated_by(',');
+  table.value("--gpu-memory-utilization", t.memory.gpu_memory_utilization, "X",
+              "The part of --device-memory that is used");
+  table.text("--quantize", "NAME", "Base weights: nf4 (4 bits, default) or none",
+             [options](const std::string& name) {
+               options->train.base.quantize = model::parse_quantize(name);
+             });
+  table.value("--dtype", options->dtype, "NAME", "The checkpoint's type: bf16 or f32");
+  table.value("--num-generations", t.sampling.num_generations, "G", "Completions of each prompt");
+  table.value("--max-prompt-length", t.prompt.max_prompt_length, "N", "Tokens");
+  table.value("--max-completion-length", t.sampling.max_completion_length, "N", "Tokens");
+  table.value("--prompts-per-step", t.batch.prompts_per_step, "N", "Prompts computed together");
+  table.value("--gradient-accumulation-steps", t.batch.gradient_accumulation_steps, "N",
+              "Times --prompts-per-step prompts an optimizer step");
+  table.value("--micro-batch-tokens", t.memory.micro_batch_tokens, "N", "0 = chosen from the plan");
+  table.value("--beta", t.objective.beta, "X", "0 = no reference pass");
+  table.choice("--optim", t.optimizer.optim, train::kOptimizerNames, "adamw_8bit or adamw_torch");
+  table.value("--lora-r", t.lora.lora_r, "R", "Rank of the adapter");
+  table
+      .value("--lora-target-modules", t.lora.lora_target_modules, "NAME",
+             "all-linear, or some of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj")
+      .separated_by(',');
+  table.bare_flag("--verbose", options->verbose, "Name the parts of the workspace");
+  add_device_options(table, options->device);
+  table.checks([options] {
     train::TrainOptions checked = options->train;
     // The plan needs no data; everything else must be what `train` would take.
     checked.base.model.clear();
     train::validate(checked);
-    chosen = [options] { return run_plan(*options, std::cout); };
   });
 }
 

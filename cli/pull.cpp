@@ -40,22 +40,21 @@ int run_pull(const PullCommand& command) {
 
 }  // namespace
 
-void add_pull_command(CLI::App& app, Command& chosen) {
-  auto* sub = app.add_subcommand("pull", "Fetch a repository of the Hugging Face Hub");
-  sub->footer(
+void add_pull_command(CommandLine& line) {
+  const auto command = std::make_shared<PullCommand>();
+  OptionTable table = line.command(
+      "pull", "Fetch a repository of the Hugging Face Hub",
       "Example: qgrpo pull Qwen/Qwen2.5-3B-Instruct --model-only\n"
       "Prints the folder, which is in the cache that Python's huggingface_hub uses too. The\n"
       "variables are its own: HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.\n"
-      "--model OWNER/NAME of the other commands fetches by itself.");
-  const auto command = std::make_shared<PullCommand>();
-  sub->add_option("REPO", command->repo, "OWNER/NAME, with @REVISION behind it if not main")
-      ->required();
-  sub->add_option("--include", command->include, "Only files that match (shell patterns)")
-      ->type_name("PATTERN");
-  sub->add_option("--exclude", command->exclude, "No files that match")->type_name("PATTERN");
-  sub->add_flag("--model-only", command->model_only,
-                "Only what a model is loaded from: configuration, tokenizer, safetensors");
-  sub->callback([command, &chosen] { chosen = [command] { return run_pull(*command); }; });
+      "--model OWNER/NAME of the other commands fetches by itself.",
+      [command] { return run_pull(*command); });
+  table.value("REPO", command->repo, "TEXT", "OWNER/NAME, with @REVISION behind it if not main")
+      .required();
+  table.value("--include", command->include, "PATTERN", "Only files that match (shell patterns)");
+  table.value("--exclude", command->exclude, "PATTERN", "No files that match");
+  table.bare_flag("--model-only", command->model_only,
+                  "Only what a model is loaded from: configuration, tokenizer, safetensors");
 }
 
 }  // namespace qgrpo::cli

@@ -41,23 +41,22 @@ int run_push(const PushCommand& command) {
 
 }  // namespace
 
-void add_push_command(CLI::App& app, Command& chosen) {
-  auto* sub = app.add_subcommand("push", "Send a folder to the Hugging Face Hub, as one commit");
-  sub->footer(
-      "Example: qgrpo push outputs/checkpoint-250 me/my-adapter --exclude 'optimizer*' --private\n"
-      "Makes the repository where there is none. Takes a token that may write (HF_TOKEN).");
+void add_push_command(CommandLine& line) {
   const auto command = std::make_shared<PushCommand>();
-  sub->add_option("DIR", command->folder, "The folder")->required();
-  sub->add_option("REPO", command->repo, "OWNER/NAME, with @BRANCH behind it if not main")
-      ->required();
-  sub->add_option("--include", command->options.include, "Only files that match (shell patterns)")
-      ->type_name("PATTERN");
-  sub->add_option("--exclude", command->options.exclude, "No files that match")
-      ->type_name("PATTERN");
-  sub->add_option("--message", command->options.message, "Of the commit")->type_name("TEXT");
-  sub->add_flag("--private", command->options.private_repo,
-                "A repository that is made now is private");
-  sub->callback([command, &chosen] { chosen = [command] { return run_push(*command); }; });
+  OptionTable table = line.command(
+      "push", "Send a folder to the Hugging Face Hub, as one commit",
+      "Example: qgrpo push outputs/checkpoint-250 me/my-adapter --exclude 'optimizer*' --private\n"
+      "Makes the repository where there is none. Takes a token that may write (HF_TOKEN).",
+      [command] { return run_push(*command); });
+  table.value("DIR", command->folder, "TEXT", "The folder").required();
+  table.value("REPO", command->repo, "TEXT", "OWNER/NAME, with @BRANCH behind it if not main")
+      .required();
+  table.value("--include", command->options.include, "PATTERN",
+              "Only files that match (shell patterns)");
+  table.value("--exclude", command->options.exclude, "PATTERN", "No files that match");
+  table.value("--message", command->options.message, "TEXT", "Of the commit");
+  table.bare_flag("--private", command->options.private_repo,
+                  "A repository that is made now is private");
 }
 
 }  // namespace qgrpo::cli

@@ -168,23 +168,18 @@ int run_score(const ScoreOptions& options, std::ostream& out) {
   return ScoreRun(options, out).run();
 }
 
-void add_score_command(CLI::App& app, Command& chosen) {
-  auto* command =
-      app.add_subcommand("score", "The log-prob of every token: JSON lines in, JSON lines out");
-  command->footer(
+void add_score_command(CommandLine& line) {
+  const auto options = std::make_shared<ScoreOptions>();
+  OptionTable table = line.command(
+      "score", "The log-prob of every token: JSON lines in, JSON lines out",
       "Input, one object a line: {\"ids\":[..]}, {\"text\":\"..\"} or {\"messages\":[..]}.\n"
       "Output, one line each: {\"ids\":[..],\"logprobs\":[null,..]}, logprobs[t] = log p(ids[t] | "
-      "ids before t).");
-  const auto options = std::make_shared<ScoreOptions>();
-  add_model_options(*command, options->model);
-  command->add_option("--input", options->input, "File of JSON lines (default: standard input)")
-      ->type_name("FILE");
-  command->add_option("--batch-tokens", options->batch_tokens, "Tokens computed at once")
-      ->capture_default_str()
-      ->type_name("N");
-  add_device_options(*command, options->device);
-  command->callback(
-      [options, &chosen] { chosen = [options] { return run_score(*options, std::cout); }; });
+      "ids before t).",
+      [options] { return run_score(*options, std::cout); });
+  add_model_options(table, options->model);
+  table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
+  table.value("--batch-tokens", options->batch_tokens, "N", "Tokens computed at once");
+  add_device_options(table, options->device);
 }
 
 }  // namespace qgrpo::cli

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/common.h"
 #include "cli/described_options.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
@@ -54,44 +55,45 @@ int make_demo_model(const SftCommand& command) {
   return 0;
 }
 
+int run_sft(SftCommand& command) {
+  command.options.run.config_toml =
+      toml_of(command.set, "sft", hub::snapshot_name(command.options.base.model));
+  const auto backend = make_backend(command.device);
+  const StopSignals signals;
+  train::SftRun(command.options, *backend).run();
+  return 0;
+}
+
 }  // namespace
 
-void add_sft_command(CLI::App& app, Command& chosen) {
-  auto* sub = app.add_subcommand(
-      "sft", "Supervised fine-tuning on conversations: a LoRA adapter, or every parameter");
-  sub->footer(
+void add_sft_command(CommandLine& line) {
+  const auto command = std::make_shared<SftCommand>();
+  OptionTable table = line.command(
+      "sft", "Supervised fine-tuning on conversations: a LoRA adapter, or every parameter",
       "One example a line; the loss is over the assistant's tokens:\n"
       "  {\"messages\":[{\"role\":\"user\",\"content\":\"..\"},{\"role\":\"assistant\",..},..]}\n"
       "  {\"prompt\":[..messages..],\"completion\":[..messages..]}\n"
       "  {\"prompt\":\"..\",\"completion\":\"..\"}   plain text, without the chat template\n"
       "Options are named as in TRL's SFTConfig. A --config file has them as TOML keys; the "
       "command\n"
-      "line wins over the file.");
-  const auto command = std::make_shared<SftCommand>();
-  add_options(*sub, command->set);
-  auto* config = sub->add_option("--config", command->config, "TOML file of options")
-                     ->type_name("FILE")
-                     ->group("The run");
-  sub->callback([sub, config, command, &chosen] {
-    if (config->count() > 0) apply_toml(command->set, sub->get_name(), command->config);
+      "line wins over the file.",
+      [command] {
+        return command->demo_model.empty() ? run_sft(*command) : make_demo_model(*command);
+      });
+  add_options(table, command->set);
+  const DeclaredOption config =
+      table.value("--config", command->config, "FILE", "TOML file of options").group("The run");
+  table.checks([config, command] {
+    if (config.given()) apply_toml(command->set, "sft", command->config);
     command->device.threads = command->options.run.threads;
-    if (!command->demo_model.empty()) {
-      require(command->options.data.dataset.empty() && command->options.base.model.empty(),
-              "--make-demo-model: found --model or --dataset too; it makes its own model and data");
-      require(command->options.run.max_steps >= 0 && command->options.run.max_steps <= 1 << 20,
-              "--max-steps: found {}, expected 0 to {}", command->options.run.max_steps, 1 << 20);
-      chosen = [command] { return make_demo_model(*command); };
+    if (command->demo_model.empty()) {
+      train::validate(command->options);
       return;
     }
-    train::validate(command->options);
-    chosen = [command, sub] {
-      command->options.run.config_toml =
-          toml_of(command->set, sub->get_name(), hub::snapshot_name(command->options.base.model));
-      const auto backend = make_backend(command->device);
-      const StopSignals signals;
-      train::SftRun(command->options, *backend).run();
-      return 0;
-    };
+    require(command->options.data.dataset.empty() && command->options.base.model.empty(),
+            "--make-demo-model: found --model or --dataset too; it makes its own model and data");
+    require(command->options.run.max_steps >= 0 && command->options.run.max_steps <= 1 << 20,
+            "--max-steps: found {}, expected 0 to {}", command->options.run.max_steps, 1 << 20);
   });
 }
 

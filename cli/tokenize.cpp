@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "cli/commands.h"
+#include "cli/common.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
@@ -89,38 +90,25 @@ int run_tokenize(const TokenizeOptions& options, std::istream& in, std::ostream&
   return 0;
 }
 
-void add_tokenize_command(CLI::App& app, Command& chosen) {
-  auto* command =
-      app.add_subcommand("tokenize", "Text to token ids and back: JSON lines in and out");
-  command->footer(
+void add_tokenize_command(CommandLine& line) {
+  const auto options = std::make_shared<TokenizeOptions>();
+  OptionTable table = line.command(
+      "tokenize", "Text to token ids and back: JSON lines in and out",
       "Input, one line each: \"text\", or {\"messages\":[{\"role\":..,\"content\":..},..],"
       "\"add_generation_prompt\":true,\"tools\":[..],\"chat_template_kwargs\":{..}}; "
       "with --decode {\"ids\":[..]}.\n"
-      "Output, one line each: {\"ids\":[..]}; with --decode or --render {\"text\":\"..\"}.");
-  const auto options = std::make_shared<TokenizeOptions>();
-  command
-      ->add_option("--model", options->model,
-                   "Hugging Face folder (its tokenizer files are enough)")
-      ->required()
-      ->type_name("DIR");
-  command->add_flag("--decode", options->decode, "Ids to text");
-  command->add_flag("--skip-special-tokens", options->skip_special_tokens,
-                    "Leave special tokens out of decoded text");
-  command->add_flag("--render", options->render,
-                    "Messages to the text that the chat template makes of them");
-  command
-      ->add_option(
-          "--chat-template", options->chat_template,
-          "chatml (for folders whose own template is missing), or a file with a Jinja template")
-      ->type_name("NAME|FILE");
-  command
-      ->add_option(
-          "--chat-template-kwargs", options->chat_template_kwargs,
-          "JSON object of more variables for the chat template, e.g. {\"enable_thinking\": false}")
-      ->type_name("JSON");
-  command->callback([options, &chosen] {
-    chosen = [options] { return run_tokenize(*options, std::cin, std::cout); };
-  });
+      "Output, one line each: {\"ids\":[..]}; with --decode or --render {\"text\":\"..\"}.",
+      [options] { return run_tokenize(*options, std::cin, std::cout); });
+  table
+      .value("--model", options->model, "DIR",
+             "Hugging Face folder (its tokenizer files are enough)")
+      .required();
+  table.bare_flag("--decode", options->decode, "Ids to text");
+  table.bare_flag("--skip-special-tokens", options->skip_special_tokens,
+                  "Leave special tokens out of decoded text");
+  table.bare_flag("--render", options->render,
+                  "Messages to the text that the chat template makes of them");
+  add_chat_template_options(table, options->chat_template, options->chat_template_kwargs);
 }
 
 }  // namespace qgrpo::cli

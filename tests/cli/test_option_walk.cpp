@@ -126,15 +126,16 @@ template <typename Options>
 struct Command {
   Options options;
   train::OptionSet set;
-  CLI::App app{"", "command"};
+  cli::CommandLine line{"program", ""};
 
   Command() {
     describe(options, set);
-    cli::add_options(app, set);
+    cli::OptionTable table = line.command("command", "", "", [] { return 0; });
+    cli::add_options(table, set);
   }
   void parse(std::vector<std::string> arguments) {
-    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
-    app.parse(arguments);
+    arguments.insert(arguments.begin(), "command");
+    line.parse(arguments);
   }
   Values value(const std::string& name) const { return set.find(name)->get(); }
   std::string toml() const { return cli::toml_of(set, "command", ""); }
@@ -232,8 +233,10 @@ void check_flags() {
     }
     Command<Options> wrong;
     CHECK_THROWS_WITH_AS(wrong.parse({option.flag(), "maybe"}),
-                         (option.flag() + ": found \"maybe\", expected true or false").c_str(),
-                         CLI::ParseError);
+                         (option.flag() + ": found \"maybe\", expected true or false "
+                                          "(see program command --help)")
+                             .c_str(),
+                         cli::UsageError);
   }
 }
 

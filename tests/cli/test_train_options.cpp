@@ -24,7 +24,7 @@ std::string message_of(const std::function<void()>& call) {
 
 // Options of each kind on a command line, and what a TOML file makes of them.
 struct TomlFixture {
-  CLI::App app{"", "train"};
+  cli::CommandLine line{"program", ""};
   std::int64_t num_generations = 8;
   double learning_rate = 5e-6;
   std::string optim = "a";
@@ -48,7 +48,8 @@ struct TomlFixture {
     set.text("model", model, "DIR", "The model");
     set.text("resume", resume, "DIR", "Of one start").alone_means("latest").for_one_start();
     set.text("system_prompt", system_prompt, "TEXT", "Perhaps a text");
-    cli::add_options(app, set);
+    cli::OptionTable table = line.command("train", "", "", [] { return 0; });
+    cli::add_options(table, set);
   }
   std::string apply(const std::string& toml) {
     folder.write("run.toml", toml);
@@ -60,7 +61,7 @@ struct TomlFixture {
 
 TEST_CASE("TOML: the options as they stand, read back, are the same options") {
   TomlFixture f;
-  f.app.parse("--rewards x:1,\"y\" --no-shuffle --one-shot --resume", false);
+  f.line.parse({"train", "--rewards", "x:1,\"y\"", "--no-shuffle", "--one-shot", "--resume"});
   CHECK(f.one_shot);  // the bare flag means true, whatever its default
   CHECK(f.resume == "latest");
   const std::string toml = cli::toml_of(f.set, "train", "org/name@c");
@@ -77,7 +78,7 @@ TEST_CASE("TOML: the options as they stand, read back, are the same options") {
   CHECK(again.rewards == f.rewards);
   CHECK(again.rewards == std::vector<std::string>{"x:1", "\"y\""});
   // A text that is given stays, even where it is empty.
-  f.app.parse(std::vector<std::string>{"", "--system-prompt"});  // from the last to the first
+  f.line.parse({"train", "--system-prompt", ""});
   CHECK(cli::toml_of(f.set, "train", "").find("system_prompt = \"\"\n") != std::string::npos);
 }
 
@@ -96,7 +97,7 @@ TEST_CASE("TOML: values of every kind, with underscores or dashes") {
 
 TEST_CASE("TOML: the command line wins") {
   TomlFixture f;
-  f.app.parse("--num-generations 4 --no-one-shot", false);
+  f.line.parse({"train", "--num-generations", "4", "--no-one-shot"});
   CHECK(f.apply("num_generations = 16\nlearning_rate = 1\none_shot = true\n") == "");
   CHECK_FALSE(f.one_shot);
   CHECK(f.num_generations == 4);
