@@ -40,7 +40,7 @@ void copy_members(io::JsonWriter& w, const io::JsonValue& root, const std::strin
     if (!dtype.empty() && (key == "torch_dtype" || key == "dtype")) {
       w.value(dtype);
     } else {
-      w.raw(simdjson::minify(value.element()));
+      w.raw(value.minified());
     }
   }
 }

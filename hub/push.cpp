@@ -10,6 +10,7 @@
 #include "hub/digest.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -52,7 +53,7 @@ std::vector<LocalFile> list_folder(const std::string& folder, const PushOptions&
     file.local = it->path().string();
     if (!options.include.empty() && !matches(options.include, file.path)) continue;
     if (matches(options.exclude, file.path)) continue;
-    require(simdjson::validate_utf8(file.path), "{}: holds a file whose name is not UTF-8", folder);
+    require(utf8::is_valid(file.path), "{}: holds a file whose name is not UTF-8", folder);
     check_repo_path(file.path, folder);
     file.size = it->file_size();
     files.push_back(std::move(file));

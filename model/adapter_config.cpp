@@ -161,7 +161,7 @@ AdapterConfig::AdapterConfig(const std::string& path) : path_(path) {
 
   const auto targets = find_set(root, "target_modules");
   if (!targets) return;
-  targets_text_ = simdjson::minify(targets->element());
+  targets_text_ = targets->minified();
   std::string lower = targets->is_string() ? targets->as_string() : "";
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });

@@ -6,6 +6,7 @@
 
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/json_dom.h"
 #include "model/ops/error.h"
 #include "tokenizer/bpe_tokenizer.h"
 
@@ -43,7 +44,7 @@ std::int32_t as_id(const JsonValue& value) {
 
 std::vector<std::pair<std::string, std::int32_t>> read_vocab(const JsonValue& vocab) {
   simdjson::dom::object object;
-  require(vocab.element().get(object) == simdjson::SUCCESS,
+  require(io::dom(vocab.element()).get(object) == simdjson::SUCCESS,
           "{}: expected an object that maps tokens to ids", vocab.where());
   std::vector<std::pair<std::string, std::int32_t>> entries;
   // Straight from the parser: a JsonValue for each of 150,000 entries would take longer than all
@@ -70,8 +71,8 @@ std::pair<std::string, std::string> split_merge(std::string_view line, const std
 
 std::vector<std::pair<std::string, std::string>> read_merges(const JsonValue& merges) {
   simdjson::dom::array array;
-  require(merges.element().get(array) == simdjson::SUCCESS, "{}: expected an array of merges",
-          merges.where());
+  require(io::dom(merges.element()).get(array) == simdjson::SUCCESS,
+          "{}: expected an array of merges", merges.where());
   std::vector<std::pair<std::string, std::string>> result;
   for (const auto item : array) {
     std::string_view line;

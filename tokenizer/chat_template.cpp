@@ -156,7 +156,7 @@ std::vector<Message> read_messages(const io::JsonValue& messages) {
     } else if (!calls || (content && !content->is_null())) {
       message.content = entry.at("content").as_string();
     }
-    if (more) message.json = simdjson::minify(entry.element());
+    if (more) message.json = entry.minified();
     out.push_back(std::move(message));
   }
   require(!out.empty(), "{}: expected at least one message", messages.where());
@@ -175,12 +175,12 @@ RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
   for (const auto& [key, to] : {std::pair{"tools", &out.tools}, {"documents", &out.documents}}) {
     if (const auto list = given(key)) {
       (void)list->as_array();  // says what is wrong
-      *to = simdjson::minify(list->element());
+      *to = list->minified();
     }
   }
   if (const auto variables = given("chat_template_kwargs")) {
     (void)variables->as_object();
-    out.variables = simdjson::minify(variables->element());
+    out.variables = variables->minified();
   }
   return out;
 }

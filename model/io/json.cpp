@@ -1,9 +1,12 @@
 #include "model/io/json.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 
 #include "model/io/file.h"
+#include "model/io/json_dom.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::io {
@@ -34,15 +37,39 @@ std::string_view type_name(simdjson::dom::element element) {
 }  // namespace
 
 void JsonValue::wrong_type(std::string_view expected) const {
-  fail("{}: found {}, expected {}", where_, type_name(element_), expected);
+  fail("{}: found {}, expected {}", where_, type_name(dom(element_)), expected);
+}
+
+bool JsonValue::is_null() const {
+  return dom(element_).is_null();
+}
+
+bool JsonValue::is_bool() const {
+  return dom(element_).is_bool();
+}
+
+bool JsonValue::is_string() const {
+  return dom(element_).is_string();
+}
+
+bool JsonValue::is_number() const {
+  return dom(element_).is_number();
+}
+
+bool JsonValue::is_array() const {
+  return dom(element_).is_array();
+}
+
+bool JsonValue::is_object() const {
+  return dom(element_).is_object();
 }
 
 std::optional<JsonValue> JsonValue::find(std::string_view key) const {
   simdjson::dom::object object;
-  if (element_.get(object) != simdjson::SUCCESS) wrong_type("an object");
+  if (dom(element_).get(object) != simdjson::SUCCESS) wrong_type("an object");
   simdjson::dom::element member;
   if (object.at_key(key).get(member) != simdjson::SUCCESS) return std::nullopt;
-  return JsonValue(member, fmt::format("{}: \"{}\"", where_, key));
+  return JsonValue(reference(member), fmt::format("{}: \"{}\"", where_, key));
 }
 
 JsonValue JsonValue::at(std::string_view key) const {
@@ -53,19 +80,19 @@ JsonValue JsonValue::at(std::string_view key) const {
 
 bool JsonValue::as_bool() const {
   bool value;
-  if (element_.get(value) != simdjson::SUCCESS) wrong_type("true or false");
+  if (dom(element_).get(value) != simdjson::SUCCESS) wrong_type("true or false");
   return value;
 }
 
 std::int64_t JsonValue::as_int() const {
   std::int64_t value;
-  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a whole number");
+  if (dom(element_).get(value) != simdjson::SUCCESS) wrong_type("a whole number");
   return value;
 }
 
 double JsonValue::as_double() const {
   double value;
-  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a number");
+  if (dom(element_).get(value) != simdjson::SUCCESS) wrong_type("a number");
   return value;
 }
 
@@ -75,32 +102,34 @@ std::string JsonValue::as_string() const {
 
 std::string_view JsonValue::as_string_view() const {
   std::string_view value;
-  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a string");
+  if (dom(element_).get(value) != simdjson::SUCCESS) wrong_type("a string");
   return value;
 }
 
 std::vector<JsonValue> JsonValue::as_array() const {
   simdjson::dom::array array;
-  if (element_.get(array) != simdjson::SUCCESS) wrong_type("an array");
+  if (dom(element_).get(array) != simdjson::SUCCESS) wrong_type("an array");
   std::vector<JsonValue> items;
-  for (auto item : array) items.emplace_back(item, fmt::format("{}[{}]", where_, items.size()));
+  for (auto item : array)
+    items.emplace_back(reference(item), fmt::format("{}[{}]", where_, items.size()));
   return items;
 }
 
 std::vector<std::pair<std::string, JsonValue>> JsonValue::as_object() const {
   simdjson::dom::object object;
-  if (element_.get(object) != simdjson::SUCCESS) wrong_type("an object");
+  if (dom(element_).get(object) != simdjson::SUCCESS) wrong_type("an object");
   std::vector<std::pair<std::string, JsonValue>> members;
   for (auto field : object) {
-    members.emplace_back(std::string(field.key),
-                         JsonValue(field.value, fmt::format("{}: \"{}\"", where_, field.key)));
+    members.emplace_back(
+        std::string(field.key),
+        JsonValue(reference(field.value), fmt::format("{}: \"{}\"", where_, field.key)));
   }
   return members;
 }
 
 std::vector<std::int32_t> JsonValue::as_ids() const {
   simdjson::dom::array array;
-  if (element_.get(array) != simdjson::SUCCESS) wrong_type("an array of token ids");
+  if (dom(element_).get(array) != simdjson::SUCCESS) wrong_type("an array of token ids");
   std::vector<std::int32_t> ids;
   ids.reserve(array.size());
   for (auto item : array) {
@@ -116,20 +145,40 @@ std::vector<std::int32_t> JsonValue::as_ids() const {
   return ids;
 }
 
+std::string JsonValue::minified() const {
+  return simdjson::minify(dom(element_));
+}
+
+struct JsonDocument::Parsed {
+  simdjson::dom::parser parser;
+  simdjson::padded_string text;
+};
+
+JsonDocument::JsonDocument() : parsed_(std::make_unique<Parsed>()) {}
+JsonDocument::~JsonDocument() = default;
+JsonDocument::JsonDocument(JsonDocument&&) noexcept = default;
+JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
+
 JsonValue JsonDocument::parse(std::string_view text, std::string where) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  text_ = simdjson::padded_string(text);
+  parsed_->text = simdjson::padded_string(text);
   simdjson::dom::element element;
-  const auto error = parser_.parse(text_).get(element);
+  const auto error = parsed_->parser.parse(parsed_->text).get(element);
   if (error != simdjson::SUCCESS) {
     fail("{}: not valid JSON ({})", where, simdjson::error_message(error));
   }
-  return JsonValue(element, std::move(where));
+  return JsonValue(reference(element), std::move(where));
 }
 
 JsonValue JsonDocument::parse_file(const std::string& path) {
   return parse(read_file(path), path);
+}
+
+std::string json_parser_version() {
+  return fmt::format("{}.{}.{}", static_cast<int>(simdjson::SIMDJSON_VERSION_MAJOR),
+                     static_cast<int>(simdjson::SIMDJSON_VERSION_MINOR),
+                     static_cast<int>(simdjson::SIMDJSON_VERSION_REVISION));
 }
 
 std::string json_string(std::string_view text) {

@@ -1,12 +1,15 @@
 #pragma once
 
-#include <simdjson.h>
-
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "model/io/json_element.h"
 
 namespace qgrpo::io {
 
@@ -15,18 +18,17 @@ namespace qgrpo::io {
 // what was expected.
 class JsonValue {
  public:
-  JsonValue(simdjson::dom::element element, std::string where)
-      : element_(element), where_(std::move(where)) {}
+  JsonValue(JsonElement element, std::string where) : element_(element), where_(std::move(where)) {}
 
   const std::string& where() const { return where_; }
-  simdjson::dom::element element() const { return element_; }
+  JsonElement element() const { return element_; }
 
-  bool is_null() const { return element_.is_null(); }
-  bool is_bool() const { return element_.is_bool(); }
-  bool is_string() const { return element_.is_string(); }
-  bool is_number() const { return element_.is_number(); }
-  bool is_array() const { return element_.is_array(); }
-  bool is_object() const { return element_.is_object(); }
+  bool is_null() const;
+  bool is_bool() const;
+  bool is_string() const;
+  bool is_number() const;
+  bool is_array() const;
+  bool is_object() const;
 
   // The member, or nothing where the key is absent (an explicit null counts as present).
   std::optional<JsonValue> find(std::string_view key) const;
@@ -41,26 +43,36 @@ class JsonValue {
   std::vector<JsonValue> as_array() const;
   std::vector<std::pair<std::string, JsonValue>> as_object() const;
   std::vector<std::int32_t> as_ids() const;  // an array of whole numbers in [0, 2^31)
+  // The value as JSON on one line, without spaces.
+  std::string minified() const;
 
  private:
   [[noreturn]] void wrong_type(std::string_view expected) const;
 
-  simdjson::dom::element element_;
+  JsonElement element_;
   std::string where_;
 };
 
 // Owns the parser's memory; values are valid until the next parse or the document's end.
 class JsonDocument {
  public:
+  JsonDocument();
+  ~JsonDocument();
+  JsonDocument(JsonDocument&&) noexcept;
+  JsonDocument& operator=(JsonDocument&&) noexcept;
+
   // Parses `text`; `where` names the source in messages. Throws Error on malformed JSON.
   JsonValue parse(std::string_view text, std::string where);
   // Reads and parses a whole file.
   JsonValue parse_file(const std::string& path);
 
  private:
-  simdjson::dom::parser parser_;
-  simdjson::padded_string text_;
+  struct Parsed;
+  std::unique_ptr<Parsed> parsed_;
 };
+
+// The parser's version, as "2.2.2".
+std::string json_parser_version();
 
 // `text` as a JSON string with its quotes. Control characters, quotes and backslashes are escaped;
 // everything else is written as it is (UTF-8).

@@ -34,7 +34,7 @@ std::string problem(const std::string& source, const std::string& variables = "{
 
 TEST_CASE("jinja: each construct as transformers renders it") {
   const Vectors vectors("jinja_snippets.json");
-  const std::string variables = simdjson::minify(vectors.root().at("variables").element());
+  const std::string variables = vectors.root().at("variables").minified();
   std::size_t refused = 0;
   for (const auto& entry : vectors.root().at("snippets").as_array()) {
     const std::string source = entry.at("template").as_string();
@@ -75,8 +75,8 @@ TEST_CASE("jinja: the families' templates as transformers renders them") {
     const auto messages = read_messages(root.at("conversations").at(conversation));
     RenderOptions options;
     options.add_generation_prompt = entry.at("add_generation_prompt").as_bool();
-    if (entry.at("tools").as_bool()) options.tools = simdjson::minify(root.at("tools").element());
-    options.variables = simdjson::minify(entry.at("variables").element());
+    if (entry.at("tools").as_bool()) options.tools = root.at("tools").minified();
+    options.variables = entry.at("variables").minified();
     tokenizer::jinja::Rendering out;
     const std::string error = error_of([&] { out = templates.at(name).render(messages, options); });
     if (entry.at("text").is_null()) {

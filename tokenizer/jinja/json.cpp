@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/io/json.h"
+#include "model/io/json_dom.h"
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
 #include "tokenizer/jinja/text.h"
@@ -177,7 +179,7 @@ std::string to_json(const Value& value, const JsonStyle& style) {
 }
 
 Value from_json(const io::JsonValue& json) {
-  return from_element(json.element(), json.where());
+  return from_element(io::dom(json.element()), json.where());
 }
 
 }  // namespace qgrpo::tokenizer::jinja

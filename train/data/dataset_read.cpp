@@ -79,7 +79,7 @@ std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns&
   }
   std::vector<std::string> parts;
   for (const io::JsonValue& message : prompt.as_array()) {
-    if (parts.size() < count) parts.push_back(simdjson::minify(message.element()));
+    if (parts.size() < count) parts.push_back(message.minified());
   }
   example.messages_json = fmt::format("[{}]", fmt::join(parts, ","));
   example.question = example.messages.back().content;
@@ -108,7 +108,7 @@ void read_answer(const io::JsonValue& line, const Columns& columns, const Datase
             "{}: \"{}\" is neither a string nor a number; expected the answer, or another column "
             "by --answer-column",
             where, columns.answer);
-    text = simdjson::minify(value->element());
+    text = value->minified();
   }
   if (columns.format != AnswerFormat::plain) {
     std::optional<std::string> final_answer = extract_hash_answer(text);
@@ -149,7 +149,7 @@ void read_file_into(std::vector<Example>& examples, const std::string& path,
     if (!columns) columns = choose_columns(line, options);
     Example example;
     for (const auto& [key, value] : line.as_object())
-      example.columns.emplace_back(key, simdjson::minify(value.element()));
+      example.columns.emplace_back(key, value.minified());
     const std::optional<std::string> reference = read_prompt(line, *columns, example);
     read_answer(line, *columns, options, reference, example);
     if (options.keep_lines) example.line = std::string(python_strip(text));

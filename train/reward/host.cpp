@@ -150,7 +150,7 @@ HostAnswer RewardHost::read_answer(const std::string& line, std::size_t count) c
     for (const io::JsonValue& item : items) {
       require(item.is_null() || item.is_number(),
               "{}: answered with {} for completion {}, expected a number, or null to skip it",
-              label(index), excerpt(simdjson::minify(item.element())), values.size());
+              label(index), excerpt(item.minified()), values.size());
       values.push_back(item.is_null() ? std::numeric_limits<double>::quiet_NaN()
                                       : item.as_double());
     }
@@ -166,8 +166,7 @@ HostAnswer RewardHost::read_answer(const std::string& line, std::size_t count) c
   }
   for (const auto& [name, values] : root.at("extra").as_object()) {
     std::vector<std::string> column;
-    for (const io::JsonValue& value : values.as_array())
-      column.push_back(simdjson::minify(value.element()));
+    for (const io::JsonValue& value : values.as_array()) column.push_back(value.minified());
     out.extra.emplace_back(name, std::move(column));
   }
   for (const auto& [name, value] : root.at("metrics").as_object()) {

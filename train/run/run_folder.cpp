@@ -27,12 +27,6 @@ std::string now() {
                      utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
 
-std::string simdjson_version() {
-  return fmt::format("{}.{}.{}", static_cast<int>(simdjson::SIMDJSON_VERSION_MAJOR),
-                     static_cast<int>(simdjson::SIMDJSON_VERSION_MINOR),
-                     static_cast<int>(simdjson::SIMDJSON_VERSION_REVISION));
-}
-
 // The starts that an earlier part of the run has recorded, each as JSON. A file that cannot be read
 // has none: it is a record, and no reason to stop.
 std::vector<std::string> earlier_starts(const std::string& path) {
@@ -42,7 +36,7 @@ std::vector<std::string> earlier_starts(const std::string& path) {
   try {
     io::JsonDocument document;
     for (const auto& start : document.parse_file(path).at("starts").as_array())
-      starts.push_back(simdjson::minify(start.element()));
+      starts.push_back(start.minified());
   } catch (const Error&) {
     starts.clear();
   }
@@ -85,9 +79,10 @@ std::map<std::string, std::string> build_versions() {
 #else
   out["build"] = "debug";
 #endif
-  out["libraries"] = fmt::format("fmt {}.{}.{}, simdjson {}, PCRE2 {}.{}, ICU {}",
-                                 FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100,
-                                 simdjson_version(), PCRE2_MAJOR, PCRE2_MINOR, U_ICU_VERSION);
+  out["libraries"] =
+      fmt::format("fmt {}.{}.{}, simdjson {}, PCRE2 {}.{}, ICU {}", FMT_VERSION / 10000,
+                  FMT_VERSION / 100 % 100, FMT_VERSION % 100, io::json_parser_version(),
+                  PCRE2_MAJOR, PCRE2_MINOR, U_ICU_VERSION);
   return out;
 }
 
