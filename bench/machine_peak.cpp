@@ -1,7 +1,6 @@
 #include "bench/machine_peak.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -10,14 +9,10 @@
 #include <immintrin.h>
 #endif
 
+#include "bench/stopwatch.h"
+
 namespace qgrpo::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Each runs `rounds` rounds of independent chains of fused multiply-adds, long enough to hide their
 // latency, and returns a sum so that nothing can be left out.

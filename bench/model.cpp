@@ -1,9 +1,9 @@
 #include "bench/bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <ostream>
 
+#include "bench/stopwatch.h"
 #include "engine/owned_generator.h"
 #include "model/ops/rng.h"
 #include "model/training_pass.h"
@@ -12,12 +12,6 @@
 
 namespace qgrpo::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::vector<std::int32_t> random_ids(const model::Config& config, std::int64_t count,
                                      std::uint32_t key) {

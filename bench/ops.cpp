@@ -10,8 +10,8 @@ namespace {
 
 // Weights are taken in turn from copies of this size together, so that they come from memory, as a
 // model's do, and not from a cache.
-constexpr std::size_t kRotation = std::size_t{48} << 20;
-constexpr std::size_t kMostCopies = 64;
+constexpr std::size_t kHostRotation = std::size_t{48} << 20;
+constexpr std::size_t kHostCopies = 64;
 constexpr int kFloat = 4;  // bytes of an activation
 
 class OpsBench {
@@ -67,7 +67,7 @@ class OpsBench {
     std::vector<std::unique_ptr<Weight>> weights;
     weights.push_back(backend_.prepare(host, format));
     const std::size_t copies =
-        std::clamp<std::size_t>(kRotation / weights[0]->bytes(), 1, kMostCopies);
+        std::clamp<std::size_t>(kHostRotation / weights[0]->bytes(), 1, kHostCopies);
     while (weights.size() < copies) weights.push_back(backend_.prepare(host, format));
     std::size_t turn = 0;
     const auto bytes_of_weight = static_cast<double>(weights[0]->bytes());

@@ -17,10 +17,6 @@ constexpr std::int64_t kRows = 960;
 constexpr std::int64_t kPanelFloats = kGroup * kDepth * kPanel;
 constexpr std::int64_t kChainFloats = kRows * kGroup * kPanel;
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 }  // namespace
 
 Operand operand_rows(const float* m, std::int64_t ld, std::int64_t columns, std::int64_t depth) {

@@ -17,6 +17,10 @@ namespace qgrpo::cpu {
 
 inline constexpr int kPanel = 32;  // columns of a panel
 
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
 enum class PanelFormat : std::uint8_t { f32, bf16, nf4 };
 
 // A weight (N, K) in panels of 32 outputs n; the last panel is padded with zeros.

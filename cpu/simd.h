@@ -7,7 +7,9 @@
 
 // GCC 12's own AVX-512 header reads variables that it declares uninitialised on purpose.
 #pragma GCC diagnostic push
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop

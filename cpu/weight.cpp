@@ -9,10 +9,6 @@
 namespace qgrpo::cpu {
 namespace {
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 std::size_t data_bytes(std::int64_t rows, std::int64_t cols, WeightFormat format) {
   const auto places = static_cast<std::size_t>(ceil_div(rows, kPanel) * cols);  // (panel, k)
   switch (format) {

@@ -138,7 +138,7 @@ void int_to_f32(Warp& w, const Op& op) {
 template <typename S>
 void int_to_f64(Warp& w, const Op& op) {
   const auto round = static_cast<Round>(op.mode);
-  map1<double, S>(w, op, [round](S a) {
+  map1<double, S>(w, op, [=](S a) {
     double x = static_cast<double>(a);
     if constexpr (sizeof(S) == 8) {
       // The nearest double is at most one step from the directed one.

@@ -166,7 +166,7 @@ TEST_CASE("recipe: the example script's four stages") {
   }
   const ScratchFolder folder;
   const std::string out = folder.path("r1");
-  const std::string command = "QGRPO=" QGRPO_PROGRAM
+  const std::string command = "QGRPO=" + program() +
                               " GRPO_STEPS=4 QUESTIONS=32 "
                               "\"" +
                               vector_path("../../examples/r1-recipe.sh") + "\" " + out;

@@ -48,11 +48,16 @@ std::string read_text(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+std::string program() {
+  const char* other = std::getenv("QGRPO_PROGRAM");
+  return other != nullptr ? other : QGRPO_PROGRAM;
+}
+
 ProgramResult run_qgrpo(const std::vector<std::string>& arguments, const std::string& input,
                         const std::string& output) {
   const ScratchFolder scratch;
   scratch.write("in", input);
-  std::vector<std::string> words = {QGRPO_PROGRAM};
+  std::vector<std::string> words = {program()};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());

@@ -14,6 +14,9 @@ struct ProgramResult {
   std::vector<std::string> lines() const;  // of out
 };
 
+// The program that is tested: the one of this build, or $QGRPO_PROGRAM.
+std::string program();
+
 // Runs the built qgrpo with these arguments and this standard input. `output`: where standard
 // output goes instead of into the result.
 ProgramResult run_qgrpo(const std::vector<std::string>& arguments, const std::string& input = "",

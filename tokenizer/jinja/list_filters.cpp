@@ -273,7 +273,7 @@ Value batch(Runtime& runtime, const Value& input, Arguments& arguments) {
   return make_iterator(std::move(rows));
 }
 
-constexpr std::array kFilters = {
+constexpr std::array kListFilters = {
     NamedFilter{"length", size},
     NamedFilter{"count", size},
     NamedFilter{"first", first},
@@ -305,7 +305,7 @@ constexpr std::array kFilters = {
 }  // namespace
 
 Filter find_list_filter(std::string_view name) {
-  return find_named(kFilters, name);
+  return find_named(kListFilters, name);
 }
 
 }  // namespace qgrpo::tokenizer::jinja

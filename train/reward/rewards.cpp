@@ -15,7 +15,7 @@
 namespace qgrpo::train {
 namespace {
 
-constexpr auto npos = std::string_view::npos;
+constexpr auto kNone = std::string_view::npos;
 
 // Removes `prefix` from the front of `text` if it is there.
 bool consume(std::string_view& text, std::string_view prefix) {
@@ -28,7 +28,7 @@ bool consume(std::string_view& text, std::string_view prefix) {
 // only end at the first newline, and nothing is left to try when what follows does not match.
 bool consume_line(std::string_view& text) {
   const std::size_t end = text.find('\n');
-  if (end == npos) return false;
+  if (end == kNone) return false;
   text.remove_prefix(end + 1);
   return true;
 }
@@ -69,12 +69,12 @@ std::optional<double> parse_weight(std::string_view text) {
 // Where the name of a Python file ends in FILE.py:FUNCTION.
 std::size_t python_file_end(std::string_view text) {
   const std::size_t at = text.find(".py:");
-  if (at != npos) return at + 3;
-  return text.ends_with(".py") ? text.size() : npos;
+  if (at != kNone) return at + 3;
+  return text.ends_with(".py") ? text.size() : kNone;
 }
 
 std::string_view last_path_part(std::string_view path) {
-  return path.substr(path.rfind('/') == npos ? 0 : path.rfind('/') + 1);
+  return path.substr(path.rfind('/') == kNone ? 0 : path.rfind('/') + 1);
 }
 
 Reward parse_python(std::string_view text, std::size_t file_end) {
@@ -83,7 +83,7 @@ Reward parse_python(std::string_view text, std::size_t file_end) {
   reward.target = text.substr(0, file_end);
   std::string_view rest = text.substr(std::min(file_end + 1, text.size()));
   const std::size_t colon = rest.find(':');
-  if (colon != npos) {
+  if (colon != kNone) {
     const std::optional<double> weight = parse_weight(rest.substr(colon + 1));
     require(
         weight.has_value(),
@@ -105,8 +105,8 @@ Reward parse_command(std::string_view text) {
   std::string_view command = text.substr(kCommandPrefix.size());
   const std::size_t colon = command.rfind(':');
   const std::size_t space = command.rfind(' ');
-  const std::string_view last_word = command.substr(space == npos ? 0 : space + 1);
-  if (colon != npos && last_word.find("://") == npos) {
+  const std::string_view last_word = command.substr(space == kNone ? 0 : space + 1);
+  if (colon != kNone && last_word.find("://") == kNone) {
     if (const std::optional<double> weight = parse_weight(command.substr(colon + 1))) {
       reward.weight = *weight;
       command = command.substr(0, colon);
@@ -130,7 +130,7 @@ std::string_view base_name(const Reward& reward) {
 // The parts between commas; the arguments of a program may have commas of their own.
 std::vector<std::string_view> split_list(std::string_view text) {
   std::vector<std::string_view> parts;
-  while (!text.starts_with(kCommandPrefix) && text.find(',') != npos) {
+  while (!text.starts_with(kCommandPrefix) && text.find(',') != kNone) {
     parts.push_back(text.substr(0, text.find(',')));
     text.remove_prefix(text.find(',') + 1);
   }
@@ -196,18 +196,18 @@ double soft_format_reward(std::string_view completion) {
   // serves all of them, so that each is looked at in constant time.
   const std::size_t last_close_answer = line.rfind(close_answer);
 
-  for (std::size_t at = line.find(close_reasoning); at != npos;
+  for (std::size_t at = line.find(close_reasoning); at != kNone;
        at = line.find(close_reasoning, at + 1)) {
     std::size_t answer = at + close_reasoning.size();
     answer += leading_space_bytes(text.substr(answer));
     if (!text.substr(answer).starts_with(open_answer)) continue;
     answer += open_answer.size();
     if (answer <= line_end) {
-      if (last_close_answer != npos && last_close_answer >= answer) return 0.5;
+      if (last_close_answer != kNone && last_close_answer >= answer) return 0.5;
     } else {
       // The white space led into another line, so this was the line's last closing tag.
       const std::string_view rest = text.substr(answer);
-      if (rest.substr(0, rest.find('\n')).find(close_answer) != npos) return 0.5;
+      if (rest.substr(0, rest.find('\n')).find(close_answer) != kNone) return 0.5;
     }
   }
   return 0.0;
@@ -237,7 +237,7 @@ std::vector<std::string> reward_names() {
 Reward parse_reward(std::string_view text) {
   if (text.starts_with(kCommandPrefix)) return parse_command(text);
   const std::size_t file_end = python_file_end(text);
-  if (file_end != npos) return parse_python(text, file_end);
+  if (file_end != kNone) return parse_python(text, file_end);
   const std::size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
   const auto* const maker =
@@ -246,7 +246,7 @@ Reward parse_reward(std::string_view text) {
           "reward '{}': unknown name '{}', expected one of {}, FILE.py:FUNCTION or cmd:PROGRAM",
           text, name, fmt::join(reward_names(), ", "));
   Reward reward = (*maker)();
-  if (colon != npos) {
+  if (colon != kNone) {
     const std::string_view digits = text.substr(colon + 1);
     const std::optional<double> weight = parse_weight(digits);
     require(weight.has_value(),
