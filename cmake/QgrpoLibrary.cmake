@@ -68,6 +68,9 @@ endfunction()
 # must then differ within the library.
 option(QGRPO_UNITY "Compile up to 12 sources of a library at once" OFF)
 function(qgrpo_unity target)
+  if(QGRPO_UNITY) # a local name of one source may be hidden in another
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
+  endif()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${QGRPO_UNITY} UNITY_BUILD_BATCH_SIZE 12)
 endfunction()
 
