@@ -10,11 +10,15 @@
 add_library(qgrpo_options INTERFACE)
 target_compile_features(qgrpo_options INTERFACE cxx_std_20)
 # Floating-point results are part of the contract: a product and a sum are fused only where the source says fma.
-target_compile_options(qgrpo_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -ffp-contract=off>)
-# g++ 12 finds overlaps in "text" + std::string (its bug 105651).
-target_compile_options(qgrpo_options INTERFACE
-  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
+target_compile_options(qgrpo_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+option(QGRPO_UNITY "Compile up to 12 sources of a library at once" OFF)
+if(NOT QGRPO_UNITY) # there a local name of one source may be hidden in another
+  target_compile_options(qgrpo_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor>)
+  # g++ 12 finds overlaps in "text" + std::string (its bug 105651).
+  target_compile_options(qgrpo_options INTERFACE
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
+endif()
 if(QGRPO_WERROR)
   target_compile_options(qgrpo_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
@@ -66,11 +70,7 @@ endfunction()
 # Many sources of a library in one compilation: what they share is read and instantiated once, which takes
 # another half of a build's time. For who builds the program and changes nothing; names that are local to a source
 # must then differ within the library.
-option(QGRPO_UNITY "Compile up to 12 sources of a library at once" OFF)
 function(qgrpo_unity target)
-  if(QGRPO_UNITY) # a local name of one source may be hidden in another
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
-  endif()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${QGRPO_UNITY} UNITY_BUILD_BATCH_SIZE 12)
 endfunction()
 
