@@ -176,7 +176,8 @@ class Chat {
   std::vector<std::int32_t> prompt_ids() {
     const std::int64_t positions = loaded_.config().max_position_embeddings;
     for (std::size_t first = 0;; first += 2) {
-      auto ids = tokenizer_.get().encode(tokenizer_.chat().render(messages(first), true));
+      auto ids = tokenizer_.chat().tokenize(tokenizer_.get(), messages(first),
+                                            {.add_generation_prompt = true});
       if (static_cast<std::int64_t>(ids.size()) + kLeastAnswer <= positions) {
         if (first > 0) {
           out_.flush();
@@ -199,11 +200,7 @@ class Chat {
     request.max_new_tokens = static_cast<std::int32_t>(
         std::min(options_.max_tokens, loaded_.config().max_position_embeddings - length));
     request.sampling = params_;
-    request.eos_ids = loaded_.config().eos_token_ids;
-    // The turn ends with the template's own token, also where the folder's files do not say so.
-    if (const auto end = tokenizer_.get().token_to_id("<|im_end|>")) {
-      request.eos_ids.push_back(*end);
-    }
+    request.eos_ids = tokenizer_.eos_ids(loaded_.config());
     request.adapter = loaded_.adapter_index();
     request.seed = seed_;
     request.step = answers_++;

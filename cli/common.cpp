@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <limits>
 
 #include "cpu/backend.h"
@@ -15,10 +14,9 @@
 #ifdef QGRPO_HAS_CUDA
 #include "cuda/backend.h"
 #endif
-#include "model/io/gguf.h"
 #include "model/io/json.h"
-#include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/load.h"
+#include "tokenizer/special_tokens.h"
 #include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
@@ -131,11 +129,7 @@ LoadedModel load_model(const ModelOptions& options, std::unique_ptr<Backend> bac
 }
 
 bool LazyTokenizer::available() const {
-  if (io::is_model_file(folder_)) return tokenizer::has_gguf_tokenizer(io::GgufFile(folder_));
-  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(std::filesystem::path(folder_) / name)) return true;
-  }
-  return false;
+  return tokenizer::has_tokenizer(folder_);
 }
 
 const tokenizer::Tokenizer& LazyTokenizer::get() {
@@ -147,6 +141,18 @@ const tokenizer::ChatTemplate& LazyTokenizer::chat() {
   if (!chat_)
     chat_ = tokenizer::load_chat_template(folder_, get(), template_name_, template_variables_);
   return *chat_;
+}
+
+const std::vector<std::int32_t>& LazyTokenizer::eos_ids(const model::Config& config) {
+  if (eos_ids_) return *eos_ids_;
+  if (!available()) return eos_ids_.emplace(config.eos_token_ids);
+  const tokenizer::ChatTemplate* used = nullptr;
+  try {
+    used = &chat();
+  } catch (const Error&) {
+    // Raw text and ids can do without a template; messages say what is wrong with it.
+  }
+  return eos_ids_.emplace(tokenizer::eos_ids(folder_, config.eos_token_ids, get(), used));
 }
 
 bool LazyTokenizer::has_token(std::int32_t id) {
@@ -187,7 +193,7 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
     }
     const tokenizer::Tokenizer& encoder = tokenizer.get();
     try {
-      out = encoder.encode(rendered);
+      out = messages ? encoder.encode_rendered(rendered) : encoder.encode(rendered);
     } catch (const Error& error) {
       fail("{}: {}", where, error.what());
     }

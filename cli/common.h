@@ -82,6 +82,8 @@ class LazyTokenizer {
   bool available() const;
   const tokenizer::Tokenizer& get();
   const tokenizer::ChatTemplate& chat();
+  // When a completion ends (tokenizer/special_tokens.h); without tokenizer files as `config` says.
+  const std::vector<std::int32_t>& eos_ids(const model::Config& config);
   // The text of a token, or nothing where the vocabulary has no such id (a model's embedding may
   // have more rows than its tokenizer has tokens).
   bool has_token(std::int32_t id);
@@ -92,6 +94,7 @@ class LazyTokenizer {
   std::string template_variables_;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
   std::optional<tokenizer::ChatTemplate> chat_;
+  std::optional<std::vector<std::int32_t>> eos_ids_;
 };
 
 // The ids of one input object: {"ids":[..]}, {text_key: ".."} or {"messages":[..]}, of which it

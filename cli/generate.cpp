@@ -161,7 +161,7 @@ class GenerateRun {
     request.max_new_tokens = static_cast<std::int32_t>(
         std::min(options_.max_tokens, config.max_position_embeddings - length));
     request.sampling = params_;
-    request.eos_ids = config.eos_token_ids;
+    request.eos_ids = tokenizer_.eos_ids(config);
     request.ignore_eos = options_.ignore_eos;
     request.adapter = loaded_.adapter_index();
     request.seed = options_.seed;

@@ -44,11 +44,14 @@ class Lines {
                       return tokenizer_->decode(ids, options_.skip_special_tokens);
                     }));
     } else {
-      const std::string text = request.is_string() ? request.as_string() : render(request, where);
+      const bool raw = request.is_string();
+      const std::string text = raw ? request.as_string() : render(request, where);
       if (options_.render) {
         writer.member("text", text);
       } else {
-        writer.member("ids", named(where, [&] { return tokenizer_->encode(text); }));
+        writer.member("ids", named(where, [&] {
+                        return raw ? tokenizer_->encode(text) : tokenizer_->encode_rendered(text);
+                      }));
       }
     }
     writer.end_object();

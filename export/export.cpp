@@ -26,14 +26,6 @@ constexpr const char* kPrompts[] = {
     "2, 4, 8, 16, 32,",
 };
 
-bool has_tokenizer(const std::string& model) {
-  if (io::is_model_file(model)) return io::GgufFile(model).find("tokenizer.ggml.tokens") != nullptr;
-  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(model + "/" + name)) return true;
-  }
-  return false;
-}
-
 // The prompts' ids; without a tokenizer, ids spread over the vocabulary.
 std::vector<std::vector<std::int32_t>> prompts_of(const std::string& model,
                                                   const model::Config& config) {
@@ -43,7 +35,7 @@ std::vector<std::vector<std::int32_t>> prompts_of(const std::string& model,
   require(longest >= 1 && config.max_position_embeddings > kNewTokens,
           "{}: has {} positions, the check of an export needs {}", model,
           config.max_position_embeddings, kNewTokens + 1);
-  if (has_tokenizer(model)) {
+  if (tokenizer::has_tokenizer(model)) {
     const auto tokenizer = tokenizer::load_tokenizer(model);
     for (const char* text : kPrompts) {
       auto ids = tokenizer->encode(text);
@@ -178,7 +170,7 @@ ExportReport export_model(Backend& backend, const ExportOptions& options,
   Records records(limits, report);
   // Everything that can be wrong with the input is found before anything is written.
   MergedWeights weights(backend, options.model, options.adapter, options.merge_into);
-  report.has_tokenizer = has_tokenizer(options.model);
+  report.has_tokenizer = tokenizer::has_tokenizer(options.model);
   PendingOutput output(options.output, folder, options.overwrite);
   const std::string& path = output.temporary();
   const RecordTensor record = [&](const ModelTensor& tensor, const std::vector<float>& source,

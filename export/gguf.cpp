@@ -10,6 +10,7 @@
 #include "model/io/gguf_quants.h"
 #include "model/io/json.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/special_tokens.h"
 
 namespace qgrpo::exporting {
 namespace {
@@ -107,20 +108,31 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
     header.add("tokenizer.ggml.model", "no_vocab");
     id("tokenizer.ggml.padding_token_id", c.pad_token_id);
   }
-  if (!c.eos_token_ids.empty()) id("tokenizer.ggml.eos_token_id", c.eos_token_ids.front());
-  // A second one, where readers do not know it by its name.
-  for (std::size_t i = 1; i < c.eos_token_ids.size() && definition; ++i) {
+  const auto eos = tokenizer::eos_ids(weights.model_path(), c.eos_token_ids);
+  if (!eos.empty()) id("tokenizer.ggml.eos_token_id", eos.front());
+  // Two more, where readers do not know them by their names.
+  std::vector<const char*> keys = {"tokenizer.ggml.eom_token_id", "tokenizer.ggml.eot_token_id"};
+  for (std::size_t i = 1; i < eos.size() && definition && !keys.empty(); ++i) {
     const auto known =
         std::find_if(definition->added.begin(), definition->added.end(),
                      [&](const tokenizer::AddedToken& token) {
-                       return token.id == c.eos_token_ids[i] &&
+                       return token.id == eos[i] &&
                               (token.content == "<|im_end|>" || token.content == "<|endoftext|>");
                      });
     if (known != definition->added.end()) continue;
-    id("tokenizer.ggml.eot_token_id", c.eos_token_ids[i]);
-    break;
+    id(keys.back(), eos[i]);
+    keys.pop_back();
   }
-  id("tokenizer.ggml.bos_token_id", c.bos_token_id);
+  // What add_bos_token puts before a text is this one.
+  const bool adds = definition && !definition->prefix.empty();
+  id("tokenizer.ggml.bos_token_id", adds ? definition->prefix.front() : c.bos_token_id);
+  if (definition && !definition->suffix.empty()) {
+    require(!eos.empty() && definition->suffix == std::vector{eos.front()},
+            "{}: its tokenizer adds another token behind a text than the eos_token, which GGUF "
+            "cannot say",
+            weights.model_path());
+    header.add("tokenizer.ggml.add_eos_token", true);
+  }
 }
 
 }  // namespace

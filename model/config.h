@@ -23,7 +23,8 @@ struct Config {
   double rope_theta = 10000.0;
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = false;
-  std::vector<std::int32_t> eos_token_ids;  // of generation_config.json, else config.json
+  std::vector<std::int32_t>
+      eos_token_ids;  // of generation_config.json, and of config.json behind them
   std::int32_t bos_token_id = -1;
   std::int32_t pad_token_id = -1;
 

@@ -1,6 +1,8 @@
 #include "model/config_files.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "model/gguf_config.h"
 #include "model/io/file.h"
@@ -121,7 +123,11 @@ Config load_config(const std::string& folder) {
     io::JsonDocument second;
     const JsonValue g = second.parse_file(generation);
     const auto eos = ids_at(g, "eos_token_id");
-    if (!eos.empty()) c.eos_token_ids = eos;
+    // Theirs go first; those of config.json alone end a completion too.
+    const auto others = std::exchange(c.eos_token_ids, eos);
+    for (const std::int32_t id : others) {
+      if (std::find(eos.begin(), eos.end(), id) == eos.end()) c.eos_token_ids.push_back(id);
+    }
   }
   check_config(c, path);
   return c;

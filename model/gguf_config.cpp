@@ -21,9 +21,11 @@ std::vector<std::int32_t> end_tokens(const io::GgufFile& file) {
   };
   add(token_at(file, "tokenizer.ggml.eos_token_id"));
   add(token_at(file, "tokenizer.ggml.eot_token_id"));
+  add(token_at(file, "tokenizer.ggml.eom_token_id"));
   if (const io::GgufValue* value = file.find("tokenizer.ggml.tokens")) {
     const auto tokens = value->as_strings();
-    for (const char* name : {"<|im_end|>", "<|endoftext|>"}) {
+    for (const char* name : {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>",
+                             "<end_of_turn>", "<EOT>", "<\uff5cend\u2581of\u2581sentence\uff5c>"}) {
       const auto found = std::find(tokens.begin(), tokens.end(), name);
       if (found != tokens.end()) add(static_cast<std::int32_t>(found - tokens.begin()));
     }

@@ -107,16 +107,19 @@ std::unique_ptr<BpeTokenizer::Workspace> BpeTokenizer::take_workspace() const {
   return std::make_unique<Workspace>(pretokenizer_.get());
 }
 
-std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, SpecialText special) const {
+std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, SpecialText special,
+                                               TokensAround around) const {
   require(utf8::is_valid(text), "the text to encode is not well-formed UTF-8");
   const bool plain = special == SpecialText::kPlain;
   auto work = take_workspace();
-  std::vector<std::int32_t> out = prefix_;
+  const bool whole = around == TokensAround::kAdd;
+  std::vector<std::int32_t> out;
+  if (whole) out = prefix_;
   out.reserve(text.size() / 3 + prefix_.size() + suffix_.size());
   raw_added_.split(
       text, plain, [&](std::string_view piece) { encode_text(piece, plain, *work, out); },
       [&](std::int32_t id) { out.push_back(id); });
-  out.insert(out.end(), suffix_.begin(), suffix_.end());
+  if (whole) out.insert(out.end(), suffix_.begin(), suffix_.end());
   const std::lock_guard lock(workspaces_mutex_);
   workspaces_.push_back(std::move(work));
   return out;

@@ -32,7 +32,8 @@ class BpeTokenizer : public Tokenizer {
   // Throws Error where the definition contradicts itself.
   explicit BpeTokenizer(const BpeDefinition& definition);
 
-  std::vector<std::int32_t> encode(std::string_view text, SpecialText special) const override;
+  std::vector<std::int32_t> encode(std::string_view text, SpecialText special,
+                                   TokensAround around) const override;
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(tokens_.size()); }
   std::optional<std::int32_t> token_to_id(std::string_view token) const override;
   std::optional<std::string> id_to_token(std::int32_t id) const override;

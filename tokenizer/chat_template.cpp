@@ -163,24 +163,50 @@ std::vector<Message> read_messages(const io::JsonValue& messages) {
   return out;
 }
 
-RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
+namespace {
+
+// The member, or nothing where it is absent or null.
+std::optional<io::JsonValue> given(const io::JsonValue& line, const char* key) {
+  auto value = line.find(key);
+  if (value && value->is_null()) value.reset();
+  return value;
+}
+
+}  // namespace
+
+RenderOptions read_template_variables(const io::JsonValue& line) {
   RenderOptions out;
-  const auto given = [&](const char* key) {
-    auto value = line.find(key);
-    if (value && value->is_null()) value.reset();
-    return value;
-  };
-  const auto prompt = given("add_generation_prompt");
-  out.add_generation_prompt = prompt ? prompt->as_bool() : standard;
-  for (const auto& [key, to] : {std::pair{"tools", &out.tools}, {"documents", &out.documents}}) {
-    if (const auto list = given(key)) {
-      (void)list->as_array();  // says what is wrong
-      *to = list->minified();
+  if (const auto tools = given(line, "tools")) {
+    if (tools->is_string()) {
+      io::JsonDocument document;
+      const io::JsonValue parsed = document.parse(tools->as_string(), tools->where());
+      (void)parsed.as_array();  // says what is wrong
+      out.tools = parsed.minified();
+    } else {
+      (void)tools->as_array();
+      out.tools = tools->minified();
     }
   }
-  if (const auto variables = given("chat_template_kwargs")) {
+  if (const auto variables = given(line, "chat_template_kwargs")) {
     (void)variables->as_object();
     out.variables = variables->minified();
+    jinja::Dict check;
+    try {
+      add_variables(check, out.variables);
+    } catch (const Error& error) {
+      fail("{}: {}", variables->where(), error.what());
+    }
+  }
+  return out;
+}
+
+RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
+  RenderOptions out = read_template_variables(line);
+  const auto prompt = given(line, "add_generation_prompt");
+  out.add_generation_prompt = prompt ? prompt->as_bool() : standard;
+  if (const auto documents = given(line, "documents")) {
+    (void)documents->as_array();
+    out.documents = documents->minified();
   }
   return out;
 }

@@ -69,6 +69,13 @@ class ChatTemplate {
   jinja::Rendering render(std::span<const Message> messages, const RenderOptions& options) const;
   std::string render(std::span<const Message> messages, bool add_generation_prompt) const;
 
+  // The ids of a conversation: apply_chat_template(tokenize=True). The tokens around a raw text are
+  // no part of them.
+  std::vector<std::int32_t> tokenize(const Tokenizer& tokenizer, std::span<const Message> messages,
+                                     const RenderOptions& options) const {
+    return tokenizer.encode_rendered(render(messages, options).text);
+  }
+
   Rules rules() const { return rules_; }
   // The default system prompt, where it is known.
   const std::optional<std::string>& default_system() const { return default_system_; }
@@ -107,6 +114,10 @@ void check_chat_template_options(const std::string& name, const std::string& var
 // Reads [{"role": .., "content": .., ..}, ..]. Throws Error on a message without a role, and on one
 // that has neither a content (a text or a list of parts) nor tool_calls.
 std::vector<Message> read_messages(const io::JsonValue& messages);
+
+// What one line of data says of its own rendering, as TRL reads it: the keys "tools" (JSON schemas,
+// or their JSON as a text) and "chat_template_kwargs". Throws Error that names the line.
+RenderOptions read_template_variables(const io::JsonValue& line);
 
 // The options of one line of input, of its keys "tools", "documents", "chat_template_kwargs" and
 // "add_generation_prompt" (`standard` where that is absent).

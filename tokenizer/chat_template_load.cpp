@@ -1,4 +1,3 @@
-#include <array>
 #include <filesystem>
 
 #include "model/io/file.h"
@@ -6,8 +5,9 @@
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/special_tokens.h"
 
-// Finds a model's chat template and its special tokens.
+// Finds a model's chat template.
 namespace qgrpo::tokenizer {
 namespace {
 
@@ -87,76 +87,6 @@ TemplateText from_file(const std::string& path) {
   auto found = from_json_file(path);
   require(found.has_value(), "{}: expected the key \"chat_template\"", path);
   return *found;
-}
-
-constexpr std::array<const char*, 7> kSpecialTokens = {
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-
-// What transformers' tokenizer classes have where the folder says nothing.
-struct ClassTokens {
-  std::string_view family;
-  std::array<std::string_view, 7> tokens;  // in the order of kSpecialTokens; empty: none
-};
-constexpr std::array<ClassTokens, 3> kClassTokens = {{
-    {"Qwen2", {"", "<|endoftext|>", "<|endoftext|>", "", "<|endoftext|>", "", ""}},
-    {"Llama", {"<s>", "</s>", "<unk>", "", "", "", ""}},
-    {"Gemma", {"<bos>", "<eos>", "<unk>", "", "<pad>", "", "<mask>"}},
-}};
-
-// A special token as JSON has it: a text, or an object with the key "content".
-std::optional<std::string> token_text(const io::JsonValue& value) {
-  if (value.is_null()) return std::nullopt;
-  return value.is_object() ? value.at("content").as_string() : value.as_string();
-}
-
-jinja::Dict gguf_special_tokens(const std::string& path, const Tokenizer& tokenizer) {
-  const io::GgufFile file(path);
-  jinja::Dict out;
-  for (const auto& [key, name] : {std::pair{"bos", "bos_token"},
-                                  {"eos", "eos_token"},
-                                  {"unknown", "unk_token"},
-                                  {"padding", "pad_token"}}) {
-    const io::GgufValue* id = file.find(fmt::format("tokenizer.ggml.{}_token_id", key));
-    if (id == nullptr) continue;
-    if (auto text = tokenizer.id_to_token(static_cast<std::int32_t>(id->as_int()))) {
-      out.set(name, std::string(*text));
-    }
-  }
-  return out;
-}
-
-jinja::Dict special_tokens(const fs::path& folder, const Tokenizer& tokenizer) {
-  if (io::is_model_file(folder.string())) {
-    return gguf_special_tokens(folder.string(), tokenizer);
-  }
-  std::array<std::optional<std::string>, 7> tokens;
-  std::array<bool, 7> said = {};
-  std::string tokenizer_class;
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    const auto path = folder / name;
-    if (!is_file(path)) continue;
-    io::JsonDocument document;
-    const auto root = document.parse_file(path.string());
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      const auto value = root.find(kSpecialTokens[i]);
-      if (!value || said[i]) continue;
-      tokens[i] = token_text(*value);
-      said[i] = true;
-    }
-    if (const auto value = root.find("tokenizer_class"); value && value->is_string()) {
-      tokenizer_class = value->as_string();
-    }
-  }
-  jinja::Dict out;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    for (const auto& known : kClassTokens) {
-      if (!said[i] && tokenizer_class.starts_with(known.family) && !known.tokens[i].empty()) {
-        tokens[i] = known.tokens[i];
-      }
-    }
-    if (tokens[i]) out.set(kSpecialTokens[i], *tokens[i]);
-  }
-  return out;
 }
 
 ChatTemplate make_template(const TemplateText& text, const fs::path& folder,

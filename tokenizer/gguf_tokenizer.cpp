@@ -106,9 +106,9 @@ void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
   require(qwen2 || definition.pattern == kGpt2Pattern,
           "{}: GGUF has no name for this tokenizer's pattern (those of Qwen2 and GPT-2 have one)",
           definition.where);
-  require(definition.suffix.empty() && definition.prefix.size() <= 1 && !definition.ignore_merges,
-          "{}: a tokenizer that adds tokens behind a text, several before it, or ignores merges is "
-          "not supported in GGUF",
+  require(definition.prefix.size() <= 1 && !definition.ignore_merges,
+          "{}: a tokenizer that adds several tokens before a text or ignores merges is not "
+          "supported in GGUF",
           definition.where);
   std::vector<std::string> tokens(vocab_size);
   std::vector<std::int32_t> types(tokens.size(), kUnused);

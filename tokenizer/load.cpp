@@ -10,6 +10,15 @@
 
 namespace qgrpo::tokenizer {
 
+bool has_tokenizer(const std::string& folder) {
+  if (io::is_model_file(folder)) return has_gguf_tokenizer(io::GgufFile(folder));
+  std::error_code error;
+  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer.model"}) {
+    if (std::filesystem::exists(std::filesystem::path(folder) / name, error)) return true;
+  }
+  return false;
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code error;

@@ -7,6 +7,9 @@
 
 namespace qgrpo::tokenizer {
 
+// Whether there are tokenizer files in the folder, or a tokenizer in the GGUF file.
+bool has_tokenizer(const std::string& folder);
+
 // Reads the tokenizer of a Hugging Face folder: tokenizer.json, else vocab.json + merges.txt (with
 // the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model; or that of a
 // GGUF file's metadata. Throws Error naming what is missing, damaged or not supported.

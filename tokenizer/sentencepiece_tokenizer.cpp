@@ -33,10 +33,12 @@ class SentencePieceTokenizer : public Tokenizer {
     probe_decoder();
   }
 
-  std::vector<std::int32_t> encode(std::string_view text, SpecialText special) const override {
+  std::vector<std::int32_t> encode(std::string_view text, SpecialText special,
+                                   TokensAround around) const override {
     require(utf8::is_valid(text), "the text to encode is not well-formed UTF-8");
     std::vector<std::int32_t> out;
-    if (add_bos_ && model_.bos_id() >= 0) out.push_back(model_.bos_id());
+    const bool whole = around == TokensAround::kAdd;
+    if (whole && add_bos_ && model_.bos_id() >= 0) out.push_back(model_.bos_id());
     std::vector<int> ids;
     matcher_.split(
         text, special == SpecialText::kPlain,
@@ -46,7 +48,7 @@ class SentencePieceTokenizer : public Tokenizer {
           out.insert(out.end(), ids.begin(), ids.end());
         },
         [&](std::int32_t id) { out.push_back(id); });
-    if (add_eos_ && model_.eos_id() >= 0) out.push_back(model_.eos_id());
+    if (whole && add_eos_ && model_.eos_id() >= 0) out.push_back(model_.eos_id());
     return out;
   }
 

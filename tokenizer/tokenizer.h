@@ -18,16 +18,29 @@ enum class SpecialText {
   kPlain,  // as ordinary characters (added tokens that are not special are still recognised)
 };
 
+// The tokens around a text, begin-of-text and end-of-text: Hugging Face's add_special_tokens.
+enum class TokensAround {
+  kAdd,  // to raw text, once: Hugging Face's default
+  kNone  // the text has its own
+};
+
 // Text <-> token ids. All functions are const and may be called by several threads at a time.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // The token ids of UTF-8 text; the same as Hugging Face's `tokenizers` gives. Begin-of-text
-  // tokens are added only where the folder's files say so (Qwen's do not). Throws Error where the
-  // text is not well-formed UTF-8.
+  // The token ids of UTF-8 text; the same as Hugging Face's `tokenizers` gives. `around`: what the
+  // folder's post-processor puts around a text (Llama's and DeepSeek's begin-of-text; Qwen's files
+  // have none). Throws Error where the text is not well-formed UTF-8.
   virtual std::vector<std::int32_t> encode(std::string_view text,
-                                           SpecialText special = SpecialText::kParse) const = 0;
+                                           SpecialText special = SpecialText::kParse,
+                                           TokensAround around = TokensAround::kAdd) const = 0;
+
+  // The ids of text that a chat template has rendered, whole: it has its own begin-of-text token
+  // where there is to be one. transformers' apply_chat_template(tokenize=True).
+  std::vector<std::int32_t> encode_rendered(std::string_view text) const {
+    return encode(text, SpecialText::kParse, TokensAround::kNone);
+  }
 
   // The text of the ids: the tokens' bytes are joined, and what is not UTF-8 then becomes U+FFFD,
   // as Python's bytes.decode("utf-8", "replace") does it. Throws Error on an id that is no token.

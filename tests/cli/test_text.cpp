@@ -1,13 +1,16 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "cpu/backend.h"
+#include "model/config_files.h"
 #include "model/io/json.h"
 #include "model/model.h"
 #include "support/program.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/load.h"
+#include "tokenizer/special_tokens.h"
 #include "train/demo/model.h"
 
 // The commands on a folder with a tokenizer: the demo's, untrained.
@@ -103,6 +106,99 @@ TEST_CASE("text in, text out") {
             plain.ids.begin(),
             plain.ids.begin() + static_cast<std::ptrdiff_t>(stopped.ids.size())) == stopped.ids);
   CHECK(model.tokenizer->decode(stopped.ids, true).find(stop) != std::string::npos);
+}
+
+TEST_CASE("a base model stops at its template's end of turn, whoever asks") {
+  const TextModel model;
+  const std::int32_t end = *model.tokenizer->token_to_id("<|im_end|>");
+  const std::string eos = std::to_string(*model.tokenizer->token_to_id("<|endoftext|>"));
+  const auto edit = [&](const std::string& name, const std::string& key, const std::string& value) {
+    std::string text = read_text(model.folder.path(name));
+    const std::size_t at = text.find("\"" + key + "\": ");
+    REQUIRE(at != std::string::npos);
+    const std::size_t begin = at + key.size() + 4;
+    const std::size_t close =
+        text[begin] == '[' ? text.find(']', begin) + 1 : text.find_first_of(",}", begin);
+    model.folder.write(name, text.replace(begin, close - begin, value));
+  };
+  // As base checkpoints have it: the end of a document alone.
+  edit("config.json", "eos_token_id", eos);
+  edit("generation_config.json", "eos_token_id", eos);
+  edit("tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
+
+  // An untrained model draws every token now and then.
+  const std::vector<std::string> draws = {"-n", "64", "--max-tokens", "100", "--seed", "3"};
+  const auto ended = [&](const std::string& input) {
+    const auto result = model.generate(input, draws);
+    INFO(result.err);
+    REQUIRE(result.exit_code == 0);
+    io::JsonDocument document;
+    std::size_t count = 0;
+    for (const auto& c : document.parse(result.out, "output").at("completions").as_array()) {
+      const auto ids = c.at("ids").as_ids();
+      CHECK(std::find(ids.begin(), ids.end() - 1, end) == ids.end() - 1);
+      if (ids.back() != end) continue;
+      ++count;
+      CHECK(c.at("finish_reason").as_string() == "stop");
+      CHECK(c.at("text").as_string().find("<|im_end|>") == std::string::npos);
+    }
+    return count;
+  };
+  CHECK(ended("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n") > 0);
+  CHECK(ended("{\"prompt\":\"a\"}\n") > 0);
+
+  // The GGUF file that it is exported to says the same.
+  const auto exported = run_qgrpo({"export", "--model", model.folder.path(), "--to", "gguf",
+                                   "--gguf-type", "F16", "--output", model.folder.path("m.gguf")});
+  INFO(exported.err);
+  REQUIRE(exported.exit_code == 0);
+  const auto from_folder = tokenizer::eos_ids(model.folder.path(), std::vector{std::stoi(eos)});
+  CHECK(from_folder == std::vector{std::stoi(eos), end});
+  CHECK(model::load_config(model.folder.path("m.gguf")).eos_token_ids == from_folder);
+}
+
+TEST_CASE("tokens around a text: raw text gets them, messages have their own; from GGUF too") {
+  const TextModel model;
+  std::string text = read_text(model.folder.path("tokenizer.json"));
+  const std::size_t at = text.find("\"post_processor\"");
+  REQUIRE(at != std::string::npos);
+  const std::int32_t begin = *model.tokenizer->token_to_id("<|endoftext|>");
+  const std::int32_t end = *model.tokenizer->token_to_id("<|im_end|>");
+  text.replace(
+      at, text.find('}', at) + 1 - at,
+      fmt::format(R"("post_processor": {{"type": "TemplateProcessing", "single": [)"
+                  R"({{"SpecialToken": {{"id": "B", "type_id": 0}}}}, )"
+                  R"({{"Sequence": {{"id": "A", "type_id": 0}}}}, )"
+                  R"({{"SpecialToken": {{"id": "E", "type_id": 0}}}}], "special_tokens": )"
+                  R"({{"B": {{"id": "B", "ids": [{}]}}, "E": {{"id": "E", "ids": [{}]}}}}}})",
+                  begin, end));
+  model.folder.write("tokenizer.json", text);
+  const auto exported = run_qgrpo({"export", "--model", model.folder.path(), "--to", "gguf",
+                                   "--gguf-type", "F16", "--output", model.folder.path("m.gguf")});
+  INFO(exported.err);
+  REQUIRE(exported.exit_code == 0);
+
+  auto raw = model.tokenizer->encode("How many?");
+  raw.insert(raw.begin(), begin);
+  raw.push_back(end);
+  const auto chat = model.tokenizer->encode("<|im_start|>user\nHow many?<|im_end|>\n");
+  const std::string lines =
+      "{\"text\":\"How many?\"}\n"
+      "{\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"}]}\n";
+  for (const std::string& folder : {model.folder.path(), model.folder.path("m.gguf")}) {
+    CAPTURE(folder);
+    const auto tokenized = run_qgrpo(
+        {"tokenize", "--model", folder},
+        "\"How many?\"\n{\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"}]}\n");
+    const auto scored = run_qgrpo({"score", "--model", folder, "--quantize", "none"}, lines);
+    for (const auto& result : {tokenized, scored}) {
+      INFO(result.err);
+      REQUIRE(result.lines().size() == 2);
+      io::JsonDocument document;
+      CHECK(document.parse(result.lines()[0], "raw").at("ids").as_ids() == raw);
+      CHECK(document.parse(result.lines()[1], "chat").at("ids").as_ids() == chat);
+    }
+  }
 }
 
 TEST_CASE("chat: one shot, and a conversation in a pipe") {

@@ -120,8 +120,8 @@ SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, std::uint64_t
                             std::uint32_t index) {
   const DemoProblem problem = demo_problem(seed, DemoSplit::train, index);
   SftExample e;
-  e.prompt = tokenizer.encode(prompt_text(problem));
-  e.completion = tokenizer.encode(noisy_demo_completion(problem, seed, index));
+  e.prompt = tokenizer.encode_rendered(prompt_text(problem));
+  e.completion = tokenizer.encode_rendered(noisy_demo_completion(problem, seed, index));
   e.completion.push_back(id_of(tokenizer, kMessageEnd));
   return e;
 }
