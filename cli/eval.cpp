@@ -118,6 +118,7 @@ class EvalRun {
     settings_.prompt.one_shot = options_.one_shot;
     settings_.max_prompt_length = options_.max_prompt_length;
     settings_.seed = options_.seed;
+    settings_.eos_ids = tokenizer_.eos_ids(loaded_.config());
     prompts_ = train::question_groups(tokenizer_.get(), tokenizer_.chat(), examples_, settings_,
                                       truncated_);
     std::int64_t longest = 1;
@@ -157,7 +158,7 @@ class EvalRun {
     const bool show = progress_wanted();
     std::size_t done = 0;
     const bool finished = train::answer_questions(
-        **generator_, loaded_.config(), tokenizer_.get(), groups, settings_,
+        **generator_, tokenizer_.get(), groups, settings_,
         [&](std::size_t questions, std::int64_t tokens) {
           done = questions;
           const std::chrono::duration<double> s = std::chrono::steady_clock::now() - start;

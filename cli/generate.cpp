@@ -135,6 +135,12 @@ class GenerateRun {
       w.key("messages");
       w.raw(train::prompt_json(example, prompt));
       w.member("answer", example.answer);
+      for (const auto& [key, value] : {std::pair{"tools", &example.render.tools},
+                                       {"chat_template_kwargs", &example.render.variables}}) {
+        if (value->empty()) continue;
+        w.key(key);
+        w.raw(*value);
+      }
       w.end_object();
       questions_.push_back(w.str());
       if (questions_.size() == static_cast<std::size_t>(options_.limit)) break;

@@ -30,6 +30,7 @@ const std::map<std::string, Values> kOtherValues = {
     {"answer_format", {"plain"}},
     {"beta", {"0.5"}},
     {"chat_template", {"chatml"}},
+    {"chat_template_kwargs", {"{\"a\": 1}"}},
     {"dataset", {"x.jsonl", "y.jsonl"}},
     {"delta", {"3"}},
     {"device_memory", {"24GB"}},

@@ -21,8 +21,12 @@ struct Example {
   std::string answer;    // the final answer alone, what the built-in rewards compare with
   std::vector<tokenizer::Message> messages = {};  // the conversation; empty: `question`
   std::string messages_json = {};                 // the same as the file has it
-  std::vector<Column> columns = {};  // every key of the line, for rewards that users write
-  std::string line = {};             // the whole line, if DatasetOptions::keep_lines
+  std::vector<Column> columns = {};      // every key of the line, for rewards that users write
+  tokenizer::RenderOptions render = {};  // its "tools" and "chat_template_kwargs"
+  std::string where = {};                // FILE line N, for messages
+  std::string line = {};                 // the whole line, if DatasetOptions::keep_lines
+
+  bool template_variables() const { return !render.tools.empty() || !render.variables.empty(); }
 };
 
 // What of an answer is the final answer.

@@ -152,6 +152,8 @@ void read_file_into(std::vector<Example>& examples, const std::string& path,
       example.columns.emplace_back(key, value.minified());
     const std::optional<std::string> reference = read_prompt(line, *columns, example);
     read_answer(line, *columns, options, reference, example);
+    example.render = tokenizer::read_template_variables(line);
+    example.where = where;
     if (options.keep_lines) example.line = std::string(python_strip(text));
     examples.push_back(std::move(example));
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/io/json.h"
+#include "model/ops/error.h"
 
 namespace qgrpo::train {
 
@@ -44,6 +45,18 @@ std::vector<tokenizer::Message> example_prompt(const Example& example,
     messages.insert(messages.begin(), std::move(system));
   }
   return messages;
+}
+
+std::vector<std::int32_t> prompt_ids(const Example& example, const PromptOptions& options,
+                                     const tokenizer::Tokenizer& tokenizer,
+                                     const tokenizer::ChatTemplate& chat_template) {
+  tokenizer::RenderOptions render = example.render;
+  render.add_generation_prompt = true;
+  try {
+    return chat_template.tokenize(tokenizer, example_prompt(example, options), render);
+  } catch (const Error& error) {
+    fail("{}: {}", example.where, error.what());
+  }
 }
 
 std::string prompt_json(const Example& example, const PromptOptions& options) {

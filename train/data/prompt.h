@@ -37,6 +37,11 @@ std::vector<tokenizer::Message> build_prompt(std::string_view question,
 // there), or build_prompt() of its question.
 std::vector<tokenizer::Message> example_prompt(const Example& example,
                                                const PromptOptions& options);
+// The ids of an example's prompt, ready for the assistant to answer: rendered with the variables of
+// its line. Throws Error that names the line.
+std::vector<std::int32_t> prompt_ids(const Example& example, const PromptOptions& options,
+                                     const tokenizer::Tokenizer& tokenizer,
+                                     const tokenizer::ChatTemplate& chat_template);
 // The same as JSON, for rewards: [{"role": .., "content": ..}, ..]; a conversation as its file has
 // it.
 std::string prompt_json(const Example& example, const PromptOptions& options);

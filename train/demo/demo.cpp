@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <memory>
 
+#include "model/config_files.h"
 #include "tokenizer/load.h"
+#include "tokenizer/special_tokens.h"
 #include "train/demo/model.h"
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"
@@ -80,6 +82,9 @@ class HeldOut {
         chat_template_(tokenizer::load_chat_template(demo.folder, *tokenizer_)),
         questions_(read_gsm8k(demo.test_path())) {
     settings_.prompt.system_prompt = run.prompt.system_prompt.value_or("");
+    const model::Config config = model::load_config(demo.folder);
+    settings_.eos_ids =
+        tokenizer::eos_ids(demo.folder, config.eos_token_ids, *tokenizer_, &chat_template_);
     settings_.max_prompt_length = run.prompt.max_prompt_length;
     settings_.max_completion_length = run.sampling.max_completion_length;
     settings_.max_sequences = std::min(settings_.max_sequences, max_sequences);

@@ -106,8 +106,7 @@ std::vector<Group> question_groups(const tokenizer::Tokenizer& tokenizer,
     Group group;
     group.question = example.question;
     group.answer = example.answer;
-    const std::vector<tokenizer::Message> messages = example_prompt(example, settings.prompt);
-    group.prompt_ids = tokenizer.encode(chat_template.render(messages, true));
+    group.prompt_ids = prompt_ids(example, settings.prompt, tokenizer, chat_template);
     if (truncate_prompt(group.prompt_ids, static_cast<std::size_t>(settings.max_prompt_length)) > 0)
       ++truncated;
     groups.push_back(std::move(group));
@@ -115,9 +114,9 @@ std::vector<Group> question_groups(const tokenizer::Tokenizer& tokenizer,
   return groups;
 }
 
-bool answer_questions(engine::Generator& generator, const model::Config& config,
-                      const tokenizer::Tokenizer& tokenizer, std::span<Group> groups,
-                      const EvaluationSettings& settings, const EvaluationProgress& progress) {
+bool answer_questions(engine::Generator& generator, const tokenizer::Tokenizer& tokenizer,
+                      std::span<Group> groups, const EvaluationSettings& settings,
+                      const EvaluationProgress& progress) {
   std::vector<engine::GroupId> ids;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     engine::GroupRequest request;
@@ -125,7 +124,7 @@ bool answer_questions(engine::Generator& generator, const model::Config& config,
     request.samples = settings.samples;
     request.max_new_tokens = static_cast<std::int32_t>(settings.max_completion_length);
     request.sampling = settings.sampling;
-    request.eos_ids = config.eos_token_ids;
+    request.eos_ids = settings.eos_ids;
     request.adapter = settings.adapter;
     request.seed = settings.seed;
     request.prompt_key = static_cast<std::uint32_t>(g);
@@ -186,7 +185,7 @@ Evaluation evaluate(const model::Model& model, const tokenizer::Tokenizer& token
   const auto memory = model.backend().allocate(count.used());
   model::Arena arena(memory->data(), memory->bytes());
   engine::Generator generator(model, arena, capacity);
-  answer_questions(generator, model.config(), tokenizer, groups, settings);
+  answer_questions(generator, tokenizer, groups, settings);
   for (Group& group : groups) {
     for (GroupCompletion& completion : group.completions) {
       if (!rewards.empty()) completion.reward = score(rewards, completion.text, group.answer).total;

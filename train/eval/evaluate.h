@@ -35,7 +35,8 @@ struct EvaluationSettings {
   std::int32_t samples = 1;         // completions of each question
   SamplingParams sampling = greedy();
   std::uint64_t seed = 0;
-  std::int32_t adapter = -1;  // index in the model, -1 = base
+  std::int32_t adapter = -1;          // index in the model, -1 = base
+  std::vector<std::int32_t> eos_ids;  // end a completion: tokenizer/special_tokens.h
   AnswerMatch match = AnswerMatch::exact;
 
   static SamplingParams greedy() {
@@ -92,9 +93,9 @@ using EvaluationProgress = std::function<bool(std::size_t questions, std::int64_
 // the group, sample, position): what a question is answered does not depend on the others. False
 // where `progress` gave up: nothing of it remains in the generator then. Throws Error where a
 // prompt and its completion do not fit the generator.
-bool answer_questions(engine::Generator& generator, const model::Config& config,
-                      const tokenizer::Tokenizer& tokenizer, std::span<Group> groups,
-                      const EvaluationSettings& settings, const EvaluationProgress& progress = {});
+bool answer_questions(engine::Generator& generator, const tokenizer::Tokenizer& tokenizer,
+                      std::span<Group> groups, const EvaluationSettings& settings,
+                      const EvaluationProgress& progress = {});
 
 // All of it, on memory of its own: completions for each question, judged and scored by built-in
 // rewards.

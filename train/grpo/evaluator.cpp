@@ -75,10 +75,11 @@ std::optional<Evaluator::Result> Evaluator::evaluate(
   EvaluationSettings settings;
   settings.max_completion_length = options_->sampling.max_completion_length;
   settings.adapter = kPolicyAdapter;
+  settings.eos_ids = inputs_->eos_ids;
   std::vector<Group> groups = groups_;
-  const bool finished = answer_questions(
-      policy.generator(), policy.model().config(), *inputs_->tokenizer, groups, settings,
-      [&](std::size_t questions, std::int64_t) { return progress(questions); });
+  const bool finished =
+      answer_questions(policy.generator(), *inputs_->tokenizer, groups, settings,
+                       [&](std::size_t questions, std::int64_t) { return progress(questions); });
   if (!finished) return std::nullopt;
   std::vector<Reward> built_in;
   for (const Reward& reward : parse_rewards(options_->reward.rewards)) {

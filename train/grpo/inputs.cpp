@@ -1,5 +1,6 @@
 #include "train/grpo/inputs.h"
 #include "tokenizer/load.h"
+#include "tokenizer/special_tokens.h"
 
 #include <algorithm>
 
@@ -33,6 +34,17 @@ void read_examples(GrpoInputs& inputs, const TrainOptions& options,
   }
 }
 
+// Variables of a line that its template refuses are found before the run, not in its middle.
+void check_prompts(const GrpoInputs& inputs, const TrainOptions& options) {
+  const PromptOptions prompt = prompt_options(options.prompt);
+  for (const auto* part : {&inputs.examples, &inputs.held_out}) {
+    for (const Example& example : *part) {
+      if (example.template_variables())
+        prompt_ids(example, prompt, *inputs.tokenizer, *inputs.chat_template);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> GrpoInputs::reward_names() const {
@@ -59,7 +71,8 @@ GrpoInputs read_inputs(const TrainOptions& options, const model::Config& config,
                        std::function<void(const std::string&)> warn) {
   GrpoInputs inputs;
   if (!options.data.replay.empty()) {
-    inputs.recorded = read_replay(options.data.replay, config.vocab_size, config.eos_token_ids);
+    inputs.eos_ids = tokenizer::eos_ids(options.base.model, config.eos_token_ids);
+    inputs.recorded = read_replay(options.data.replay, config.vocab_size, inputs.eos_ids);
     inputs.data = options.data.replay;
     inputs.data_fingerprint = io::file_fingerprint(options.data.replay);
     return inputs;
@@ -69,15 +82,20 @@ GrpoInputs read_inputs(const TrainOptions& options, const model::Config& config,
   const std::vector<Reward> rewards = parse_rewards(options.reward.rewards);
   read_examples(inputs, options, rewards);
   inputs.tokenizer = tokenizer::load_tokenizer(options.base.model);
-  inputs.chat_template = tokenizer::load_chat_template(options.base.model, *inputs.tokenizer,
-                                                       options.base.chat_template);
+  inputs.chat_template =
+      tokenizer::load_chat_template(options.base.model, *inputs.tokenizer,
+                                    options.base.chat_template, options.base.chat_template_kwargs);
+  inputs.eos_ids = tokenizer::eos_ids(options.base.model, config.eos_token_ids, *inputs.tokenizer,
+                                      &*inputs.chat_template);
+  check_prompts(inputs, options);
   RewardHostSettings host;
   host.python = options.run.python;
   host.timeout = options.reward.reward_timeout;
   host.warn = std::move(warn);
   inputs.scorer = std::make_unique<RewardScorer>(rewards, host);
-  require(!config.eos_token_ids.empty(),
-          "{}: neither generation_config.json nor config.json has an eos_token_id",
+  require(!inputs.eos_ids.empty(),
+          "{}: nothing says when a completion ends: expected an eos_token_id in "
+          "generation_config.json or config.json, or an eos_token in tokenizer_config.json",
           options.base.model);
   return inputs;
 }
@@ -127,8 +145,7 @@ Group GroupSource::at(std::uint64_t position, std::int64_t& truncated) {
   group.answer = example.answer;
   group.columns = example.columns;
   group.prompt_json = prompt_json(example, prompt);
-  group.prompt_ids = inputs_->tokenizer->encode(inputs_->chat_template->render(
-      example_prompt(example, prompt), /*add_generation_prompt=*/true));
+  group.prompt_ids = prompt_ids(example, prompt, *inputs_->tokenizer, *inputs_->chat_template);
   const auto longest = static_cast<std::size_t>(options_->prompt.max_prompt_length);
   if (truncate_prompt(group.prompt_ids, longest) > 0) ++truncated;
   return group;

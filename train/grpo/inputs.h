@@ -29,6 +29,8 @@ struct GrpoInputs {
   std::vector<Example> held_out;  // by train_split; no part of the training
   std::unique_ptr<RewardScorer> scorer;
 
+  std::vector<std::int32_t> eos_ids;  // end a completion: tokenizer/special_tokens.h
+
   std::string data;  // the files, for messages
   std::uint64_t data_fingerprint = 0;
 

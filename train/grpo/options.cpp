@@ -24,7 +24,7 @@ void check_sources(const TrainOptions& o) {
             "--dataset: not given, expected a file of JSON lines with \"question\" and \"answer\" "
             "(GSM8K's format), or --replay with recorded groups");
   }
-  tokenizer::check_chat_template_options(o.base.chat_template, "");
+  tokenizer::check_chat_template_options(o.base.chat_template, o.base.chat_template_kwargs);
 }
 
 void check_objective(const TrainOptions& options) {

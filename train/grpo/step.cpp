@@ -74,7 +74,7 @@ bool GrpoTrainer::sample(std::span<Group> groups, std::int64_t step, std::int64_
   if (inputs_.replay()) return true;
   const auto start = std::chrono::steady_clock::now();
   policy_->begin_phase();
-  RolloutSettings rollout = rollout_settings(options_, config_.eos_token_ids);
+  RolloutSettings rollout = rollout_settings(options_, inputs_.eos_ids);
   rollout.first_prompt = static_cast<std::uint32_t>(first_prompt);
   return sample_groups(policy_->generator(), *inputs_.tokenizer, groups,
                        static_cast<std::uint32_t>(step), rollout, [&](std::int64_t tokens) {

@@ -132,6 +132,7 @@ void check_trainer(const io::JsonValue& root, const std::string& trainer, const 
 // run had made, which its own folder says.
 void add_earlier_options(const std::string& folder, std::map<std::string, std::string>& options) {
   options.try_emplace("schedule", "steps");
+  options.try_emplace("chat_template_kwargs", "");
   const std::string path = folder + "/adapter_config.json";
   if (options.contains("lora_r") || !fs::exists(path)) return;
   const model::LoraConfig lora = model::AdapterConfig(path).lora();

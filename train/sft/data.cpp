@@ -12,21 +12,28 @@
 namespace qgrpo::train {
 namespace {
 
-void append(std::vector<std::int32_t>& to, const std::vector<std::int32_t>& ids) {
-  to.insert(to.end(), ids.begin(), ids.end());
-}
-
-// Ids that follow each other, and which of them are learned.
+// The ids of a whole text, and which of them are learned. Parts of a text are told apart by how
+// many of its ids they have, never by encoding what stands between them: a part that is encoded by
+// itself may have other ids at its ends, and would get tokens around it that belong to the whole.
 class ExampleBuilder {
  public:
-  void add(const std::vector<std::int32_t>& ids, bool learned) {
-    append(ids_, ids);
-    learned_.insert(learned_.end(), ids.size(), learned ? 1 : 0);
+  explicit ExampleBuilder(std::vector<std::int32_t> ids) : ids_(std::move(ids)) {}
+
+  // Ids that a text begins with which is encoded as `begin` by itself: a token across its end is
+  // none of its own.
+  std::size_t part(std::span<const std::int32_t> begin) const {
+    const auto [ours, theirs] = std::mismatch(ids_.begin(), ids_.end(), begin.begin(), begin.end());
+    return static_cast<std::size_t>(ours - ids_.begin());
+  }
+  void learn(std::size_t begin, std::size_t end) {
+    learned_.resize(ids_.size());
+    for (std::size_t i = begin; i < end; ++i) learned_[i] = 1;
   }
 
   // What follows the last learned id is left out. The prompt reaches up to the first learned one,
   // and is at least one id.
   SftExample finish() {
+    learned_.resize(ids_.size());
     while (!learned_.empty() && learned_.back() == 0) learned_.pop_back();
     ids_.resize(learned_.size());
     const auto first = std::max<std::ptrdiff_t>(
@@ -48,24 +55,14 @@ class ExampleBuilder {
   std::vector<std::uint8_t> learned_;
 };
 
-// What `text` has behind `prefix`, which it must begin with.
-std::string_view behind(std::string_view text, std::string_view prefix, const std::string& where,
-                        std::size_t turn) {
-  require(text.starts_with(prefix),
-          "{}: message {}: the chat template renders the conversation up to there differently from "
-          "its part before, so the assistant's text cannot be told from the rest; expected a "
-          "template that only appends",
-          where, turn);
-  return text.substr(prefix.size());
-}
-
+// As TRL: the whole text with the tokens around it, and the eos token at its end.
 SftExample text_example(std::string_view prompt, std::string_view completion,
                         const tokenizer::Tokenizer& tokenizer, std::int32_t eos) {
-  ExampleBuilder builder;
-  if (!prompt.empty()) builder.add(tokenizer.encode(prompt), false);
-  std::vector<std::int32_t> ids = tokenizer.encode(completion);
+  std::vector<std::int32_t> ids = tokenizer.encode(fmt::format("{}{}", prompt, completion));
   if (ids.empty() || ids.back() != eos) ids.push_back(eos);
-  builder.add(ids, true);
+  const std::size_t end = ids.size();
+  ExampleBuilder builder(std::move(ids));
+  builder.learn(prompt.empty() ? 0 : builder.part(tokenizer.encode(prompt)), end);
   return builder.finish();
 }
 
@@ -85,13 +82,11 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
   const int forms = (messages ? 1 : 0) + (text ? 1 : 0) + (prompt && completion ? 1 : 0);
   require(forms == 1, "{}: found {}, expected exactly one of {}", where,
           forms == 0 ? "none of the known keys" : "several forms of an example", kExpected);
-  const auto tools = line.find("tools");
-  require(!tools || tools->is_null(), "{}: \"tools\" is not supported here", where);
 
   if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
   if (messages) {
     return chat_example(tokenizer::read_messages(*messages), 0, tokenizer, options.chat_template(),
-                        where);
+                        tokenizer::read_template_variables(line), where);
   }
   require(prompt->is_string() == completion->is_string(),
           "{}: \"prompt\" and \"completion\" have different types, expected two strings or two "
@@ -106,39 +101,52 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
   const std::size_t first = all.size();
   for (tokenizer::Message& message : tokenizer::read_messages(*completion))
     all.push_back(std::move(message));
-  return chat_example(all, first, tokenizer, options.chat_template(), where);
+  return chat_example(all, first, tokenizer, options.chat_template(),
+                      tokenizer::read_template_variables(line), where);
 }
 
 }  // namespace
 
 SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_t first_learned,
                         const tokenizer::Tokenizer& tokenizer,
-                        const tokenizer::ChatTemplate& chat_template, const std::string& where) {
+                        const tokenizer::ChatTemplate& chat_template,
+                        tokenizer::RenderOptions variables, const std::string& where) {
   const auto render = [&](std::size_t count, bool prompt) {
+    variables.add_generation_prompt = prompt;
     try {
-      return chat_template.render(messages.first(count), prompt);
+      return chat_template.render(messages.first(count), variables).text;
     } catch (const Error& error) {
       fail("{}: {}", where, error.what());
     }
   };
-  ExampleBuilder builder;
-  std::string done;  // rendered and added
-  bool learned = false;
+  struct Turn {
+    std::string prompt;  // the conversation up to it, ready for it
+    std::string whole;   // with it
+  };
+  std::vector<Turn> turns;
   for (std::size_t i = first_learned; i < messages.size(); ++i) {
     if (messages[i].role != "assistant") continue;
     require(i > 0, "{}: the first message is the assistant's, expected a prompt before it", where);
     require(!messages[i].content.empty() || !messages[i].json.empty(),
             "{}: message {}: the assistant's content is empty, there is nothing to learn", where,
             i);
-    const std::string prompt = render(i, true);
-    builder.add(tokenizer.encode(behind(prompt, done, where, i)), false);
-    done = render(i + 1, false);
-    builder.add(tokenizer.encode(behind(done, prompt, where, i)), true);
-    learned = true;
+    Turn turn{render(i, true), render(i + 1, false)};
+    require((turns.empty() || turn.prompt.starts_with(turns.back().whole)) &&
+                turn.whole.starts_with(turn.prompt),
+            "{}: message {}: the chat template renders the conversation up to there differently "
+            "from its part before, so the assistant's text cannot be told from the rest; expected "
+            "a template that only appends",
+            where, i);
+    turns.push_back(std::move(turn));
   }
-  require(learned,
+  require(!turns.empty(),
           "{}: none of the {}messages is the assistant's, expected at least one to learn from",
           where, first_learned > 0 ? "completion's " : "");
+  ExampleBuilder builder(tokenizer.encode_rendered(turns.back().whole));
+  for (const Turn& turn : turns) {
+    builder.learn(builder.part(tokenizer.encode_rendered(turn.prompt)),
+                  builder.part(tokenizer.encode_rendered(turn.whole)));
+  }
   return builder.finish();
 }
 

@@ -31,6 +31,8 @@ struct SftData {
 //   "prompt" and "completion", both such lists  the completion's turns of the assistant are learned
 //   "prompt" and "completion", both strings     the completion is learned, with the eos token
 //   "text": a string                            all of it but its first token, with the eos token
+// Conversations are rendered with the line's "tools" and "chat_template_kwargs". Text that is plain
+// is encoded as one, with the tokenizer's begin-of-text token where it adds one.
 // Other keys are ignored, and so are blank lines. Throws Error that names file and line on anything
 // else, on a conversation in which no turn is the assistant's, and where nothing at all is left.
 SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Tokenizer& tokenizer,
@@ -38,14 +40,16 @@ SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Token
 
 // The ids of a conversation. A turn of the assistant is what the template renders behind the prefix
 //   render(the messages before it, with the generation prompt)
-// up to render(up to and with it), which includes the token that ends the turn; ids are cut there
-// as they are when the model is asked. Turns before `first_learned` are only read, and what follows
-// the last turn that is learned is left out. Throws Error, which begins with `where`, where no turn
-// is the assistant's, one is empty, or the template does not render a conversation's beginning as
-// the beginning of its rendering.
+// up to render(up to and with it), which includes the token that ends the turn. The whole is
+// encoded once, as apply_chat_template(tokenize=True) does, and a token across the beginning of a
+// turn is learned (TRL's rule). Turns before `first_learned` are only read, and what follows the
+// last turn that is learned is left out. `variables`: of the template. Throws Error, which begins
+// with `where`, where no turn is the assistant's, one is empty, or the template does not render a
+// conversation's beginning as the beginning of its rendering.
 SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_t first_learned,
                         const tokenizer::Tokenizer& tokenizer,
-                        const tokenizer::ChatTemplate& chat_template, const std::string& where);
+                        const tokenizer::ChatTemplate& chat_template,
+                        tokenizer::RenderOptions variables, const std::string& where);
 
 // Cuts an example to max_length ids; whether anything is left to learn.
 bool truncate_example(SftExample& example, std::int64_t max_length);

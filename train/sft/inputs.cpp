@@ -1,5 +1,6 @@
 #include "train/sft/inputs.h"
 #include "tokenizer/load.h"
+#include "tokenizer/special_tokens.h"
 
 #include <algorithm>
 #include <cmath>
@@ -44,17 +45,21 @@ std::int64_t SftInputs::longest() const {
 
 SftInputs read_inputs(const SftRunOptions& options, const model::Config& config) {
   const std::string& model = options.base.model;
-  require(!config.eos_token_ids.empty(),
-          "{}: neither generation_config.json nor config.json has an eos_token_id", model);
   SftInputs inputs;
   inputs.tokenizer = tokenizer::load_tokenizer(model);
   SftTextOptions text;
   text.max_length = max_length(options, config);
-  text.eos_token_id = config.eos_token_ids.front();
+  const auto eos = tokenizer::eos_ids(model, config.eos_token_ids, *inputs.tokenizer, nullptr);
+  require(
+      !eos.empty(),
+      "{}: nothing says what ends a text: expected an eos_token_id in generation_config.json or "
+      "config.json, or an eos_token in tokenizer_config.json",
+      model);
+  text.eos_token_id = eos.front();
   text.chat_template = [&]() -> const tokenizer::ChatTemplate& {
     if (!inputs.chat_template) {
-      inputs.chat_template =
-          tokenizer::load_chat_template(model, *inputs.tokenizer, options.base.chat_template);
+      inputs.chat_template = tokenizer::load_chat_template(
+          model, *inputs.tokenizer, options.base.chat_template, options.base.chat_template_kwargs);
     }
     return *inputs.chat_template;
   };

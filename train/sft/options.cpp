@@ -82,7 +82,8 @@ void validate(const SftRunOptions& options) {
   require(!options.data.dataset.empty(),
           "--dataset: not given, expected a file of JSON lines with \"messages\", or with "
           "\"prompt\" and \"completion\"");
-  tokenizer::check_chat_template_options(options.base.chat_template, "");
+  tokenizer::check_chat_template_options(options.base.chat_template,
+                                         options.base.chat_template_kwargs);
   require(!options.full || options.base.adapter.empty(),
           "--full and --adapter: found both; a full-parameter run trains no adapter");
   SftRunOptions copy = options;

@@ -8,6 +8,7 @@
 
 #include "model/ops/error.h"
 #include "support/vectors.h"
+#include "tokenizer/load.h"
 #include "train/data/dataset.h"
 #include "train/data/prompt.h"
 
@@ -19,7 +20,8 @@ class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& content)
       : path_((std::filesystem::temp_directory_path() /
-               ("qgrpo-dataset-" + std::to_string(::getpid()) + ".jsonl"))
+               ("qgrpo-dataset-" + std::to_string(::getpid()) + "-" + std::to_string(++made_) +
+                ".jsonl"))
                   .string()) {
     std::ofstream(path_, std::ios::binary) << content;
   }
@@ -29,6 +31,7 @@ class TemporaryFile {
   const std::string& path() const { return path_; }
 
  private:
+  inline static int made_ = 0;
   std::string path_;
 };
 
@@ -337,6 +340,41 @@ TEST_CASE("prompt: the last ids are kept") {
   CHECK(ids.size() == 5);
   CHECK(truncate_prompt(ids, 2) == 3);
   CHECK(ids == std::vector<std::int32_t>{4, 5});
+}
+
+TEST_CASE("dataset: a line's tools and chat_template_kwargs render its prompt") {
+  const TemporaryFile file(
+      R"({"prompt":[{"role":"user","content":"a"}],"chat_template_kwargs":{"mode":"LOUD"}})"
+      "\n"
+      R"({"question":"b","prompt":"b","tools":[{"name":"t"}],"chat_template_kwargs":null})"
+      "\n"
+      R"({"prompt":"c"})"
+      "\n"
+      R"({"prompt":"d","chat_template_kwargs":{"mode":"refused"}})"
+      "\n");
+  const auto examples = read_dataset(std::vector<std::string>{file.path()});
+  REQUIRE(examples.size() == 4);
+  CHECK(examples[0].render.variables == R"({"mode":"LOUD"})");
+  CHECK(examples[1].render.tools == R"([{"name":"t"}])");
+  CHECK(examples[1].render.variables.empty());
+  CHECK_FALSE(examples[2].template_variables());
+
+  const std::string folder = test::vector_path("tokenizer/small");
+  const auto tokenizer = tokenizer::load_tokenizer(folder);
+  const TemporaryFile jinja(
+      "{% if mode == 'refused' %}{{ raise_exception('not this mode') }}{% endif %}"
+      "{% for m in messages %}{{ m.content }}{{ mode }}{{ tools | length if tools }}{% endfor %}"
+      "{{ '?' if add_generation_prompt }}");
+  const auto chat = tokenizer::load_chat_template(folder, *tokenizer, jinja.path());
+  PromptOptions options;
+  options.system_prompt = "";
+  const auto text = [&](std::size_t i) {
+    return tokenizer->decode(prompt_ids(examples[i], options, *tokenizer, chat));
+  };
+  CHECK(text(0) == "aLOUD?");
+  CHECK(text(1) == "b1?");
+  CHECK(text(2) == "c?");
+  CHECK_THROWS_WITH_AS(text(3), doctest::Contains((file.path() + " line 4: ").c_str()), Error);
 }
 
 }  // namespace qgrpo::train

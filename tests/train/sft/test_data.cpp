@@ -32,6 +32,25 @@ class Folder {
     return path_ + "/" + name;
   }
   const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
+  // <|endoftext|> before every raw text, as Llama's tokenizers have a token.
+  void add_around() {
+    std::string text = io::read_file(path_ + "/tokenizer.json");
+    const std::size_t at = text.find("\"post_processor\"");
+    REQUIRE(at != std::string::npos);
+    const std::size_t end = text.find('}', at) + 1;
+    const std::int32_t id = *tokenizer_->token_to_id("<|endoftext|>");
+    text.replace(at, end - at,
+                 fmt::format(R"("post_processor": {{"type": "TemplateProcessing", "single": [)"
+                             R"({{"SpecialToken": {{"id": "B", "type_id": 0}}}}, )"
+                             R"({{"Sequence": {{"id": "A", "type_id": 0}}}}], "special_tokens": )"
+                             R"({{"B": {{"id": "B", "ids": [{}], "tokens": ["B"]}}}}}})",
+                             id));
+    io::write_file_atomically(path_ + "/tokenizer.json", text);
+    tokenizer_ = tokenizer::load_tokenizer(path_);
+  }
+  void use_jinja(const std::string& jinja) const {
+    chat_ = tokenizer::load_chat_template(path_, *tokenizer_, write("t.jinja", jinja));
+  }
   std::int32_t eos() const { return *tokenizer_->token_to_id("<|im_end|>"); }
 
   SftData read(const std::string& text, std::int64_t max_length = 1024) const {
@@ -55,7 +74,7 @@ class Folder {
  private:
   std::string path_;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
-  tokenizer::ChatTemplate chat_{tokenizer::ChatTemplate::Rules::kPlain, std::nullopt};
+  mutable tokenizer::ChatTemplate chat_{tokenizer::ChatTemplate::Rules::kPlain, std::nullopt};
 };
 
 std::vector<std::int32_t> learned_ids(const SftExample& e) {
@@ -109,6 +128,84 @@ TEST_CASE("sft data: prompt and completion, as conversations and as plain text; 
   CHECK(f.text(data.examples[1].completion) == " 9 apples<|im_end|>");
   CHECK(data.examples[2].prompt.size() == 1);
   CHECK(f.text(data.examples[2].completion).ends_with("9 apples<|im_end|>"));
+}
+
+TEST_CASE("sft data: the whole is encoded once, not its pieces") {
+  const Folder f;
+  // transformers' apply_chat_template(tokenize=True); a token that begins in the generation prompt
+  // and ends in the answer is learned.
+  f.use_jinja(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ ' 9 app' if m.role == 'assistant' }}"
+      "{{ m.content }}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n 9 app{% endif %}");
+  const auto data =
+      f.read(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"les"}]})"
+             "\n"
+             R"({"prompt":"Tom has 9 app","completion":"les"})"
+             "\n");
+  const auto whole = [](const SftExample& e) {
+    std::vector<std::int32_t> ids = e.prompt;
+    ids.insert(ids.end(), e.completion.begin(), e.completion.end());
+    return ids;
+  };
+  CHECK(whole(data.examples[0]) ==
+        f.tokenizer().encode(
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n 9 apples<|im_end|>\n"));
+  CHECK(f.text(data.examples[0].completion) == " apples<|im_end|>\n");
+  auto text = f.tokenizer().encode("Tom has 9 apples");
+  text.push_back(f.eos());
+  CHECK(whole(data.examples[1]) == text);
+}
+
+TEST_CASE("sft data: tokens around a text are added to plain text, once") {
+  Folder f;
+  f.add_around();
+  const std::int32_t begin = *f.tokenizer().token_to_id("<|endoftext|>");
+  const auto data =
+      f.read(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},)"
+             R"({"role":"user","content":"c"},{"role":"assistant","content":"d"}]})"
+             "\n"
+             R"({"prompt":"Tom has","completion":" 9 apples"})"
+             "\n"
+             R"({"text":"Tom has 9 apples"})"
+             "\n");
+  const auto begins = [&](const SftExample& e) {
+    return std::count(e.prompt.begin(), e.prompt.end(), begin) +
+           std::count(e.completion.begin(), e.completion.end(), begin);
+  };
+  CHECK(begins(data.examples[0]) == 0);
+  CHECK(f.text(learned_ids(data.examples[0])) == "b<|im_end|>\nd<|im_end|>\n");
+  CHECK(begins(data.examples[1]) == 1);
+  CHECK(data.examples[1].prompt.front() == begin);
+  CHECK(f.text(data.examples[1].completion) == " 9 apples<|im_end|>");
+  CHECK(begins(data.examples[2]) == 1);
+  CHECK(f.text(data.examples[2].completion) == "Tom has 9 apples<|im_end|>");
+}
+
+TEST_CASE("sft data: a line's tools and chat_template_kwargs are the template's variables") {
+  const Folder f;
+  f.use_jinja(
+      "{% for m in messages %}<|im_start|>{{ m.role }}{{ ' LOUD' if mode == 'LOUD' }}"
+      "{{ tools | length if tools }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant{{ ' LOUD' if mode == 'LOUD' }}"
+      "{{ tools | length if tools }}\n{% endif %}");
+  const std::string talk =
+      R"("messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}])";
+  const auto data = f.read("{" + talk + "}\n{" + talk +
+                           R"(,"chat_template_kwargs":{"mode":"LOUD"},"tools":[{}]})" + "\n{" +
+                           talk + R"(,"chat_template_kwargs":null,"tools":"[{},{}]"})" + "\n");
+  CHECK(f.text(data.examples[0].prompt) ==
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
+  CHECK(f.text(data.examples[1].prompt) ==
+        "<|im_start|>user LOUD1\na<|im_end|>\n<|im_start|>assistant LOUD1\n");
+  CHECK(f.text(data.examples[1].completion) == "b<|im_end|>\n");
+  CHECK(f.text(data.examples[2].prompt) ==
+        "<|im_start|>user2\na<|im_end|>\n<|im_start|>assistant2\n");
+  CHECK(f.error("{" + talk + R"(,"chat_template_kwargs":[]})").find("data.jsonl line 1") !=
+        std::string::npos);
+  CHECK(f.error("{" + talk + R"(,"chat_template_kwargs":{"messages":1}})")
+            .find("\"messages\" is not one") != std::string::npos);
+  CHECK(f.error("{" + talk + R"(,"tools":"search"})").find("line 1") != std::string::npos);
 }
 
 TEST_CASE("sft data: cut at the end, and dropped where nothing is left to learn") {
