@@ -5,7 +5,6 @@
 #include "model/arena.h"
 #include "model/ops/error.h"
 #include "train/reward/answer.h"
-#include "train/reward/numeric.h"
 
 namespace qgrpo::train {
 namespace {
@@ -24,9 +23,14 @@ std::string number_text(const Number& n) {
 Extracted extract(std::string_view text, AnswerMatch match) {
   if (match == AnswerMatch::exact) return {std::string(extract_xml_answer(text)), std::nullopt};
   Extracted out;
-  out.number = last_number(answer_part(text));
+  out.number = answer_number(text);
   if (out.number) out.text = number_text(*out.number);
   return out;
+}
+
+bool is_right(std::string_view completion, std::string_view answer, AnswerMatch match) {
+  return (match == AnswerMatch::exact ? correctness_reward : numeric_reward)(completion, answer) >
+         0;
 }
 
 bool agree(const Extracted& a, const Extracted& b, AnswerMatch match) {
@@ -60,8 +64,6 @@ Evaluation judge(std::span<const Group> groups, AnswerMatch match) {
   Evaluation out;
   double completions = 0.0;
   for (const Group& group : groups) {
-    Extracted right{group.answer, std::nullopt};
-    if (match == AnswerMatch::numeric) right.number = last_number(group.answer);
     JudgedQuestion question;
     std::vector<Extracted> extracted;
     for (const GroupCompletion& c : group.completions) {
@@ -69,7 +71,7 @@ Evaluation judge(std::span<const Group> groups, AnswerMatch match) {
       extracted.push_back(extract(c.text, match));
       answer.text = c.text;
       answer.extracted = extracted.back().text;
-      answer.correct = agree(extracted.back(), right, match);
+      answer.correct = is_right(c.text, group.answer, match);
       answer.terminated = c.terminated;
       answer.tokens = static_cast<std::int64_t>(c.ids.size());
       answer.reward = c.reward;

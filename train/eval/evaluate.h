@@ -21,8 +21,8 @@ namespace qgrpo::train {
 
 // When an answer is right.
 enum class AnswerMatch {
-  exact,   // extract_xml_answer() is the answer, letter for letter: the correctness reward's rule
-  numeric  // the last number of answer_part() has the answer's value (train/reward/numeric.h)
+  exact,   // what the reward `correctness` is for: extract_xml_answer(), letter for letter
+  numeric  // what the reward `numeric` is for: the values of both answers' numbers
 };
 inline constexpr auto kAnswerMatchNames =
     io::enum_names<AnswerMatch>({{AnswerMatch::exact, "exact"}, {AnswerMatch::numeric, "numeric"}});

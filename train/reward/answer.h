@@ -1,6 +1,9 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
+
+#include "train/reward/numeric.h"
 
 // Where a text has its answer.
 namespace qgrpo::train {
@@ -11,5 +14,8 @@ std::string_view extract_xml_answer(std::string_view text);
 // The part of a text in which its answer is looked for: what stands in the last <answer> (or behind
 // an open one), else behind the last "####", else in the last \boxed{}, else all of it.
 std::string_view answer_part(std::string_view text);
+
+// The number that a text answers with, a completion or a solution: the last one of answer_part().
+std::optional<Number> answer_number(std::string_view text);
 
 }  // namespace qgrpo::train

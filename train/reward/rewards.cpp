@@ -222,9 +222,9 @@ double correctness_reward(std::string_view completion, std::string_view answer) 
 }
 
 double numeric_reward(std::string_view completion, std::string_view answer) {
-  const std::optional<Number> wanted = last_number(answer_part(answer));
+  const std::optional<Number> wanted = answer_number(answer);
   if (!wanted) return 0.0;
-  const std::optional<Number> found = last_number(answer_part(completion));
+  const std::optional<Number> found = answer_number(completion);
   return found && same_value(*found, *wanted) ? 1.0 : 0.0;
 }
 

@@ -46,6 +46,34 @@ TEST_CASE("evaluate: greedy answers are right or wrong, letter for letter or by 
   CHECK_THROWS_AS(kAnswerMatchNames.parse("fuzzy"), Error);
 }
 
+TEST_CASE("evaluate: an answer is right where the reward of that name says so") {
+  // Solutions and completions as GSM8K, MATH and people write them.
+  const std::vector<std::string> texts = {"so \\boxed{4}.",
+                                          "4",
+                                          "#### 4",
+                                          "so 3 and 1 make \\boxed{4}, of 7",
+                                          tagged("4"),
+                                          "<answer>4.0</answer> or 5",
+                                          "50%",
+                                          "1/2",
+                                          "no number",
+                                          ""};
+  for (const std::string& answer : texts) {
+    for (const std::string& text : texts) {
+      CAPTURE(answer);
+      CAPTURE(text);
+      const std::vector<Group> groups = {question(answer, {text})};
+      CHECK(judge(groups, AnswerMatch::numeric).questions[0].answers[0].correct ==
+            (numeric_reward(text, answer) == 1.0));
+      CHECK(judge(groups, AnswerMatch::exact).questions[0].answers[0].correct ==
+            (correctness_reward(text, answer) == 2.0));
+    }
+  }
+  const std::vector<Group> boxed = {question("so \\boxed{4}.", {"<answer>4</answer>"}),
+                                    question("\\boxed{4} of 7", {"\\boxed{4}"})};
+  CHECK(judge(boxed, AnswerMatch::numeric).accuracy == 1.0);
+}
+
 TEST_CASE("evaluate: the vote of several answers") {
   // 7 has two votes in different spellings only by value; 8 has two by letter.
   const std::vector<std::string> split = {tagged("8"), tagged("7.0"), tagged("7"), tagged("07"),
