@@ -10,8 +10,10 @@
 #include <istream>
 #include <ostream>
 #include <system_error>
+#include <utility>
 
 #include "cli/commands.h"
+#include "cli/grade_lines.h"
 #include "cli/grade_select.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
@@ -22,26 +24,8 @@ namespace {
 
 constexpr std::size_t kBatch = 64;  // lines that rewards of the user's get at once
 
-// One line as a group of one completion.
-train::Group read_line(const io::JsonValue& line, bool needs_answer) {
-  train::Group group;
-  train::GroupCompletion completion;
-  completion.text = line.at("completion").as_string();
-  const auto answer = line.find("answer");
-  if (needs_answer || (answer && answer->is_string())) group.answer = line.at("answer").as_string();
-  if (const auto prompt = line.find("prompt")) {
-    if (prompt->is_array()) group.prompt_json = prompt->minified();
-    if (prompt->is_string()) group.question = prompt->as_string();
-  }
-  if (const auto ids = line.find("completion_ids")) completion.ids = ids->as_ids();
-  for (const auto& [key, value] : line.as_object())
-    group.columns.emplace_back(key, value.minified());
-  group.completions.push_back(std::move(completion));
-  return group;
-}
-
-std::string scores_line(const std::vector<std::string>& names, const train::Group& group) {
-  const train::GroupCompletion& completion = group.completions.front();
+std::string scores_line(const std::vector<std::string>& names,
+                        const train::GroupCompletion& completion) {
   io::JsonWriter json;
   json.begin_object();
   for (std::size_t i = 0; i < names.size(); ++i) json.member(names[i], completion.reward_values[i]);
@@ -50,15 +34,18 @@ std::string scores_line(const std::vector<std::string>& names, const train::Grou
   return json.str();
 }
 
-// Scores what has come together and writes it.
+// Scores what has come together and writes it. The batch is empty then, also where that fails.
 void answer_batch(std::vector<train::Group>& batch, train::RewardScorer& scorer,
                   std::ostream& output) {
-  if (batch.empty()) return;
-  scorer.score(batch, {});
+  std::vector<train::Group> groups = std::exchange(batch, {});
+  if (groups.empty()) return;
+  scorer.score(groups, {});
   const std::vector<std::string> names = scorer.names();
-  for (const train::Group& group : batch) output << scores_line(names, group) << '\n';
+  for (const train::Group& group : groups) {
+    for (const auto& completion : group.completions)
+      output << scores_line(names, completion) << '\n';
+  }
   require(output.good(), "cannot write the scores: {}", std::strerror(errno));
-  batch.clear();
 }
 
 // What --keep-best was given: nothing is one.
@@ -109,21 +96,16 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
   train::RewardScorer scorer(rewards, host);
   const std::size_t batch_size = scorer.only_built_in() ? 1 : kBatch;
 
-  io::JsonDocument document;
   std::vector<train::Group> batch;
-  std::string line;
-  for (std::size_t number = 1; std::getline(input, line); ++number) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    try {
-      const std::string where = fmt::format("{} line {}", name, number);
-      batch.push_back(read_line(document.parse(line, where), needs_answer));
-    } catch (const Error&) {
-      answer_batch(batch, scorer, output);
-      throw;
-    }
-    if (batch.size() == batch_size) answer_batch(batch, scorer, output);
+  try {
+    read_graded_lines(input, name, needs_answer, [&](GradedLine line) {
+      batch.push_back(std::move(line.group));
+      if (batch.size() == batch_size) answer_batch(batch, scorer, output);
+    });
+  } catch (const Error&) {
+    answer_batch(batch, scorer, output);  // the lines before the bad one
+    throw;
   }
-  require(!input.bad(), "{}: {} while reading", name, std::strerror(errno));
   answer_batch(batch, scorer, output);
   output.flush();
   require(output.good(), "cannot write the scores: {}", std::strerror(errno));

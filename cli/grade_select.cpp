@@ -7,99 +7,15 @@
 #include <numeric>
 #include <set>
 
+#include "cli/grade_lines.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
-#include "train/data/dataset.h"
 #include "train/reward/scorer.h"
 
 namespace qgrpo::cli {
 namespace {
-
-constexpr const char* kExpected =
-    "\"messages\", \"prompt\" or \"question\", with \"completion\" or \"completions\"";
-
-// A prompt in the form in which it is written again.
-struct Prompt {
-  std::vector<tokenizer::Message> messages;  // a conversation, or
-  std::string text;                          // plain text
-
-  bool operator==(const Prompt& other) const {
-    return text == other.text &&
-           std::equal(messages.begin(), messages.end(), other.messages.begin(),
-                      other.messages.end(),
-                      [](const tokenizer::Message& a, const tokenizer::Message& b) {
-                        return a.role == b.role && a.content == b.content && a.json == b.json;
-                      });
-  }
-};
-
-// A prompt and its completions; which of them the length limit has cut.
-struct Candidates {
-  Prompt prompt;
-  std::string answer_json;
-  train::Group group;
-};
-
-std::string messages_json(const std::vector<tokenizer::Message>& messages) {
-  io::JsonWriter w;
-  w.begin_array();
-  for (const tokenizer::Message& m : messages) {
-    if (!m.json.empty()) {
-      w.raw(m.json);
-      continue;
-    }
-    w.begin_object();
-    w.member("role", m.role);
-    w.member("content", m.content);
-    w.end_object();
-  }
-  w.end_array();
-  return w.str();
-}
-
-Prompt read_prompt(const io::JsonValue& line) {
-  const auto messages = line.find("messages");
-  const auto prompt = line.find("prompt");
-  const auto question = line.find("question");
-  Prompt out;
-  if (messages) {
-    out.messages = tokenizer::read_messages(*messages);
-  } else if (prompt && prompt->is_array()) {
-    out.messages = tokenizer::read_messages(*prompt);
-  } else if (prompt) {
-    out.text = prompt->as_string();
-    require(!out.text.empty(), "{}: \"prompt\" is empty", line.where());
-  } else {
-    require(question.has_value(), "{}: found no prompt, expected {}", line.where(), kExpected);
-    out.messages = {{"user", question->as_string()}};
-  }
-  require(out.messages.empty() || out.messages.back().role != "assistant",
-          "{}: the conversation ends with the assistant's message, expected a prompt",
-          line.where());
-  return out;
-}
-
-train::GroupCompletion read_completion(const io::JsonValue& value) {
-  train::GroupCompletion out;
-  if (value.is_string()) {
-    out.text = value.as_string();
-    out.terminated = true;
-    return out;
-  }
-  require(value.is_object(), "{}: found neither a string nor an object with \"text\"",
-          value.where());
-  const io::JsonValue text = value.at("text");
-  require(text.is_string(),
-          "{}: \"text\" is not a string: it was generated without a tokenizer, so there is nothing "
-          "to learn from",
-          value.where());
-  out.text = text.as_string();
-  const auto finish = value.find("finish_reason");
-  out.terminated = !finish || finish->is_null() || finish->as_string_view() != "length";
-  return out;
-}
 
 class Selection {
  public:
@@ -107,19 +23,19 @@ class Selection {
       : options_(options), scorer_(train::parse_rewards(options.rewards), options.host) {}
 
   void read(std::istream& input) {
-    io::JsonDocument document;
-    std::string line;
-    for (std::size_t number = 1; std::getline(input, line); ++number) {
-      if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-      add(document.parse(line, fmt::format("{} line {}", options_.source, number)));
-    }
-    require(!input.bad(), "{}: {} while reading", options_.source, std::strerror(errno));
-    require(!prompts_.empty(), "{}: is empty, expected lines of {}", options_.source, kExpected);
+    const auto& rewards = scorer_.rewards();
+    const bool needs_answer = std::any_of(rewards.begin(), rewards.end(), train::needs_answer);
+    read_graded_lines(input, options_.source, needs_answer,
+                      [&](GradedLine line) { add(std::move(line)); });
+    require(!prompts_.empty(),
+            "{}: is empty, expected lines of a prompt and its completions, as qgrpo generate "
+            "--copy-input writes them",
+            options_.source);
   }
 
   std::string select() {
     std::vector<train::Group> groups;
-    for (Candidates& c : prompts_) groups.push_back(std::move(c.group));
+    for (GradedLine& c : prompts_) groups.push_back(std::move(c.group));
     scorer_.score(groups, {});
     std::string out;
     for (std::size_t i = 0; i < prompts_.size(); ++i) {
@@ -143,52 +59,24 @@ class Selection {
   }
 
  private:
-  void add(const io::JsonValue& line) {
-    require(line.is_object(), "{}: expected an object: {}", line.where(), kExpected);
-    Candidates found;
-    found.prompt = read_prompt(line);
-    if (const auto answer = line.find("answer")) {
-      found.answer_json = answer->minified();
-      if (answer->is_string()) {
-        found.group.answer = answer->as_string();
-        if (auto final = train::extract_hash_answer(found.group.answer))
-          found.group.answer = std::move(*final);
-      } else {
-        found.group.answer = found.answer_json;
-      }
-    }
-    found.group.question =
-        found.prompt.messages.empty() ? found.prompt.text : found.prompt.messages.back().content;
-    if (!found.prompt.messages.empty())
-      found.group.prompt_json = messages_json(found.prompt.messages);
-    for (const auto& [key, value] : line.as_object()) {
-      if (key != "completions" && key != "completion")
-        found.group.columns.emplace_back(key, value.minified());
-    }
-    const auto several = line.find("completions");
-    const auto one = line.find("completion");
-    require(several.has_value() != one.has_value(), "{}: found {}, expected {}", line.where(),
-            several ? "\"completion\" and \"completions\"" : "no completion", kExpected);
-    if (several) {
-      for (const io::JsonValue& value : several->as_array())
-        found.group.completions.push_back(read_completion(value));
-    } else {
-      found.group.completions.push_back(read_completion(*one));
-      const auto terminated = line.find("terminated");  // as completions.jsonl has it
-      if (terminated && !terminated->is_null())
-        found.group.completions.back().terminated = terminated->as_bool();
-    }
-    completions_ += found.group.completions.size();
-    const bool goes_on = one && !prompts_.empty() && prompts_.back().prompt == found.prompt &&
-                         prompts_.back().answer_json == found.answer_json;
+  // Neighbours with the same prompt are one prompt's completions.
+  void add(GradedLine line) {
+    require(!line.prompt.empty(),
+            "{}: found no prompt, expected \"messages\", \"prompt\" or \"question\" with the "
+            "completions",
+            line.where);
+    completions_ += line.group.completions.size();
+    const bool goes_on = !line.several && !prompts_.empty() &&
+                         prompts_.back().prompt == line.prompt &&
+                         prompts_.back().answer_json == line.answer_json;
     if (goes_on) {
-      prompts_.back().group.completions.push_back(std::move(found.group.completions.front()));
+      prompts_.back().group.completions.push_back(std::move(line.group.completions.front()));
     } else {
-      prompts_.push_back(std::move(found));
+      prompts_.push_back(std::move(line));
     }
   }
 
-  std::string selected(const Candidates& c) {
+  std::string selected(const GradedLine& c) {
     const auto& completions = c.group.completions;
     std::vector<std::size_t> order;
     std::set<std::string_view> said;
@@ -224,7 +112,7 @@ class Selection {
     return out;
   }
 
-  static std::string line(const Candidates& c, const train::GroupCompletion& completion) {
+  static std::string line(const GradedLine& c, const train::GroupCompletion& completion) {
     io::JsonWriter w;
     w.begin_object();
     if (c.prompt.messages.empty()) {
@@ -235,6 +123,10 @@ class Selection {
       messages.push_back({"assistant", completion.text});
       w.key("messages");
       w.raw(messages_json(messages));
+    }
+    for (const auto& [key, value] : c.prompt.variables) {
+      w.key(key);
+      w.raw(value);
     }
     if (!c.answer_json.empty()) {
       w.key("answer");
@@ -247,7 +139,7 @@ class Selection {
 
   const SelectOptions& options_;
   train::RewardScorer scorer_;
-  std::vector<Candidates> prompts_;
+  std::vector<GradedLine> prompts_;
   std::size_t completions_ = 0;
   std::size_t kept_ = 0;
   std::size_t prompts_kept_ = 0;
