@@ -17,8 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The folder of what `value` names: itself where it is a path, else a snapshot.
-std::string local_folder(const std::string& value, bool weights) {
+}  // namespace
+
+std::string local_model(const std::string& value, bool weights) {
   std::error_code ignored;
   if (!hub::names_repo(value) || fs::exists(value, ignored)) return value;
   // "runs/model" with a typing error is more likely a path where its first folder exists.
@@ -37,8 +38,6 @@ std::string local_folder(const std::string& value, bool weights) {
   }
 }
 
-}  // namespace
-
 void fetch_named_models(CommandLine& line) {
   const std::string& name = line.chosen();
   if (name == "pull" || name == "push") return;
@@ -46,7 +45,7 @@ void fetch_named_models(CommandLine& line) {
   for (const char* option : {"--model", "--adapter"}) {
     const std::optional<std::string> value = line.value_of(option);
     if (!value) continue;
-    const std::string folder = local_folder(*value, weights);
+    const std::string folder = local_model(*value, weights);
     if (folder != *value) line.replace(option, folder);
   }
 }

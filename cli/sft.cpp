@@ -3,9 +3,12 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/described_options.h"
+#include "cli/named_models.h"
+#include "cli/resume.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
 #include "hub/pull.h"
+#include "model/config_files.h"
 #include "train/demo/model.h"
 #include "train/run/stop.h"
 #include "train/sft/run.h"
@@ -56,11 +59,18 @@ int make_demo_model(const SftCommand& command) {
 }
 
 int run_sft(SftCommand& command) {
-  command.options.run.config_toml =
-      toml_of(command.set, "sft", hub::snapshot_name(command.options.base.model));
+  train::SftRunOptions& options = command.options;
+  // Names of the Hub that a file has: those of the command line are folders by now.
+  options.base.model = local_model(options.base.model);
+  options.base.adapter = local_model(options.base.adapter);
+  if (options.run.resume.empty()) {
+    take_adapter_shape(command.set, options.lora, options.base.adapter,
+                       model::load_config(options.base.model));
+  }
+  options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  train::SftRun(command.options, *backend).run();
+  train::SftRun(options, *backend).run();
   return 0;
 }
 
@@ -87,6 +97,7 @@ void add_sft_command(CommandLine& line) {
     if (config.given()) apply_toml(command->set, "sft", command->config);
     command->device.threads = command->options.run.threads;
     if (command->demo_model.empty()) {
+      take_run_options(command->set, command->options.run, "sft", "sft");
       train::validate(command->options);
       return;
     }

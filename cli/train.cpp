@@ -1,12 +1,16 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/described_options.h"
+#include "cli/named_models.h"
+#include "cli/resume.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
 #include "hub/pull.h"
+#include "model/config_files.h"
 #include "train/demo/demo.h"
 #include "train/grpo/options.h"
 #include "train/grpo/trainer.h"
+#include "train/run/checkpoint.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -23,17 +27,42 @@ struct TrainCommand {
   }
 };
 
+// The demo is gone on with as it was begun: without a model of the user's.
+bool resumes_demo(const train::TrainOptions& options) {
+  const std::string& output = options.run.output_dir;
+  return options.run.resume == "latest" && options.base.model.empty() &&
+         train::list_checkpoints(output).empty() &&
+         !train::list_checkpoints(output + "/demo/grpo").empty();
+}
+
+// What a run of a real model is, with what the named folders bring along.
+void complete(TrainCommand& command) {
+  train::BaseOptions& base = command.options.base;
+  train::RunOptions& run = command.options.run;
+  // Names of the Hub that a file has: those of the command line are folders by now.
+  base.model = local_model(base.model);
+  base.adapter = local_model(base.adapter);
+  if (run.resume.empty()) {
+    take_adapter_shape(command.set, command.options.lora, base.adapter,
+                       model::load_config(base.model));
+  }
+  const std::string repo = hub::snapshot_name(base.model);
+  base.model_id = repo.substr(0, repo.find('@'));
+  run.config_toml = toml_of(command.set, "train", repo);
+}
+
 int run_train(TrainCommand& command) {
   train::TrainOptions& options = command.options;
-  if (!options.base.model.empty()) {
-    const std::string repo = hub::snapshot_name(options.base.model);
-    options.base.model_id = repo.substr(0, repo.find('@'));
-    options.run.config_toml = toml_of(command.set, "train", repo);
+  const bool demo = options.base.model.empty();
+  if (demo) {
+    options.run.resume_command = resume_command(command.set, "train");
+  } else {
+    complete(command);
   }
   command.device.threads = options.run.threads;
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  if (options.base.model.empty()) return train::run_demo(options, *backend);
+  if (demo) return train::run_demo(options, *backend);
   train::GrpoTrainer(options, *backend).run();
   return 0;
 }
@@ -55,6 +84,7 @@ void add_train_command(CommandLine& line) {
     if (config.given()) apply_toml(command->set, "train", command->config);
     train::TrainOptions& options = command->options;
     options.run.given = command->set.given();
+    if (!resumes_demo(options)) take_run_options(command->set, options.run, "grpo", "train");
     require(!config.given() || !options.base.model.empty(),
             "--config {}: names no model; add --model DIR (the built-in demo, which runs without a "
             "model, has its own "

@@ -183,7 +183,7 @@ void LoraAdapter::refresh_shadows(Backend& backend) const {
   }
 }
 
-LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std::string& folder) {
+LoraConfig LoraAdapter::shape(const Config& config, const std::string& folder) {
   require(std::filesystem::is_directory(folder),
           "{}: is not a folder; expected an adapter folder as peft saves it", folder);
   const AdapterConfig described(folder + "/adapter_config.json");
@@ -192,9 +192,13 @@ LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std:
     fail("{}: holds adapter_model.bin, expected adapter_model.safetensors; save it anew with peft",
          folder);
   }
-  const io::SafetensorsFile file(path);
+  return simplest(factors_in(io::SafetensorsFile(path), described, config));
+}
 
-  LoraAdapter adapter = allocate(backend, config, simplest(factors_in(file, described, config)));
+LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std::string& folder) {
+  LoraAdapter adapter = allocate(backend, config, shape(config, folder));
+  const std::string path = folder + "/adapter_model.safetensors";
+  const io::SafetensorsFile file(path);
   for (std::size_t l = 0; l < adapter.factors_.size(); ++l) {
     for (const Projection p : kAllProjections) {
       const Factors& f = adapter.factors_[l][p];

@@ -31,6 +31,8 @@ class LoraAdapter {
   // numbers depend on (seed, layer, projection) alone.
   static LoraAdapter create(Backend& backend, const Config& config, const LoraConfig& lora,
                             std::uint64_t seed);
+  // What load() finds in the folder, without reading the factors' values. Throws Error as load().
+  static LoraConfig shape(const Config& config, const std::string& folder);
   // Reads adapter_config.json and adapter_model.safetensors of a peft folder. Throws Error where it
   // is not a plain LoRA adapter of this model.
   static LoraAdapter load(Backend& backend, const Config& config, const std::string& folder);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,56 @@ std::string without(std::string text, const std::string& line) {
   return at == std::string::npos ? text : text.erase(at, line.size());
 }
 
+// `again`: the folder of the run after its first step; `two_steps`: the adapter after the second.
+void check_resume_alone(const ScratchFolder& folder, const Arguments& run, const std::string& again,
+                        const std::string& two_steps) {
+  const std::string command = run.front();
+  // The run knows its own options: its folder, or a checkpoint of it, is all that it takes.
+  for (const std::string& from : {again, again + "/", again + "/checkpoint-1"}) {
+    CAPTURE(from);
+    std::filesystem::remove_all(again + "/checkpoint-2");
+    const auto alone = run_qgrpo({command, "--resume", from, "--max-steps", "2"});
+    INFO(alone.err);
+    CHECK(alone.exit_code == 0);
+    CHECK(read_text(again + "/checkpoint-2/adapter_model.safetensors") == two_steps);
+  }
+  CHECK(run_qgrpo({command, "--resume", "--output-dir", again}).exit_code == 0);
+  CHECK_FALSE(std::filesystem::exists(again + "/demo"));
+  check_refused(run_qgrpo({command, "--resume", again, "--lora-r", "8"}), 1,
+                {"was made with lora_r = 4, but this run has 8"});
+  check_refused(run_qgrpo({command, "--resume", again + "/checkpoint-9"}), 1,
+                {"checkpoint-9: is not a folder", again + " (up to step 2)"});
+  check_refused(run_qgrpo({command, "--resume", folder.path("model")}), 1,
+                {"neither a checkpoint", again + " (up to step 2)"});
+  check_refused(run_qgrpo({command, "--resume", "--output-dir", folder.path("none")}), 1,
+                {"none: has no checkpoint to resume from", again + " (up to step 2)"});
+  check_refused(run_qgrpo({command == "sft" ? "train" : "sft", "--resume", again}), 1,
+                {"is no checkpoint of qgrpo"});
+  std::filesystem::remove(again + "/config.toml");
+  check_refused(run_qgrpo({command, "--resume", again}), 1, {"has no config.toml"});
+  CHECK(run_qgrpo(with(run, {"--output-dir", again, "--resume", "--max-steps", "2"})).exit_code ==
+        0);
+}
+
+// `output`: the folder of a run with two checkpoints, which is removed.
+void check_start_from_adapter(const ScratchFolder& folder, const Arguments& run,
+                              const std::string& output) {
+  const std::string command = run.front();
+  // An adapter brings its own shape, and is a part of the run.
+  const std::string third = folder.path("third");
+  const Arguments onward =
+      with(run, {"--output-dir", third, "--adapter", output + "/checkpoint-1"});
+  check_refused(run_qgrpo(with(onward, {"--lora-r", "8"})), 1,
+                {"--lora-r: the adapter " + output + "/checkpoint-1 was made with 4"});
+  REQUIRE(run_qgrpo(with(onward, {"--max-steps", "1"})).exit_code == 0);
+  CHECK(line_of(read_text(third + "/config.toml"), "lora_r") == "lora_r = 4");
+  check_refused(run_qgrpo({command, "--resume", third, "--max-steps", "2", "--adapter",
+                           output + "/checkpoint-2"}),
+                1, {"was made with adapter = " + output + "/checkpoint-1", "but this run has"});
+  std::filesystem::remove_all(output);
+  CHECK(run_qgrpo({command, "--resume", third, "--max-steps", "2"}).exit_code == 0);
+}
+
 // `run`: a command with its options but for --output-dir, --max-steps and --lora-r.
 void check_run(const ScratchFolder& folder, const Arguments& run) {
   const std::string output = folder.path("first");
@@ -52,6 +103,13 @@ void check_run(const ScratchFolder& folder, const Arguments& run) {
   const Arguments resume = with(first, {"--resume", "--max-steps", "2"});
   check_refused(run_qgrpo(with(resume, {"--lora-r", "8"})), 1,
                 {"checkpoint-1: was made with lora_r = 4, but this run has 8; resume with"});
+  check_refused(run_qgrpo(with(resume, {"--lora-alpha", "999"})), 1,
+                {"was made with lora_alpha = "});
+  check_refused(run_qgrpo(with(resume, {"--lora-target-modules", "q_proj"})), 1,
+                {"was made with lora_target_modules = all-linear, but this run has q_proj"});
+  check_refused(run_qgrpo(with(resume, {"--adapter", again + "/checkpoint-1", "--lora-r", "4"})), 1,
+                {"was made with adapter = none, but this run has " + again + "/checkpoint-1"});
+  CHECK(read_text(output + "/config.toml") == config);
   check_refused(run_qgrpo(with(resume, {"--lora-r", "4", "--use-rslora"})), 1,
                 {"was made with use_rslora = false, but this run has true"});
   check_refused(run_qgrpo(with(resume, {"--lora-r", "4", "--hours", "1"})), 1,
@@ -59,6 +117,10 @@ void check_run(const ScratchFolder& folder, const Arguments& run) {
   CHECK(
       run_qgrpo(with(resume, {"--lora-r", "4", "--save-steps", "9", "--report-to", "tensorboard"}))
           .exit_code == 0);
+  CHECK(line_of(read_text(output + "/config.toml"), "lora_r") == "lora_r = 4");
+  check_resume_alone(folder, run, again,
+                     read_text(output + "/checkpoint-2/adapter_model.safetensors"));
+  check_start_from_adapter(folder, run, output);
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ void describe(TrainOptions& o, OptionSet& set) {
   describe(o.objective, set);
   describe(o.batch, set);
   describe(o.optimizer, set);
-  describe(o.lora, set, [&o] { return o.base.adapter.empty(); });
+  describe(o.lora, set, [] { return true; });
   describe(o.eval, set);
   describe(o.memory, set);
   describe(o.run, set);

@@ -15,11 +15,20 @@
 
 // A GRPO run but for its steps (train/grpo/step.cpp): what it is made of, what it keeps and says.
 namespace qgrpo::train {
+namespace {
+
+TrainOptions with_trained_lora(TrainOptions options, const model::Config& config) {
+  options.lora = trained_lora(std::move(options.lora), options.base.adapter, config);
+  return options;
+}
+
+}  // namespace
+
 GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
     : config_(model::load_config(options.base.model)),
       inputs_(read_inputs(options, config_,
                           [this](const std::string& line) { console_.line("  " + line); })),
-      options_(resolve_options(std::move(options), inputs_)),
+      options_(with_trained_lora(resolve_options(std::move(options), inputs_), config_)),
       source_(inputs_, options_),
       evaluator_(options_, inputs_),
       run_({"grpo", options_.run,
@@ -48,10 +57,11 @@ GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
 void GrpoTrainer::load(Backend& backend) {
   const std::string& base_name =
       options_.base.model_id.empty() ? options_.base.model : options_.base.model_id;
+  // The adapter of a resumed run is the checkpoint's.
+  const std::string& from = run_.checkpoint().empty() ? options_.base.adapter : run_.checkpoint();
   std::unique_ptr<model::LoraAdapter> start;
-  if (!options_.base.adapter.empty()) {
-    start = std::make_unique<model::LoraAdapter>(
-        model::LoraAdapter::load(backend, config_, options_.base.adapter));
+  if (!from.empty()) {
+    start = std::make_unique<model::LoraAdapter>(model::LoraAdapter::load(backend, config_, from));
   }
   const model::LoraConfig lora = start ? start->config() : lora_config(options_.lora, base_name);
   const auto formats = model::checkpoint_formats(options_.base.model, options_.base.quantize);

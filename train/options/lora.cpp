@@ -4,12 +4,12 @@
 
 namespace qgrpo::train {
 
-void describe(LoraOptions& o, OptionSet& set, std::function<bool()> made) {
-  const auto decides = [made = std::move(made)](Option& option) {
+void describe(LoraOptions& o, OptionSet& set, std::function<bool()> trained) {
+  const auto decides = [trained = std::move(trained)](Option& option) {
     option.decides(
-        [made, whole = option.decides().record] { return made() ? whole() : std::nullopt; });
+        [trained, whole = option.decides().record] { return trained() ? whole() : std::nullopt; });
   };
-  set.group("LoRA (a new adapter)");
+  set.group("LoRA (a new adapter; --adapter and --resume bring their own)");
   decides(set.whole("lora_r", o.lora_r, "R", "Rank").within(1, 1 << 16, "the rank"));
   decides(set.number("lora_alpha", o.lora_alpha, "X", "Scale = alpha / r")
               .above(0, 1e6, "a number > 0"));

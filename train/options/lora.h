@@ -9,7 +9,7 @@
 
 namespace qgrpo::train {
 
-// A new adapter (`adapter` brings its own). peft's LoraConfig, TRL's ModelConfig.
+// The adapter that is trained; one that is given brings its own shape. peft's LoraConfig, TRL's ModelConfig.
 struct LoraOptions {
   std::int64_t lora_r = 64;
   double lora_alpha = 64.0;
@@ -17,7 +17,7 @@ struct LoraOptions {
   std::vector<std::string> lora_target_modules = {"all-linear"};
 };
 
-// `made`: whether the run makes its adapter; one that is given is what it is, whatever these say.
-void describe(LoraOptions& options, OptionSet& set, std::function<bool()> made);
+// `trained`: whether the run trains an adapter.
+void describe(LoraOptions& options, OptionSet& set, std::function<bool()> trained);
 
 }  // namespace qgrpo::train

@@ -1,6 +1,7 @@
 #include "train/options/run.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace qgrpo::train {
 
@@ -19,7 +20,8 @@ void describe(RunOptions& o, OptionSet& set) {
     require(!o.output_dir.empty(), "found an empty name, expected a folder");
   });
   set.text("resume", o.resume, "[DIR]",
-           "Go on from a checkpoint; without a folder, from the latest one")
+           "Go on with a run, or from one of its checkpoints, with its own options; without a "
+           "folder, with that of --output-dir")
       .alone_means("latest")
       .for_one_start();
   set.flag("overwrite_output_dir", o.overwrite_output_dir,
@@ -40,6 +42,17 @@ void describe(RunOptions& o, OptionSet& set) {
       .test([&o] { check_report_to(o.report_to); });
   set.text("python", o.python, "PROGRAM",
            "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)");
+}
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "_-./,:=+@%";
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [&](unsigned char c) {
+    return std::isalnum(c) != 0 || kPlain.find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 void check_report_to(const std::vector<std::string>& names) {

@@ -13,7 +13,8 @@ namespace qgrpo::train {
 // an initializer, so that a command can name the defaults that it changes.
 struct RunOptions {
   std::string output_dir = "outputs";
-  std::string resume = "";  // a checkpoint folder, or "latest" in output_dir; empty: a new run
+  std::string resume =
+      "";  // a run's folder, a checkpoint, or "latest" in output_dir; empty: a new run
   bool overwrite_output_dir = false;
   std::uint64_t seed = 3407;
   // 0: GRPO takes 2000, or in a replay as many as its groups make; sft goes by num_train_epochs
@@ -29,12 +30,17 @@ struct RunOptions {
 
   // The options as a configuration file, for the run's folder; empty: none is written.
   std::string config_toml = "";
+  // What goes on with the run, where that is not `--resume OUTPUT_DIR` alone: the demo's.
+  std::string resume_command = "";
   // Names of the options that the user set (on the command line or in a file): the demo brings
   // other defaults than a real run, and only for the rest.
   std::vector<std::string> given = {};
 };
 
 void describe(RunOptions& options, OptionSet& set);
+
+// A word of a command line, quoted where the shell would read it otherwise.
+std::string shell_word(const std::string& text);
 
 // "tensorboard" and "wandb", or "none" alone; throws Error on anything else.
 void check_report_to(const std::vector<std::string>& names);

@@ -14,6 +14,12 @@ namespace qgrpo::train {
 // Of a new adapter; `base`: what it names as its base model.
 model::LoraConfig lora_config(const LoraOptions& options, const std::string& base);
 
+// The options that make an adapter of this shape.
+LoraOptions lora_options(const model::LoraConfig& config);
+// `lora`, or the shape of the adapter that the run begins with: `adapter`, where it is (a run that
+// is gone on with has it in its checkpoints).
+LoraOptions trained_lora(LoraOptions lora, const std::string& adapter, const model::Config& config);
+
 OptimizerSettings optimizer_settings(const AdamOptions& options);
 
 // `peak`: the learning rate.

@@ -77,6 +77,60 @@ std::vector<std::pair<std::int64_t, std::string>> list_checkpoints(const std::st
   return out;
 }
 
+namespace {
+
+// Runs with checkpoints at the given folders or right below them, for a message.
+std::string runs_at(std::initializer_list<fs::path> roots) {
+  constexpr std::size_t kMost = 8;
+  std::vector<std::string> found;
+  const auto look = [&](const fs::path& folder) {
+    const auto all = list_checkpoints(folder.string());
+    if (all.empty() || found.size() >= kMost) return;
+    const std::string run = fmt::format("{} (up to step {})", folder.string(), all.back().first);
+    if (std::find(found.begin(), found.end(), run) == found.end()) found.push_back(run);
+  };
+  for (const fs::path& root : roots) {
+    std::error_code error;
+    if (root.empty() || !fs::is_directory(root, error)) continue;
+    look(root);
+    for (const auto& entry : fs::directory_iterator(root, error))
+      if (entry.is_directory(error)) look(entry.path());
+  }
+  if (found.empty()) return "no runs with checkpoints are near it";
+  std::sort(found.begin(), found.end());
+  return fmt::format("there are {}", fmt::join(found, ", "));
+}
+
+}  // namespace
+
+std::string find_checkpoint(const std::string& resume, const std::string& output_dir) {
+  if (resume == "latest") {
+    const auto all = list_checkpoints(output_dir);
+    if (all.empty()) {
+      fail("{}: has no checkpoint to resume from; {}; give --resume RUN", output_dir,
+           runs_at({output_dir, fs::path(output_dir).parent_path()}));
+    }
+    return all.back().second;
+  }
+  std::string folder = resume;
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  std::error_code error;
+  const auto near = [&] { return runs_at({fs::path(folder).parent_path(), output_dir, "runs"}); };
+  if (!fs::is_directory(folder, error)) {
+    fail("--resume {}: is not a folder, expected a run's or one of its checkpoint-N; {}", resume,
+         near());
+  }
+  if (fs::exists(folder + "/trainer_state.json", error)) return folder;
+  const auto all = list_checkpoints(folder);
+  if (all.empty()) {
+    fail(
+        "--resume {}: is neither a checkpoint (it has no trainer_state.json) nor a run with some; "
+        "{}",
+        resume, near());
+  }
+  return all.back().second;
+}
+
 void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::int64_t keep) {
   if (limit <= 0) return;
   auto all = list_checkpoints(output_dir);

@@ -24,6 +24,9 @@ void load_optimizer(const std::string& folder, std::int64_t steps, Optimizer& op
 
 // The checkpoint folders of a run, by rising step.
 std::vector<std::pair<std::int64_t, std::string>> list_checkpoints(const std::string& output_dir);
+// The checkpoint that --resume names: `resume` itself, or the latest one of the run in it; "latest":
+// the latest one of `output_dir`. Throws Error that says what is there instead.
+std::string find_checkpoint(const std::string& resume, const std::string& output_dir);
 // Deletes the oldest until at most `limit` are left (0 = keep all), but never that of step `keep`.
 void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::int64_t keep = 0);
 // Makes the folder of a run. Throws Error.

@@ -1,8 +1,11 @@
 #include "train/run/state.h"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "model/adapter_config.h"
 #include "model/io/file.h"
@@ -128,11 +131,13 @@ void check_trainer(const io::JsonValue& root, const std::string& trainer, const 
        trainer == "sft" ? "sft" : "train", folder);
 }
 
-// What earlier versions did not record: sft knew no --hours; and the shape of the adapter that the
-// run had made, which its own folder says.
+// What earlier versions did not record: sft knew no --hours, none --chat-template-kwargs; and the
+// shape of the adapter that the run had made, which its own folder says.
 void add_earlier_options(const std::string& folder, std::map<std::string, std::string>& options) {
   options.try_emplace("schedule", "steps");
   options.try_emplace("chat_template_kwargs", "");
+  // They recorded the shape of an adapter only where the run had made it.
+  if (options.contains("lora_r")) options.try_emplace("adapter", "");
   const std::string path = folder + "/adapter_config.json";
   if (options.contains("lora_r") || !fs::exists(path)) return;
   const model::LoraConfig lora = model::AdapterConfig(path).lora();
@@ -194,19 +199,55 @@ TrainerState load_trainer_state(const std::string& folder, const std::string& tr
   return s;
 }
 
+namespace {
+
+// NAME and fingerprint of "NAME (fingerprint)"; without one, the name alone.
+std::pair<std::string_view, std::string_view> parts_of(std::string_view text) {
+  const std::size_t at = text.rfind(" (");
+  if (at == std::string_view::npos || !text.ends_with(')')) return {text, {}};
+  return {text.substr(0, at), text.substr(at + 2)};
+}
+
+std::vector<model::Projection> modules_of(const std::string& text) {
+  std::vector<std::string> names;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    names.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  auto modules = model::parse_target_modules(names);
+  std::sort(modules.begin(), modules.end());
+  return modules;
+}
+
+// Whether two values of an option mean the same: a file by its content where both are known.
+bool same_value(const std::string& name, const std::string& before, const std::string& now) {
+  if (before == now) return true;
+  if (name == "lora_target_modules") return modules_of(before) == modules_of(now);
+  if (name != "adapter" && name != "chat_template") return false;
+  const auto [old_name, old_content] = parts_of(before);
+  const auto [new_name, new_content] = parts_of(now);
+  if (old_content.empty() || new_content.empty()) return old_name == new_name;
+  return old_content == new_content;
+}
+
+}  // namespace
+
 void check_same_options(const TrainerState& state,
                         const std::map<std::string, std::string>& options,
                         const std::string& folder) {
   for (const auto& [name, value] : options) {
     if (name == "max_steps") continue;
     const auto found = state.options.find(name);
-    // Earlier versions did not record it; the modules that have factors are in the checkpoint.
-    if (name == "lora_target_modules" && found == state.options.end()) continue;
+    // Earlier versions did not record them. The modules that have factors are in the checkpoint.
+    const bool later = name == "lora_target_modules" || name == "adapter";
+    if (found == state.options.end() && later) continue;
     const std::string before = found == state.options.end() ? "(absent)" : found->second;
-    require(before == value,
+    const auto text = [](const std::string& v) { return v.empty() ? std::string("none") : v; };
+    require(same_value(name, before, value),
             "{}: was made with {} = {}, but this run has {}; resume with the same options, or "
             "start a new run",
-            folder, name, before, value);
+            folder, name, text(before), text(value));
   }
 }
 

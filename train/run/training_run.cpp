@@ -14,12 +14,11 @@ std::string describe_reference(const std::string& reference) {
   return reference == "base" ? "the base model" : fmt::format("the adapter {}", reference);
 }
 
-// --resume: a folder, or the latest checkpoint of the output folder.
-std::string checkpoint_to_resume(const RunOptions& options) {
-  if (options.resume != "latest") return options.resume;
-  const auto all = list_checkpoints(options.output_dir);
-  require(!all.empty(), "{}: has no checkpoint to resume from", options.output_dir);
-  return all.back().second;
+// What goes on with the run, for the shell.
+std::string resume_command(const std::string& trainer, const RunOptions& options) {
+  if (!options.resume_command.empty()) return options.resume_command;
+  return fmt::format("qgrpo {} --resume {}", trainer == "sft" ? "sft" : "train",
+                     shell_word(options.output_dir));
 }
 
 }  // namespace
@@ -27,7 +26,9 @@ std::string checkpoint_to_resume(const RunOptions& options) {
 TrainingRun::TrainingRun(Settings settings, Console& console)
     : settings_(std::move(settings)),
       console_(&console),
-      checkpoint_(checkpoint_to_resume(options())) {
+      checkpoint_(options().resume.empty()
+                      ? std::string()
+                      : find_checkpoint(options().resume, options().output_dir)) {
   state_.trainer = settings_.trainer;
   if (!checkpoint_.empty()) {
     state_ = load_trainer_state(checkpoint_, settings_.trainer);
@@ -121,8 +122,9 @@ std::string TrainingRun::loop(Method& method) {
   if (interrupted || saved.empty()) saved = save(method);
   trackers_->finish();
   if (!interrupted) return method.finish(saved);
-  console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with --resume",
-                             state_.global_step, saved));
+  console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with: {}",
+                             state_.global_step, saved,
+                             resume_command(settings_.trainer, options())));
   return saved;
 }
 

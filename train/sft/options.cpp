@@ -62,7 +62,7 @@ void describe(SftRunOptions& o, OptionSet& set) {
   describe(static_cast<AdamOptions&>(o.optimizer), set);
   set.at("optim").help = "adamw_torch (32 bits) or adamw_8bit";
   set.at("lr_scheduler_type").help = "linear, cosine or constant (no warm-up)";
-  describe(o.lora, set, [&o] { return o.base.adapter.empty() && !o.full; });
+  describe(o.lora, set, [&o] { return !o.full; });
   describe(o.eval, set);
   describe(o.memory, set);
   Option& tokens = set.at("micro_batch_tokens");

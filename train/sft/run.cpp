@@ -32,6 +32,11 @@ void copy_tokenizer(const std::string& from, const std::string& to) {
   }
 }
 
+SftRunOptions with_trained_lora(SftRunOptions options, const model::Config& config) {
+  options.lora = trained_lora(std::move(options.lora), options.base.adapter, config);
+  return options;
+}
+
 SftRunOptions checked(SftRunOptions options) {
   validate(options);
   return options;
@@ -42,7 +47,7 @@ SftRunOptions checked(SftRunOptions options) {
 SftRun::SftRun(SftRunOptions options, Backend& backend)
     : config_(model::load_config(checked(options).base.model)),
       inputs_(read_inputs(options, config_)),
-      options_(resolve_options(std::move(options), inputs_, config_)),
+      options_(with_trained_lora(resolve_options(std::move(options), inputs_, config_), config_)),
       run_({"sft", options_.run, rate_schedule(options_.optimizer, options_.rate()),
             recorded_options(options_)},
            console_) {
