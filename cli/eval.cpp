@@ -404,7 +404,7 @@ void add_eval_command(CommandLine& line) {
   table.value("--maj", options->maj, "K", "Also the majority of K sampled answers (maj@K)");
   table.choice("--match", options->match, train::kAnswerMatchNames,
                "exact: the text of <answer>, as the correctness reward; numeric: the value of the "
-               "last number");
+               "last number; math: the same mathematics (docs/rewards.md)");
   table
       .value("--rewards", options->rewards, "NAME[:WEIGHT]",
              "Also report the mean of these built-in rewards")

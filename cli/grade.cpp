@@ -125,7 +125,7 @@ void add_grade_command(CommandLine& line) {
   table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
   table.value("--reward,--rewards", options->rewards, "NAME[:WEIGHT]",
               "Which, with weights, e.g. correctness:2,int (default: the notebook's five, "
-              "weight 1); also numeric, FILE.py:FUNCTION and cmd:PROGRAM");
+              "weight 1); also numeric, math, FILE.py:FUNCTION and cmd:PROGRAM");
   table.value("--reward-timeout", options->reward_timeout, "X",
               "Seconds for one call of a Python function or program");
   table.value("--python", options->python, "PROGRAM",

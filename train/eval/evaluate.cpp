@@ -9,33 +9,32 @@
 namespace qgrpo::train {
 namespace {
 
-// What an answer is compared by.
+// What answers are compared with each other by.
 struct Extracted {
   std::string text;
-  std::optional<Number> number;  // numeric only
+  MathAnswer value;  // not for exact
 };
 
-std::string number_text(const Number& n) {
-  return fmt::format("{}{}{}{}", n.negative ? "-" : "", n.numerator,
-                     n.denominator == "1" ? "" : "/" + n.denominator, n.percent ? "%" : "");
-}
-
 Extracted extract(std::string_view text, AnswerMatch match) {
-  if (match == AnswerMatch::exact) return {std::string(extract_xml_answer(text)), std::nullopt};
+  if (match == AnswerMatch::exact) return {std::string(extract_xml_answer(text)), {}};
   Extracted out;
-  out.number = answer_number(text);
-  if (out.number) out.text = number_text(*out.number);
+  out.value = match == AnswerMatch::numeric ? numeric_answer(text) : math_answer(text);
+  if (out.value.node || match == AnswerMatch::math) out.text = out.value.text;
   return out;
-}
-
-bool is_right(std::string_view completion, std::string_view answer, AnswerMatch match) {
-  return (match == AnswerMatch::exact ? correctness_reward : numeric_reward)(completion, answer) >
-         0;
 }
 
 bool agree(const Extracted& a, const Extracted& b, AnswerMatch match) {
   if (match == AnswerMatch::exact) return a.text == b.text;
-  return a.number && b.number && same_value(*a.number, *b.number);
+  if (match == AnswerMatch::numeric) return same_numeric_answer(a.value, b.value);
+  return same_math_answer(a.value, b.value);
+}
+
+// The reward's own answer to it.
+bool is_right(std::string_view completion, std::string_view answer, AnswerMatch match) {
+  const RewardFunction reward = match == AnswerMatch::exact     ? correctness_reward
+                                : match == AnswerMatch::numeric ? numeric_reward
+                                                                : math_reward;
+  return reward(completion, answer) > 0.0;
 }
 
 // The first of the answers that most agree with.

@@ -21,11 +21,14 @@ namespace qgrpo::train {
 
 // When an answer is right.
 enum class AnswerMatch {
-  exact,   // what the reward `correctness` is for: extract_xml_answer(), letter for letter
-  numeric  // what the reward `numeric` is for: the values of both answers' numbers
+  exact,    // what the reward `correctness` is for: extract_xml_answer(), letter for letter
+  numeric,  // what the reward `numeric` is for: the values of both answers' numbers
+  math      // what the reward `math` is for: the same mathematics
 };
 inline constexpr auto kAnswerMatchNames =
-    io::enum_names<AnswerMatch>({{AnswerMatch::exact, "exact"}, {AnswerMatch::numeric, "numeric"}});
+    io::enum_names<AnswerMatch>({{AnswerMatch::exact, "exact"},
+                                 {AnswerMatch::numeric, "numeric"},
+                                 {AnswerMatch::math, "math"}});
 
 struct EvaluationSettings {
   PromptOptions prompt;

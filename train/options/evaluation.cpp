@@ -12,7 +12,7 @@ void describe(EvaluationOptions& o, OptionSet& set) {
   set.whole("eval_limit", o.eval_limit, "N", "The first N of them; 0 = all")
       .within(0, 1 << 30, "questions; 0 = all");
   set.choice("eval_match", o.eval_match, kAnswerMatchNames,
-             "When an answer is right: exact or numeric (see qgrpo eval)");
+             "When an answer is right: exact, numeric or math (see qgrpo eval)");
   set.choice("metric_for_best_model", o.metric_for_best_model, kBestMetricNames,
              "accuracy, or reward: the sum of the built-in rewards");
   set.flag("load_best_model_at_end", o.load_best_model_at_end,

@@ -8,7 +8,7 @@ void describe(RewardOptions& o, OptionSet& set) {
   set.group("Rewards");
   set.list("rewards", o.rewards, "NAME[:WEIGHT]",
            "xmlcount, soft_format, strict_format, int, correctness (default: these five), "
-           "numeric; FILE.py:FUNCTION[:WEIGHT] with TRL's signature; or cmd:'PROGRAM ARGS'"
+           "numeric, math; FILE.py:FUNCTION[:WEIGHT] with TRL's signature; or cmd:'PROGRAM ARGS'"
            "[:WEIGHT] over JSON lines (docs/rewards.md). Repeatable, or with commas between")
       .also("reward")
       .test([&o] { parse_rewards(o.rewards); })

@@ -23,8 +23,4 @@ std::string_view answer_part(std::string_view text) {
   return text.substr(box + boxed.size(), end - box - boxed.size());
 }
 
-std::optional<Number> answer_number(std::string_view text) {
-  return last_number(answer_part(text));
-}
-
 }  // namespace qgrpo::train

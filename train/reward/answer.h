@@ -15,7 +15,5 @@ std::string_view extract_xml_answer(std::string_view text);
 // an open one), else behind the last "####", else in the last \boxed{}, else all of it.
 std::string_view answer_part(std::string_view text);
 
-// The number that a text answers with, a completion or a solution: the last one of answer_part().
-std::optional<Number> answer_number(std::string_view text);
 
 }  // namespace qgrpo::train

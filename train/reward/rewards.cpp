@@ -10,6 +10,7 @@
 #include "model/ops/error.h"
 #include "train/data/python_text.h"
 #include "train/reward/answer.h"
+#include "train/reward/math_answer.h"
 #include "train/reward/numeric.h"
 
 namespace qgrpo::train {
@@ -34,7 +35,7 @@ bool consume_line(std::string_view& text) {
 }
 
 constexpr std::size_t kNotebookRewards = 5;  // the first of kMakers
-constexpr std::array<Reward (*)(), 6> kMakers = {
+constexpr std::array<Reward (*)(), 7> kMakers = {
     [] {
       return Reward{"xmlcount", 1.0, [](auto c, auto) { return xmlcount_reward(c); }};
     },
@@ -52,6 +53,9 @@ constexpr std::array<Reward (*)(), 6> kMakers = {
     },
     [] {
       return Reward{"numeric", 1.0, numeric_reward};
+    },
+    [] {
+      return Reward{"math", 1.0, math_reward};
     },
 };
 
@@ -222,10 +226,11 @@ double correctness_reward(std::string_view completion, std::string_view answer) 
 }
 
 double numeric_reward(std::string_view completion, std::string_view answer) {
-  const std::optional<Number> wanted = answer_number(answer);
-  if (!wanted) return 0.0;
-  const std::optional<Number> found = answer_number(completion);
-  return found && same_value(*found, *wanted) ? 1.0 : 0.0;
+  return same_numeric_answer(numeric_answer(completion), numeric_answer(answer)) ? 1.0 : 0.0;
+}
+
+double math_reward(std::string_view completion, std::string_view answer) {
+  return same_math_answer(math_answer(completion), math_gold(answer)) ? 1.0 : 0.0;
 }
 
 std::vector<std::string> reward_names() {
@@ -281,7 +286,8 @@ std::vector<Reward> parse_rewards(std::span<const std::string> texts) {
 }
 
 bool needs_answer(const Reward& reward) {
-  return reward.function == correctness_reward || reward.function == numeric_reward;
+  return reward.function == correctness_reward || reward.function == numeric_reward ||
+         reward.function == math_reward;
 }
 
 double weighted_total(std::span<const Reward> rewards, std::span<const double> values) {

@@ -27,8 +27,12 @@ double int_reward(std::string_view completion);
 double correctness_reward(std::string_view completion, std::string_view answer);
 
 // 1 if the last number of the completion's answer equals the last one of `answer`, whatever way
-// they are written (train/reward/numeric.h); else 0.
+// they are written; what is no plain number is compared as what it is (train/reward/numeric.h).
 double numeric_reward(std::string_view completion, std::string_view answer);
+
+// 1 if the completion's answer is `answer` as mathematics, LaTeX or plain
+// (train/reward/math_answer.h); else 0.
+double math_reward(std::string_view completion, std::string_view answer);
 
 using RewardFunction = double (*)(std::string_view completion, std::string_view answer);
 
@@ -47,7 +51,7 @@ struct Reward {
   std::string attribute = {};  // python: the function's name in the file
 };
 
-// The names of the built-in rewards: the notebook's five in its order, then numeric.
+// The names of the built-in rewards: the notebook's five in its order, then numeric and math.
 std::vector<std::string> reward_names();
 
 // One reward as the user gives it. Any of them may have a weight behind a last colon:

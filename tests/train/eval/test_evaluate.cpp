@@ -44,6 +44,13 @@ TEST_CASE("evaluate: greedy answers are right or wrong, letter for letter or by 
   CHECK(numeric.mean_length == 2.0);
   CHECK(numeric.clipped_ratio == 0.0);
   CHECK_THROWS_AS(kAnswerMatchNames.parse("fuzzy"), Error);
+  const std::vector<Group> fractions = {
+      question("\\frac{1}{2}", {"\\boxed{\\dfrac12}", "\\boxed{2}"}),
+      question("\\text{even}", {"\\boxed{even}"})};
+  const Evaluation math = judge(fractions, AnswerMatch::math);
+  CHECK(math.accuracy == doctest::Approx(2.0 / 3));
+  CHECK(math.questions[0].answers[0].extracted == "\\dfrac12");
+  CHECK(math.questions[1].answers[0].correct);
 }
 
 TEST_CASE("evaluate: an answer is right where the reward of that name says so") {

@@ -110,7 +110,7 @@ TEST_CASE("rewards: a megabyte of hostile text takes linear time") {
 
 TEST_CASE("rewards: names and weights") {
   CHECK(reward_names() == std::vector<std::string>{"xmlcount", "soft_format", "strict_format",
-                                                   "int", "correctness", "numeric"});
+                                                   "int", "correctness", "numeric", "math"});
   CHECK(parse_rewards({}).size() == 5);  // the notebook's
   const std::vector<std::string> texts = {"correctness:1.5", "int", "xmlcount:-2e-1"};
   const std::vector<Reward> rewards = parse_rewards(texts);
