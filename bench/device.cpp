@@ -5,9 +5,7 @@
 #include <ostream>
 
 #include "bench/device_counts.h"
-#ifdef QGRPO_HAS_CUDA
-#include "cuda/timer.h"
-#endif
+#include "cuda/plugin/load.h"
 
 namespace qgrpo::bench {
 namespace {
@@ -107,8 +105,6 @@ void count_case(const NamedCase& named, DeviceCase& one, std::ostream& out) {
 
 // ---------------------------------------------------------------- on a GPU
 
-#ifdef QGRPO_HAS_CUDA
-
 void time_header(std::ostream& out) {
   out << fmt::format("{:<{}}{:<28}{:>12}{:>12}{:>10}{:>12}{:>12}\n", "operator", kNameWidth,
                      "shape", "measured us", "least MB", "GB/s", "TFLOP/s", "possible");
@@ -133,7 +129,7 @@ double measured_seconds(cuda::StreamTimer& timer, const std::function<void()>& c
 
 void time_case(const NamedCase& named, DeviceCase& one, Backend& backend,
                const cuda::DeviceRates& rates, std::ostream& out) {
-  const auto timer = cuda::make_timer(backend);
+  const auto timer = cuda::load_plugin().make_timer(backend);
   const double seconds = measured_seconds(*timer, one.call);
   const double least = std::max(ratio(one.work.bytes, rates.dram_gb_per_s * 1e9),
                                 ratio(one.work.flops, rates.tensor_tflops * 1e12));
@@ -143,8 +139,6 @@ void time_case(const NamedCase& named, DeviceCase& one, Backend& backend,
                      100.0 * least / seconds)
       << std::flush;
 }
-
-#endif
 
 }  // namespace
 
@@ -159,17 +153,13 @@ void bench_device_ops(Backend& backend, const model::Config& config,
     fail("--op: no operator's name contains \"{}\"; there are{}", options.op, names);
   }
   const bool counted = software_gpu();
-#ifdef QGRPO_HAS_CUDA
-  const cuda::DeviceRates rates = cuda::device_rates();
+  const cuda::DeviceRates rates = cuda::load_plugin().device_rates();
   out << fmt::format("{}: {} multiprocessors, {:.0f} GB/s, {:.0f} TFLOP/s bf16 (nominal)\n",
                      rates.name, rates.processors, rates.dram_gb_per_s, rates.tensor_tflops);
   if (!counted) {
     out << "\n";
     time_header(out);
   }
-#else
-  require(counted, "bench: this build has no CUDA backend to time");
-#endif
   if (counted) {
     out << kCountedNote;
     count_header(out);
@@ -184,10 +174,8 @@ void bench_device_ops(Backend& backend, const model::Config& config,
       backend.synchronize();
       if (counted) {
         count_case(named, one, out);
-#ifdef QGRPO_HAS_CUDA
       } else {
         time_case(named, one, backend, rates, out);
-#endif
       }
     } catch (const Error& error) {
       out << fmt::format("{:<{}}{}\n", named.name, kNameWidth, error.what()) << std::flush;

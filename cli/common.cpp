@@ -9,11 +9,9 @@
 #include <limits>
 
 #include "cpu/backend.h"
+#include "cuda/plugin/load.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
-#ifdef QGRPO_HAS_CUDA
-#include "cuda/backend.h"
-#endif
 #include "model/io/json.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
@@ -43,8 +41,18 @@ int thread_count(std::int64_t threads) {
   return 1;
 }
 
-#ifdef QGRPO_HAS_CUDA
 namespace {
+
+// Why --device auto computes on the CPU, or nothing where that goes without saying: where there is
+// no GPU, only somebody at a terminal of a build that could use one is told.
+void note_cpu(const cuda::FoundCuda& found) {
+  const bool device = found.availability.device;
+  if (!device && !(cuda::cuda_build().built && progress_wanted())) return;
+  // What a plugin lacks does not matter to a machine without a GPU.
+  const bool explained = device || found.plugin != nullptr;
+  fmt::print(stderr, "qgrpo: note: computing on the CPU: {}\n",
+             explained ? found.availability.problem : "no CUDA device");
+}
 
 // The CUDA backend, or null where `auto` is to compute on the CPU.
 std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
@@ -52,32 +60,23 @@ std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
     require(automatic, "--device cuda: this command computes on the CPU; use --device cpu");
     return nullptr;
   }
-  const cuda::Availability found = cuda::availability();
-  if (found.problem.empty()) return cuda::make_cuda_backend();
-  require(automatic, "--device cuda: {}; use --device cpu", found.problem);
-  if (found.device || progress_wanted()) {
-    fmt::print(stderr, "qgrpo: note: computing on the CPU: {}\n", found.problem);
-  }
+  const cuda::FoundCuda found = cuda::find_cuda();
+  if (found.availability.problem.empty()) return found.plugin->make_backend();
+  require(automatic, "--device cuda: {}; use --device cpu", found.availability.problem);
+  note_cpu(found);
   return nullptr;
 }
 
 }  // namespace
-#endif
 
-std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
-                                      [[maybe_unused]] Workload workload) {
+std::unique_ptr<Backend> make_backend(const DeviceOptions& options, Workload workload) {
   const bool automatic = options.device == "auto";
   require(automatic || options.device == "cpu" || options.device == "cuda",
           "--device: found \"{}\", expected auto, cpu or cuda", options.device);
   const int threads = thread_count(options.threads);
-#ifdef QGRPO_HAS_CUDA
   if (options.device != "cpu") {
     if (auto backend = try_cuda(automatic, workload)) return backend;
   }
-#else
-  require(options.device != "cuda",
-          "--device cuda: this build has no CUDA backend; use --device cpu");
-#endif
   return cpu::make_cpu_backend(threads);
 }
 

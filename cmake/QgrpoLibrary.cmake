@@ -1,4 +1,4 @@
-# qgrpo_library(<name> FOLDER <dir> [COLD] [LINK <public libraries>] [PRIVATE <private libraries>])
+# qgrpo_library(<name> FOLDER <dir> [COLD | PIC] [LINK <public libraries>] [PRIVATE <private libraries>])
 #
 # Makes the static library qgrpo_<name> from <dir>/*.cpp (not its subfolders, except <dir>/avx2 etc. named by
 # the folder's own sources.cmake). Headers are included by their path from the root of the tree
@@ -6,6 +6,7 @@
 # its own in the build tree that holds one link to its sources, and a target sees the folders of exactly
 # the libraries it links. An include against the declared direction does not compile.
 # COLD: its code runs seldom or waits for others: -O1, which compiles in less time.
+# PIC: its code is also a part of a shared library, the CUDA backend's.
 
 add_library(qgrpo_options INTERFACE)
 target_compile_features(qgrpo_options INTERFACE cxx_std_20)
@@ -38,9 +39,10 @@ set(QGRPO_PRECOMPILED_HEADERS <algorithm> <array> <atomic> <bit> <charconv> <chr
   <numeric> <optional> <set> <span> <string> <string_view> <thread> <unordered_map> <utility> <vector>
   <fmt/format.h>)
 
-# qgrpo_precompile(<target> <set>): <target> reads the headers that are precompiled for <set> (hot, cold or
+# qgrpo_precompile(<target> <set>): <target> reads the headers that are precompiled for <set> (hot, cold, pic or
 # test), which are made with the first target that asks for them.
 function(qgrpo_precompile target set)
+  qgrpo_set_options(${target} ${set})
   if(NOT QGRPO_PRECOMPILED)
     return()
   endif()
@@ -56,13 +58,15 @@ function(qgrpo_precompile target set)
     qgrpo_set_options(qgrpo_precompiled_${set} ${set})
     target_precompile_headers(qgrpo_precompiled_${set} PRIVATE ${headers})
   endif()
-  qgrpo_set_options(${target} ${set})
   target_precompile_headers(${target} REUSE_FROM qgrpo_precompiled_${set})
 endfunction()
 
-# Cold code and tests are compiled for the compiler's speed, not theirs.
+# Cold code and tests are compiled for the compiler's speed, not theirs. In a shared library too, a function is the
+# one that was compiled with its caller.
 function(qgrpo_set_options target set)
-  if(NOT set STREQUAL "hot")
+  if(set STREQUAL "pic")
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fPIC -fno-semantic-interposition>)
+  elseif(NOT set STREQUAL "hot")
     target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
   endif()
 endfunction()
@@ -85,7 +89,7 @@ function(qgrpo_include_root target dir)
 endfunction()
 
 function(qgrpo_library name)
-  cmake_parse_arguments(ARG "COLD" "FOLDER" "LINK;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "COLD;PIC" "FOLDER" "LINK;PRIVATE" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${ARG_FOLDER}/*.cpp)
   add_library(qgrpo_${name} STATIC)
   target_sources(qgrpo_${name} PRIVATE ${sources})
@@ -94,6 +98,8 @@ function(qgrpo_library name)
   qgrpo_unity(qgrpo_${name})
   if(ARG_COLD)
     qgrpo_precompile(qgrpo_${name} cold)
+  elseif(ARG_PIC)
+    qgrpo_precompile(qgrpo_${name} pic)
   else()
     qgrpo_precompile(qgrpo_${name} hot)
   endif()

@@ -14,4 +14,5 @@ endif()
 file(CONFIGURE OUTPUT ${OUTPUT} @ONLY CONTENT [[
 #define QGRPO_BUILD_VERSION "@VERSION@"
 #define QGRPO_BUILD_GIT "@describe@"
+#define QGRPO_BUILD_ID "@VERSION@ (@describe@)"
 ]])

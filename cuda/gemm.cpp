@@ -7,6 +7,8 @@
 #include <map>
 #include <tuple>
 
+#include "cuda/plugin/cuda_libraries.h"
+
 namespace qgrpo::cuda {
 namespace {
 
@@ -33,8 +35,9 @@ struct Library {
  private:
   Library() {
     const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
-    void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) fail("CUDA: {} cannot be opened: {}", name, dlerror());
+    std::string reason;
+    void* handle = open_cuda_library(name, reason);
+    if (handle == nullptr) fail("CUDA: {}; {}", reason, cuda_library_remedy("cuBLAS"));
     const auto find = [&](auto& function, const char* symbol) {
       void* address = dlsym(handle, symbol);
       require(address != nullptr, "CUDA: {} has no {}", name, symbol);

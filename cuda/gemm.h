@@ -16,6 +16,7 @@ namespace qgrpo::cuda {
 // the other rows.
 class Gemm {
  public:
+  // Throws Error where the library cannot be opened.
   explicit Gemm(Device& device);
   ~Gemm();
 

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <optional>
 #include <string_view>
-
-#include "train/reward/numeric.h"
 
 // Where a text has its answer.
 namespace qgrpo::train {
@@ -14,6 +11,5 @@ std::string_view extract_xml_answer(std::string_view text);
 // The part of a text in which its answer is looked for: what stands in the last <answer> (or behind
 // an open one), else behind the last "####", else in the last \boxed{}, else all of it.
 std::string_view answer_part(std::string_view text);
-
 
 }  // namespace qgrpo::train

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cuda/plugin/plugin.h"
+
+// Finds and opens libqgrpo_cuda.so, and what it needs.
+//
+// The library lies beside the program (in a build folder) or in ../lib/qgrpo of the program's folder
+// (installed). It has a run path, behind LD_LIBRARY_PATH: /usr/local/cuda/lib64, the toolkit of the
+// build. More about CUDA's own libraries: cuda/plugin/cuda_libraries.h.
+namespace qgrpo::cuda {
+
+// How the CUDA backend of this build was made.
+struct CudaBuild {
+  bool built = false;
+  std::string_view toolkit;        // "13.0.88"
+  std::string_view architectures;  // "80-virtual 80-real 89-real"
+};
+CudaBuild cuda_build();
+
+// The file that load_plugin() opens, or an empty text where there is none.
+std::string plugin_file();
+
+// The backend, opened by the first call; the others return the same. Throws Error, in one line that
+// says what was tried, why it failed and what to do, where the build has none, or it or a library
+// that it needs cannot be opened, or it is of another build than the program.
+Plugin& load_plugin();
+
+// The backend, and whether it can compute here: where it cannot be loaded, `plugin` is null and
+// the problem is load_plugin's error.
+struct FoundCuda {
+  Plugin* plugin = nullptr;
+  Availability availability;
+};
+FoundCuda find_cuda();
+
+}  // namespace qgrpo::cuda
