@@ -182,8 +182,8 @@ void CommandLine::footer(const std::string& text) {
   app_->footer(text);
 }
 
-void CommandLine::version(const std::string& text) {
-  app_->set_version_flag("--version", text);
+void CommandLine::version(std::function<std::string()> text) {
+  app_->set_version_flag("--version", std::move(text));
 }
 
 OptionTable CommandLine::command(const std::string& name, const std::string& meaning,

@@ -129,7 +129,7 @@ class CommandLine {
   CommandLine& operator=(const CommandLine&) = delete;
 
   void footer(const std::string& text);
-  void version(const std::string& text);  // what --version prints
+  void version(std::function<std::string()> text);  // what --version prints
   // A command; `run` does its work and returns the exit code.
   OptionTable command(const std::string& name, const std::string& meaning,
                       const std::string& footer, std::function<int()> run);

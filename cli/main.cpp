@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/named_models.h"
+#include "cli/version.h"
 #include "model/ops/error.h"
 
 namespace {
@@ -31,7 +32,7 @@ int run(int argc, char** argv) {
   qgrpo::cli::CommandLine line(
       "qgrpo", "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
   line.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
-  line.version("qgrpo " QGRPO_VERSION);
+  line.version([] { return qgrpo::cli::version_text(); });
   qgrpo::cli::add_train_command(line);
   qgrpo::cli::add_sft_command(line);
   qgrpo::cli::add_eval_command(line);

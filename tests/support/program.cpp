@@ -55,9 +55,14 @@ std::string program() {
 
 ProgramResult run_qgrpo(const std::vector<std::string>& arguments, const std::string& input,
                         const std::string& output) {
+  return run_program(program(), arguments, input, output);
+}
+
+ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments,
+                          const std::string& input, const std::string& output) {
   const ScratchFolder scratch;
   scratch.write("in", input);
-  std::vector<std::string> words = {program()};
+  std::vector<std::string> words = {program};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());

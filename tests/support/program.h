@@ -22,6 +22,10 @@ std::string program();
 ProgramResult run_qgrpo(const std::vector<std::string>& arguments, const std::string& input = "",
                         const std::string& output = "");
 
+// The same of another program.
+ProgramResult run_program(const std::string& program, const std::vector<std::string>& arguments,
+                          const std::string& input = "", const std::string& output = "");
+
 // A folder of its own, removed with this object.
 class ScratchFolder {
  public:
