@@ -11,8 +11,10 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/named_models.h"
-#include "cli/version.h"
+#include "cpu/dispatch.h"
+#include "cuda/plugin/load.h"
 #include "model/ops/error.h"
+#include "train/run/run_folder.h"
 
 namespace {
 
@@ -28,11 +30,35 @@ int report(std::string message, int exit_code) {
   return exit_code;
 }
 
+std::string cpu_text() {
+  try {
+    return std::string(qgrpo::cpu::isa_name(qgrpo::cpu::active_isa()));
+  } catch (const qgrpo::Error& error) {
+    return error.what();
+  }
+}
+
+std::string cuda_text() {
+  const qgrpo::cuda::CudaBuild build = qgrpo::cuda::cuda_build();
+  if (!build.built) return "not built";
+  const std::string file = qgrpo::cuda::plugin_file();
+  return fmt::format("toolkit {}, architectures {}, {}", build.toolkit, build.architectures,
+                     file.empty() ? "libqgrpo_cuda.so is missing" : file);
+}
+
+// What --version prints; loads no CUDA library.
+std::string version_text() {
+  const auto build = qgrpo::train::build_versions();
+  return fmt::format("qgrpo {} ({})\ncpu: {}\ncuda: {}\nbuild: {}, {}\nlibraries: {}",
+                     build.at("version"), build.at("git"), cpu_text(), cuda_text(),
+                     build.at("compiler"), build.at("build"), build.at("libraries"));
+}
+
 int run(int argc, char** argv) {
   qgrpo::cli::CommandLine line(
       "qgrpo", "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
   line.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
-  line.version([] { return qgrpo::cli::version_text(); });
+  line.version([] { return version_text(); });
   qgrpo::cli::add_train_command(line);
   qgrpo::cli::add_sft_command(line);
   qgrpo::cli::add_eval_command(line);
