@@ -5,6 +5,9 @@
 #include "model/arena.h"
 #include "model/ops/error.h"
 #include "train/reward/answer.h"
+#include "train/reward/math_answer.h"
+#include "train/reward/numeric.h"
+#include "train/reward/rewards.h"
 
 namespace qgrpo::train {
 namespace {
