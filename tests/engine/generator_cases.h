@@ -110,7 +110,8 @@ inline void check_equal(const Results& found, const Results& expected) {
   for (const auto& [group, completions] : expected) {
     REQUIRE(found.at(group).size() == completions.size());
     for (std::size_t i = 0; i < completions.size(); ++i) {
-      CAPTURE(group);
+      const auto& group_shown = group;
+      CAPTURE(group_shown);
       CAPTURE(i);
       const Completion& a = found.at(group)[i];
       const Completion& b = completions[i];

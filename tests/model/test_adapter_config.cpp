@@ -64,7 +64,8 @@ TEST_CASE("adapter_config.json: other kinds of adapters are refused by name") {
            std::pair{R"("target_modules":["embed_tokens"])", "embedding"},
            std::pair{R"("init_lora_weights":"pissa_niter_16")", "pissa"},
        }) {
-    CAPTURE(members);
+    const auto& members_shown = members;
+    CAPTURE(members_shown);
     try {
       read(members);
       FAIL("no error");

@@ -26,7 +26,8 @@ TEST_CASE("bnb-4bit: bitsandbytes' tensors are taken and given byte for byte") {
     REQUIRE(weight.nf4.has_value());
     const Bnb4bitParts parts(*weight.nf4, bnb4bit_dtype(s.find, name));
     for (const auto& [suffix, view] : parts.views()) {
-      CAPTURE(suffix);
+      const auto& suffix_shown = suffix;
+      CAPTURE(suffix_shown);
       const auto expected = s.file.tensor(name + suffix);
       CHECK(view.dtype == expected.dtype);
       CHECK(view.shape == expected.shape);

@@ -74,7 +74,8 @@ TEST_CASE("gguf: every block format gives the gguf package's values, bit for bit
       {"Q4_0", GgmlType::q4_0}, {"Q5_0", GgmlType::q5_0}, {"Q8_0", GgmlType::q8_0},
       {"Q4_K", GgmlType::q4_k}, {"Q6_K", GgmlType::q6_k}};
   for (const auto& [name, type] : kinds) {
-    CAPTURE(name);
+    const auto& name_shown = name;
+    CAPTURE(name_shown);
     const auto bytes = vectors().tensor(std::string(name) + ".bytes");
     const auto expected = io::to_float(vectors().tensor(std::string(name) + ".values"));
     REQUIRE(bytes.bytes() == io::ggml_bytes(type, static_cast<std::int64_t>(expected.size())));
@@ -89,7 +90,8 @@ TEST_CASE("gguf: what is written has the gguf package's bytes") {
   for (const auto& [name, type] :
        {std::pair{"F32", GgmlType::f32}, std::pair{"F16", GgmlType::f16},
         std::pair{"Q8_0", GgmlType::q8_0}, std::pair{"Q4_0", GgmlType::q4_0}}) {
-    CAPTURE(name);
+    const auto& name_shown = name;
+    CAPTURE(name_shown);
     const auto expected = vectors().tensor(std::string(name) + ".bytes");
     std::vector<std::byte> bytes(expected.bytes());
     io::ggml_quantize(bytes, type, source);

@@ -171,8 +171,10 @@ TEST_CASE("training pass: inputs that wait in the host's memory change no bit") 
   CHECK(expected.counts.saves == 0);
   for (const auto& [kept, offloaded] :
        {std::pair{0, 1}, {0, 2}, {0, 3}, {0, 5}, {0, 6}, {2, 3}, {3, 6}, {6, 6}}) {
-    CAPTURE(kept);
-    CAPTURE(offloaded);
+    const auto& kept_shown = kept;
+    CAPTURE(kept_shown);
+    const auto& offloaded_shown = offloaded;
+    CAPTURE(offloaded_shown);
     const Result found = run(capacity_of(kept, offloaded));
     CHECK(found.gradients == expected.gradients);
     CHECK(found.logprobs == expected.logprobs);

@@ -180,11 +180,6 @@ std::optional<MathName> find_prefix(const Table& table, std::string_view text) {
   return *at;
 }
 
-template <typename Table>
-bool has(const Table& table, std::string_view name) {
-  return std::find(table.begin(), table.end(), name) != table.end();
-}
-
 }  // namespace
 
 std::optional<MathName> math_command(std::string_view name) {
@@ -192,17 +187,17 @@ std::optional<MathName> math_command(std::string_view name) {
     if (found->text.empty() && found->kind == Tok::function) found->text = found->name;
     return found;
   }
-  if (has(kFunctions, name)) return MathName{name, Tok::function, name};
-  if (has(kGreek, name)) return MathName{name, Tok::letter, name};
+  if (one_of(kFunctions, name)) return MathName{name, Tok::function, name};
+  if (one_of(kGreek, name)) return MathName{name, Tok::letter, name};
   return std::nullopt;
 }
 
 bool is_ignored_command(std::string_view name) {
-  return has(kIgnored, name);
+  return one_of(kIgnored, name);
 }
 
 bool is_text_command(std::string_view name) {
-  return has(kTextCommands, name);
+  return one_of(kTextCommands, name);
 }
 
 std::optional<MathName> math_word(std::string_view word) {
@@ -210,7 +205,7 @@ std::optional<MathName> math_word(std::string_view word) {
     if (found->text.empty()) found->text = found->name;
     return found;
   }
-  if (has(kFunctions, word)) return MathName{word, Tok::function, word};
+  if (one_of(kFunctions, word)) return MathName{word, Tok::function, word};
   return std::nullopt;
 }
 

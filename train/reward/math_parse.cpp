@@ -7,7 +7,7 @@ namespace qgrpo::train {
 namespace {
 
 constexpr std::size_t kMostTokens = 2000;
-constexpr int kMostDepth = 200;
+constexpr int kMostNested = 200;
 constexpr int kMostPostfixes = 8;
 
 char relation_sign(Tok kind) {
@@ -33,7 +33,7 @@ char relation_sign(Tok kind) {
 }  // namespace
 
 MathParser::Deeper::Deeper(MathParser& p) : parser(p) {
-  if (++parser.depth_ > kMostDepth) throw NoMath();
+  if (++parser.depth_ > kMostNested) throw NoMath();
 }
 
 MathNode MathParser::all() {

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 
 // Mathematics as people write it, LaTeX, ASCII and Unicode mixed, as a row of tokens.
 namespace qgrpo::train {
@@ -65,5 +68,10 @@ struct MathToken {
   std::size_t begin = 0;  // where it stands in the text, up to end
   std::size_t end = 0;
 };
+
+// Whether `word` is one of `table`.
+inline bool one_of(std::span<const std::string_view> table, std::string_view word) {
+  return std::find(table.begin(), table.end(), word) != table.end();
+}
 
 }  // namespace qgrpo::train

@@ -29,11 +29,6 @@ constexpr auto kMultipliers = std::to_array<Multiplier>({{"hundred", "100"},
                                                          {"billion", "1000000000"},
                                                          {"trillion", "1000000000000"}});
 
-template <typename Table>
-bool has(const Table& table, std::string_view word) {
-  return std::find(table.begin(), table.end(), word) != table.end();
-}
-
 bool ends_value(const MathToken& t) {
   switch (t.kind) {
     case Tok::number:
@@ -56,12 +51,12 @@ bool ends_value(const MathToken& t) {
 
 // "multiplier" for million; a unit behind `before`, or neither.
 bool is_unit(const MathToken& t, const MathToken& before) {
-  if (t.kind == Tok::text) return !has(kNoUnits, t.text);
+  if (t.kind == Tok::text) return !one_of(kNoUnits, t.text);
   if (t.kind == Tok::letter)
     return t.spaced && before.kind != Tok::letter &&
            kUnitLetters.find(t.text) != std::string_view::npos && t.text.size() == 1;
-  if (t.kind != Tok::word || has(kNoUnits, t.text)) return false;
-  return has(kUnits, t.text) || t.text.size() >= 4 ||
+  if (t.kind != Tok::word || one_of(kNoUnits, t.text)) return false;
+  return one_of(kUnits, t.text) || t.text.size() >= 4 ||
          (t.text.size() == 3 && t.spaced && before.kind == Tok::number);
 }
 
@@ -76,7 +71,7 @@ const Multiplier* multiplier(const MathToken& t) {
 std::size_t unit_tail(std::span<const MathToken> tokens, std::size_t i) {
   const auto kind = [&](std::size_t k) { return k < tokens.size() ? tokens[k].kind : Tok::stop; };
   const auto word = [&](std::size_t k) {
-    return kind(k) == Tok::text || (kind(k) == Tok::word && !has(kNoUnits, tokens[k].text)) ||
+    return kind(k) == Tok::text || (kind(k) == Tok::word && !one_of(kNoUnits, tokens[k].text)) ||
            (kind(k) == Tok::letter && kUnitLetters.find(tokens[k].text) != std::string_view::npos);
   };
   for (;;) {

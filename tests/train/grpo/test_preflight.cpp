@@ -176,7 +176,8 @@ TEST_CASE("trainer: a bad reward loses nothing, and the run goes on when it is m
         {"return [float('nan')] * len(completions)", "returned nan for completion 0"},
         {"import time; time.sleep(3600)", "no answer within 1 s"},
         {"import os; os._exit(1)", "ended with exit code 1"}}) {
-    CAPTURE(bad);
+    const auto& bad_shown = bad;
+    CAPTURE(bad_shown);
     TrainOptions part = whole;
     part.run.output_dir = fixture.options(fmt::format("part-{}", n++)).run.output_dir;
     part.run.save_steps = 0;

@@ -86,7 +86,8 @@ TEST_CASE("trl: whole optimizer steps equal GRPOTrainer's, in every recorded sce
         if (name == "equal_rewards_beta0" && key == "entropy") continue;
         if (options.batch.gradient_accumulation_steps > 1 && (key == "kl" || key == "entropy"))
           continue;
-        CAPTURE(key);
+        const auto& key_shown = key;
+        CAPTURE(key_shown);
         const auto mine = ours.find(key);
         REQUIRE(mine.has_value());
         CHECK(mine->as_double() == doctest::Approx(value.as_double()).epsilon(2e-5).scale(1.0));
