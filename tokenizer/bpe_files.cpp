@@ -1,7 +1,6 @@
 // Reads the files of byte-level BPE tokenizers in Hugging Face's layouts into a BpeDefinition. What
 // this program does not do in the same way as Hugging Face is refused, never approximated.
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 
 #include "model/io/file.h"
@@ -9,6 +8,7 @@
 #include "model/io/json_dom.h"
 #include "model/ops/error.h"
 #include "tokenizer/bpe_tokenizer.h"
+#include "tokenizer/side_tokens.h"
 
 namespace qgrpo::tokenizer {
 namespace {
@@ -90,19 +90,6 @@ std::vector<std::pair<std::string, std::string>> read_merges(const JsonValue& me
     result.emplace_back(std::string(left), std::string(right));
   }
   return result;
-}
-
-AddedToken read_added_token(const JsonValue& entry, std::int32_t id) {
-  AddedToken token;
-  token.id = id;
-  token.content = entry.at("content").as_string();
-  token.special = flag(entry, "special", false);
-  token.normalized = flag(entry, "normalized", !token.special);
-  token.lstrip = flag(entry, "lstrip", false);
-  token.rstrip = flag(entry, "rstrip", false);
-  token.single_word = flag(entry, "single_word", false);
-  require(!token.content.empty(), "{}: an added token is empty", entry.where());
-  return token;
 }
 
 // A component, or the components of a "Sequence" in order; `list` is the key of its members.
@@ -218,43 +205,18 @@ void check_model(const JsonValue& model) {
   require(!dropout || dropout->as_double() == 0, "{}: dropout is not supported", model.where());
 }
 
-// Added tokens of the older layout: added_tokens_decoder in tokenizer_config.json, or
-// added_tokens.json, or what Hugging Face's Qwen2Tokenizer falls back to.
-std::vector<AddedToken> read_side_files(const std::string& folder,
-                                        const BpeDefinition& definition) {
-  std::vector<AddedToken> added;
+// The class whose vocab.json and merges.txt these are: the files do not say how text is cut.
+void check_class(const std::string& folder) {
+  const auto path = join(folder, "tokenizer_config.json");
+  if (!exists(path)) return;
   io::JsonDocument document;
-  if (const auto path = join(folder, "tokenizer_config.json"); exists(path)) {
-    const auto config = document.parse_file(path);
-    if (const auto type = find_value(config, "tokenizer_class")) {
-      const auto name = type->as_string();
-      require(name == "Qwen2Tokenizer" || name == "Qwen2TokenizerFast",
-              "{}: vocab.json and merges.txt of the class \"{}\" are not supported "
-              "(Qwen2Tokenizer's are): provide tokenizer.json",
-              path, name);
-    }
-    if (const auto tokens = find_value(config, "added_tokens_decoder")) {
-      for (const auto& [key, entry] : tokens->as_object()) {
-        std::int32_t id = -1;
-        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-        require(error == std::errc() && end == key.data() + key.size() && id >= 0,
-                "{}: \"{}\" is not a token id", tokens->where(), key);
-        added.push_back(read_added_token(entry, id));
-      }
-    }
-  }
-  if (!added.empty()) return added;
-  if (const auto path = join(folder, "added_tokens.json"); exists(path)) {
-    for (const auto& [content, id] : document.parse_file(path).as_object()) {
-      // This file does not say which are special: those that look like control tokens.
-      const bool special = content.starts_with("<|") && content.ends_with("|>");
-      added.push_back({.id = as_id(id), .content = content, .special = special});
-    }
-  }
-  if (!added.empty()) return added;
-  std::int32_t next = 0;
-  for (const auto& [token, id] : definition.vocab) next = std::max(next, id + 1);
-  return {{.id = next, .content = "<|endoftext|>", .special = true}};
+  const auto type = find_value(document.parse_file(path), "tokenizer_class");
+  if (!type) return;
+  const auto name = type->as_string();
+  require(name == "Qwen2Tokenizer" || name == "Qwen2TokenizerFast",
+          "{}: vocab.json and merges.txt of the class \"{}\" are not supported (Qwen2Tokenizer's "
+          "are): provide tokenizer.json",
+          path, name);
 }
 
 }  // namespace
@@ -278,6 +240,7 @@ BpeDefinition read_tokenizer_json(const std::string& folder) {
       definition.added.push_back(read_added_token(entry, as_id(entry.at("id"))));
     }
   }
+  add_side_tokens(folder, definition);
   return definition;
 }
 
@@ -300,7 +263,13 @@ BpeDefinition read_vocab_and_merges(const std::string& folder) {
     if (line.empty() || header) continue;
     definition.merges.push_back(split_merge(line, fmt::format("{} line {}", path, number), number));
   }
-  definition.added = read_side_files(folder, definition);
+  check_class(folder);
+  if (!add_side_tokens(folder, definition)) {
+    // What Qwen2Tokenizer has where nothing is said.
+    std::int32_t next = 0;
+    for (const auto& [token, id] : definition.vocab) next = std::max(next, id + 1);
+    definition.added = {{.id = next, .content = "<|endoftext|>", .special = true}};
+  }
   return definition;
 }
 

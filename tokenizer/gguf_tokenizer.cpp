@@ -124,8 +124,10 @@ void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
     const auto known =
         std::find_if(definition.vocab.begin(), definition.vocab.end(),
                      [&](const auto& entry) { return entry.first == added.content; });
-    put(known != definition.vocab.end() ? known->second : added.id, added.content,
-        added.special ? kControl : kUserDefined);
+    const std::int32_t id = known != definition.vocab.end() ? known->second : added.id;
+    // A token that was added beside the model, without a row for it, is none of the model's.
+    if (id >= vocab_size) continue;
+    put(id, added.content, added.special ? kControl : kUserDefined);
   }
   for (std::size_t id = 0; id < tokens.size(); ++id) {
     if (types[id] == kUnused) tokens[id] = fmt::format("[PAD{}]", id);
