@@ -5,10 +5,12 @@
 #include <filesystem>
 
 #include "cli/commands.h"
+#include "cli/common.h"
 #include "cli/stop_signals.h"
 #include "cli/transfer_progress.h"
 #include "hub/model_files.h"
 #include "hub/pull.h"
+#include "model/formats/path_kind.h"
 #include "model/ops/error.h"
 #include "train/run/stop.h"
 
@@ -38,6 +40,16 @@ std::string local_model(const std::string& value, bool weights) {
   }
 }
 
+namespace {
+
+bool has_tokenizer(const std::string& folder) {
+  ModelOptions options;
+  options.model = folder;
+  return LazyTokenizer(options).available();
+}
+
+}  // namespace
+
 void fetch_named_models(CommandLine& line) {
   const std::string& name = line.chosen();
   if (name == "pull" || name == "push") return;
@@ -46,6 +58,8 @@ void fetch_named_models(CommandLine& line) {
     const std::optional<std::string> value = line.value_of(option);
     if (!value) continue;
     const std::string folder = local_model(*value, weights);
+    // Of a model this command reads the tokenizer's files alone.
+    if (name == "tokenize" && !has_tokenizer(folder)) model::require_model(folder);
     if (folder != *value) line.replace(option, folder);
   }
 }

@@ -71,7 +71,7 @@ MergedWeights::MergedWeights(Backend& backend, const std::string& model, const s
       into_(into),
       config_(model::load_config(model)),
       checkpoint_(model) {
-  checkpoint_.check_layers(config_.num_layers);
+  checkpoint_.check_names(config_.num_layers, config_.tie_word_embeddings);
   if (!adapter.empty()) {
     adapter_ =
         std::make_unique<model::LoraAdapter>(model::LoraAdapter::load(backend, config_, adapter));

@@ -38,6 +38,10 @@ class AdapterConfig {
   bool selects(std::int64_t layer, Projection p) const;
   // Rank and alpha by rank_pattern and alpha_pattern.
   ModuleLora module(std::int64_t layer, Projection p) const;
+  // Says in notes, as peft warns, what of the file matches none of the linears that have factors,
+  // and so changes nothing: names of target_modules, keys of rank_pattern and alpha_pattern,
+  // exclude_modules, layers_to_transform. `has_factors`: by layer.
+  void note_unmatched(const std::vector<PerProjection<bool>>& has_factors) const;
   // target_modules as the file has it, for messages.
   const std::string& targets() const { return targets_text_; }
 
@@ -48,7 +52,15 @@ class AdapterConfig {
     std::vector<NamePattern> patterns;  // at most one
     bool matches(const std::string& module) const;
   };
+  // A key of rank_pattern or alpha_pattern: an expression for the end of a module's path.
+  template <typename T>
+  struct Rule {
+    std::string key;
+    NamePattern pattern;
+    T value;
+  };
   Selection read_selection(const io::JsonValue& value) const;
+  void read_layers(const io::JsonValue& root);
   void refuse_other_kinds(const io::JsonValue& root) const;
 
   std::string path_;
@@ -56,9 +68,10 @@ class AdapterConfig {
   bool all_ = true;  // no restriction by target_modules
   Selection targets_;
   Selection excluded_;
-  std::vector<std::int64_t> layers_;  // empty: all
-  std::vector<std::pair<NamePattern, std::int64_t>> ranks_;
-  std::vector<std::pair<NamePattern, double>> alphas_;
+  std::vector<std::int64_t> layers_;         // empty: all
+  std::vector<NamePattern> layer_patterns_;  // layers_pattern: what may stand before the number
+  std::vector<Rule<std::int64_t>> ranks_;
+  std::vector<Rule<double>> alphas_;
   std::string targets_text_;
 };
 

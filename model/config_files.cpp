@@ -1,13 +1,18 @@
 #include "model/config_files.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <utility>
 
+#include "model/formats/checkpoint.h"
+#include "model/formats/path_kind.h"
 #include "model/gguf_config.h"
 #include "model/io/file.h"
+#include "model/io/foreign_keys.h"
 #include "model/io/gguf.h"
 #include "model/io/json.h"
+#include "model/io/notes.h"
 
 namespace qgrpo::model {
 namespace {
@@ -42,20 +47,102 @@ std::int32_t id_at(const JsonValue& root, const char* key) {
   return ids.empty() ? -1 : ids.front();
 }
 
+// Keys that transformers, or a family near Qwen2, computes with and this program does not. (The
+// rotary embedding, the sliding window and quantization_config have functions of their own.)
+using Neutral = io::ForeignKey::Neutral;
+constexpr auto kForeignConfigKeys = std::to_array<io::ForeignKey>({
+    {"is_causal", Neutral::yes, "attention to what comes later"},
+    {"use_bidirectional_attention", Neutral::unset, "attention to what comes later"},
+    {"use_mrope", Neutral::unset, "a rotary embedding of several positions"},
+    {"partial_rotary_factor", Neutral::one, "rotating a part of each head"},
+    {"qk_norm", Neutral::unset, "normalized queries and keys"},
+    {"use_qk_norm", Neutral::unset, "normalized queries and keys"},
+    {"attn_logit_softcapping", Neutral::zero, "capping the attention's scores"},
+    {"final_logit_softcapping", Neutral::zero, "capping the logits"},
+    {"logit_scale", Neutral::one, "scaling the logits"},
+    {"logits_scaling", Neutral::one, "scaling the logits"},
+    {"embedding_multiplier", Neutral::one, "scaling the embeddings"},
+    {"residual_multiplier", Neutral::one, "scaling the residuals"},
+    {"num_experts", Neutral::zero, "a mixture of experts"},
+    {"num_local_experts", Neutral::zero, "a mixture of experts"},
+    {"n_routed_experts", Neutral::zero, "a mixture of experts"},
+    {"quantization", Neutral::unset, "MLX's quantization"},
+    {"compression_config", Neutral::unset, "a compressed checkpoint"},
+});
+
+// transformers 4 has rope_theta and rope_scaling, 5 has rope_parameters; either may be given for each
+// kind of layer.
 double rope_theta_of(const JsonValue& root) {
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    const auto rope = root.find(key);
+    auto rope = root.find(key);
     if (!rope || rope->is_null()) continue;
+    if (const auto full = rope->find("full_attention")) rope = full;
     auto type = rope->find("rope_type");
-    if (!type) type = rope->find("type");
-    if (type && type->as_string_view() != "default") {
+    if (!type || type->is_null()) type = rope->find("type");
+    const bool typed = type && !type->is_null();
+    const auto factor = rope->find("factor");
+    const bool scaled = factor && !factor->is_null() && factor->as_double() != 1.0;
+    const std::string name = typed ? type->as_string() : "default";
+    if (name != "default" && (name != "linear" || scaled)) {
       fail("{}: the rotary embedding type \"{}\" is not supported, expected \"default\"",
-           rope->where(), type->as_string_view());
+           rope->where(), name);
     }
-    if (const auto theta = rope->find("rope_theta")) return theta->as_double();
+    require(typed || !scaled,
+            "{}: factor is {} without a \"rope_type\" that says how to scale; expected \"default\" "
+            "and no factor",
+            rope->where(), scaled ? factor->as_double() : 1.0);
+    io::refuse_keys(*rope,
+                    std::to_array<io::ForeignKey>(
+                        {{"partial_rotary_factor", Neutral::one, "rotating a part of each head"},
+                         {"attention_factor", Neutral::one,
+                          "scaling the attention with the rotary embedding"}}));
+    if (const auto theta = rope->find("rope_theta"); theta && !theta->is_null()) {
+      return theta->as_double();
+    }
   }
   const auto theta = root.find("rope_theta");
-  return theta ? theta->as_double() : 10000.0;
+  return theta && !theta->is_null() ? theta->as_double() : 10000.0;
+}
+
+// As Qwen2Config decides which layers slide: by layer_types, else those from max_window_layers on,
+// and none where the window is as long as the context.
+void check_sliding_window(const JsonValue& root, const Config& c) {
+  constexpr std::int64_t kWindow = 4096;  // Qwen2Config's defaults
+  constexpr std::int64_t kFullLayers = 28;
+  const auto use = root.find("use_sliding_window");
+  const bool used = use && !use->is_null() && use->as_bool();
+  if (const auto types = root.find("layer_types"); types && !types->is_null()) {
+    for (const auto& type : types->as_array()) {
+      require(
+          type.as_string_view() == "full_attention",
+          "{}: found \"{}\", which is not supported; expected \"full_attention\" for all layers",
+          types->where(), type.as_string_view());
+    }
+    return;
+  }
+  if (!used) return;
+  const auto whole = [&](const char* key, std::int64_t otherwise) {
+    const auto value = root.find(key);
+    return value && !value->is_null() ? value->as_int() : otherwise;
+  };
+  const auto window = root.find("sliding_window");
+  if (window && window->is_null()) return;
+  if (whole("max_window_layers", kFullLayers) >= c.num_layers) return;
+  if (whole("sliding_window", kWindow) >= c.max_position_embeddings) return;
+  fail(
+      "{}: sliding-window attention is not supported; set it to false for contexts up to the "
+      "window of {}",
+      use->where(), whole("sliding_window", kWindow));
+}
+
+// The two of a tied model must be one matrix. Where both are stored with different values the
+// weights count, as in transformers: what was trained had two.
+bool head_differs(const std::string& folder, const Config& c) {
+  constexpr const char* kHead = "lm_head.weight";
+  if (!has_safetensors(folder)) return false;
+  Checkpoint checkpoint(folder);
+  if (!checkpoint.contains(kHead)) return false;
+  return !checkpoint.equal(kHead, "model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
 }
 
 // Of the quantized checkpoints, those of bitsandbytes with 4 bits can be read.
@@ -74,9 +161,8 @@ void check_quantization(const JsonValue& root, const std::string& path) {
 }  // namespace
 
 Config load_config(const std::string& folder) {
+  require_model(folder);
   if (io::is_model_file(folder)) return gguf_config(io::GgufFile(folder));
-  require(std::filesystem::is_directory(folder),
-          "{}: is not a folder; expected a Hugging Face model folder or a .gguf file", folder);
   const std::string path = folder + "/config.json";
   io::JsonDocument document;
   const JsonValue root = document.parse_file(path);
@@ -85,8 +171,10 @@ Config load_config(const std::string& folder) {
           "{}: the model_type is \"{}\"; only the Qwen2 architecture (Qwen2, Qwen2.5) is supported",
           path, type);
   check_quantization(root, path);
-  if (const auto act = root.find("hidden_act"); act && act->as_string_view() != "silu") {
-    fail("{}: found \"{}\", expected \"silu\"", act->where(), act->as_string_view());
+  if (const auto act = root.find("hidden_act"); act && !act->is_null()) {
+    const auto name = act->as_string_view();  // the two are one function
+    require(name == "silu" || name == "swish", "{}: found \"{}\", expected \"silu\"", act->where(),
+            name);
   }
   Config c;
   c.hidden_size = size_at(root, "hidden_size");
@@ -107,14 +195,11 @@ Config load_config(const std::string& folder) {
   c.rope_theta = rope_theta_of(root);
   if (const auto eps = root.find("rms_norm_eps"))
     c.rms_norm_eps = static_cast<float>(eps->as_double());
-  if (const auto tie = root.find("tie_word_embeddings")) c.tie_word_embeddings = tie->as_bool();
-  const auto sliding = root.find("use_sliding_window");
-  if (sliding && !sliding->is_null() && sliding->as_bool()) {
-    fail(
-        "{}: sliding-window attention is not supported; set it to false for contexts up to the "
-        "window",
-        sliding->where());
+  if (const auto tie = root.find("tie_word_embeddings"); tie && !tie->is_null()) {
+    c.tie_word_embeddings = tie->as_bool();
   }
+  io::refuse_keys(root, kForeignConfigKeys);
+  check_sliding_window(root, c);
   c.eos_token_ids = ids_at(root, "eos_token_id");
   c.bos_token_id = id_at(root, "bos_token_id");
   c.pad_token_id = id_at(root, "pad_token_id");
@@ -128,13 +213,26 @@ Config load_config(const std::string& folder) {
     for (const std::int32_t id : others) {
       if (std::find(eos.begin(), eos.end(), id) == eos.end()) c.eos_token_ids.push_back(id);
     }
+    if (c.bos_token_id < 0) c.bos_token_id = id_at(g, "bos_token_id");
+    if (c.pad_token_id < 0) c.pad_token_id = id_at(g, "pad_token_id");
   }
   check_config(c, path);
+  if (c.tie_word_embeddings && head_differs(folder, c)) {
+    io::note(fmt::format(
+        "{}: says tie_word_embeddings is true, but lm_head.weight is stored and differs from "
+        "model.embed_tokens.weight; both are used, as in transformers",
+        path));
+    c.tie_word_embeddings = false;
+  }
   return c;
 }
 
 GenerationDefaults load_generation_defaults(const std::string& folder) {
   GenerationDefaults out;
+  if (io::is_model_file(folder)) {
+    const auto sampling = gguf_sampling(io::GgufFile(folder));
+    return {sampling.value_or(SamplingParams()), sampling.has_value()};
+  }
   const std::string path = folder + "/generation_config.json";
   if (!std::filesystem::exists(path)) return out;
   out.found = true;
@@ -157,6 +255,30 @@ GenerationDefaults load_generation_defaults(const std::string& folder) {
   }
   return out;
 }
+
+namespace {
+
+void write_generation_config(const std::string& folder, const Config& c,
+                             const GenerationDefaults& defaults) {
+  const SamplingParams& sampling = defaults.sampling;
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("do_sample", sampling.temperature > 0.0f);
+  if (c.bos_token_id >= 0) w.member("bos_token_id", static_cast<std::int64_t>(c.bos_token_id));
+  if (c.pad_token_id >= 0) w.member("pad_token_id", static_cast<std::int64_t>(c.pad_token_id));
+  if (!c.eos_token_ids.empty()) w.member("eos_token_id", c.eos_token_ids);
+  if (defaults.found) {
+    if (sampling.temperature > 0.0f) w.member("temperature", sampling.temperature);
+    w.member("top_k", static_cast<std::int64_t>(sampling.top_k));
+    w.member("top_p", sampling.top_p);
+    if (sampling.min_p > 0.0f) w.member("min_p", sampling.min_p);
+    w.member("repetition_penalty", sampling.repetition_penalty);
+  }
+  w.end_object();
+  io::write_file_atomically(folder + "/generation_config.json", w.str() + "\n");
+}
+
+}  // namespace
 
 void save_config(const std::string& folder, const Config& c) {
   io::JsonWriter w;
@@ -181,18 +303,47 @@ void save_config(const std::string& folder, const Config& c) {
   w.member("initializer_range", 0.02);
   w.member("torch_dtype", "float32");
   if (c.bos_token_id >= 0) w.member("bos_token_id", static_cast<std::int64_t>(c.bos_token_id));
+  if (c.pad_token_id >= 0) w.member("pad_token_id", static_cast<std::int64_t>(c.pad_token_id));
   if (!c.eos_token_ids.empty()) {
     w.member("eos_token_id", static_cast<std::int64_t>(c.eos_token_ids.front()));
   }
   w.end_object();
   io::write_file_atomically(folder + "/config.json", w.str() + "\n");
-  io::JsonWriter g;
-  g.begin_object();
-  g.member("do_sample", true);
-  if (c.pad_token_id >= 0) g.member("pad_token_id", static_cast<std::int64_t>(c.pad_token_id));
-  if (!c.eos_token_ids.empty()) g.member("eos_token_id", c.eos_token_ids);
-  g.end_object();
-  io::write_file_atomically(folder + "/generation_config.json", g.str() + "\n");
+  write_generation_config(folder, c, {});
+}
+
+void save_config_like(const std::string& path, const std::string& folder, const Config& config,
+                      const std::string& dtype,
+                      const std::function<void(io::JsonWriter&)>& extend) {
+  const bool gguf = io::is_model_file(path);
+  if (gguf) save_config(folder, config);
+  const std::string own = (gguf ? folder : path) + "/";
+  io::JsonDocument document;
+  const JsonValue root = document.parse_file(own + "config.json");
+  io::JsonWriter w;
+  w.begin_object();
+  for (const auto& [key, value] : root.as_object()) {
+    if (key == "quantization_config") continue;
+    w.key(key);
+    if (!dtype.empty() && (key == "torch_dtype" || key == "dtype")) {
+      w.value(dtype);
+    } else if (key == "tie_word_embeddings") {
+      w.value(config.tie_word_embeddings);
+    } else {
+      w.raw(value.minified());
+    }
+  }
+  if (extend) extend(w);
+  w.end_object();
+  io::write_file_atomically(folder + "/config.json", w.str() + "\n");
+  const std::string generation = own + "generation_config.json";
+  if (gguf) {
+    write_generation_config(folder, config, load_generation_defaults(path));
+  } else if (std::filesystem::exists(generation)) {
+    io::write_file_atomically(folder + "/generation_config.json", io::read_file(generation));
+  } else {
+    std::filesystem::remove(folder + "/generation_config.json");
+  }
 }
 
 }  // namespace qgrpo::model

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "model/config.h"
 #include "model/io/gguf.h"
 
@@ -10,5 +12,8 @@ namespace qgrpo::model {
 // text are tokenizer.ggml.eos_token_id, .eot_token_id and, as llama.cpp has it, <|im_end|> and
 // <|endoftext|>. Throws Error naming file and key.
 Config gguf_config(const io::GgufFile& file);
+
+// general.sampling.*, llama.cpp's defaults for the model; nothing where there are none.
+std::optional<SamplingParams> gguf_sampling(const io::GgufFile& file);
 
 }  // namespace qgrpo::model

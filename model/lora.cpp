@@ -7,6 +7,7 @@
 #include <set>
 
 #include "model/adapter_config.h"
+#include "model/formats/path_kind.h"
 #include "model/io/file.h"
 #include "model/io/hash.h"
 #include "model/io/json.h"
@@ -40,11 +41,11 @@ std::string tensor_name(std::int64_t layer, Projection p, char factor) {
 }
 
 // Throws Error unless the tensor has the shape.
-void check_shape(const std::string& path, const std::string& name, ConstTensorView tensor,
-                 const Shape& expected) {
-  require(tensor.shape == expected,
-          "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?", path, name,
-          tensor.shape.str(), expected.str());
+void check_shape(const io::SafetensorsFile& file, const std::string& name, const Shape& expected) {
+  const Shape found = file.shape(name);
+  require(found == expected,
+          "{}: tensor \"{}\" is {}, expected {}; is this the adapter of another model?",
+          file.path(), name, found.str(), expected.str());
 }
 
 // What the file's factors are, by linear. Every tensor must be a factor of one of this model's
@@ -71,10 +72,8 @@ LoraConfig factors_in(const io::SafetensorsFile& file, const AdapterConfig& desc
       }
       const ModuleLora module = described.module(l, p);
       lora.modules[l][p] = module;
-      const ConstTensorView a = file.tensor(name_a);
-      const ConstTensorView b = file.tensor(name_b);
-      check_shape(path, name_a, a, {module.r, projection_inputs(config, p)});
-      check_shape(path, name_b, b, {projection_outputs(config, p), module.r});
+      check_shape(file, name_a, {module.r, projection_inputs(config, p)});
+      check_shape(file, name_b, {projection_outputs(config, p), module.r});
       present.insert(p);
       if (named) selected.insert(p);
       if (!named && unnamed.empty()) unnamed = module_name(l, p);
@@ -94,6 +93,11 @@ LoraConfig factors_in(const io::SafetensorsFile& file, const AdapterConfig& desc
           "the adapter of another model?",
           path, missing);
   lora.target_modules.assign(present.begin(), present.end());
+  std::vector<PerProjection<bool>> has_factors(lora.modules.size());
+  for (std::size_t l = 0; l < lora.modules.size(); ++l) {
+    for (const Projection p : kAllProjections) has_factors[l][p] = lora.modules[l][p].r > 0;
+  }
+  described.note_unmatched(has_factors);
   return lora;
 }
 
@@ -184,8 +188,7 @@ void LoraAdapter::refresh_shadows(Backend& backend) const {
 }
 
 LoraConfig LoraAdapter::shape(const Config& config, const std::string& folder) {
-  require(std::filesystem::is_directory(folder),
-          "{}: is not a folder; expected an adapter folder as peft saves it", folder);
+  require_adapter(folder);
   const AdapterConfig described(folder + "/adapter_config.json");
   const std::string path = folder + "/adapter_model.safetensors";
   if (!std::filesystem::exists(path) && std::filesystem::exists(folder + "/adapter_model.bin")) {
@@ -205,7 +208,7 @@ LoraAdapter LoraAdapter::load(Backend& backend, const Config& config, const std:
       if (!f.a) continue;
       for (const char factor : {'A', 'B'}) {
         const std::string name = tensor_name(l, p, factor);
-        const auto values = io::to_float(file.tensor(name));
+        const auto values = file.values(name);
         require(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }),
                 "{}: tensor \"{}\" has a value that is not finite", path, name);
         backend.upload(factor == 'A' ? f.a : f.b, values.data());

@@ -76,7 +76,7 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
   Model model(&backend, load_config(path));
   const Config& c = model.config_;
   Checkpoint checkpoint(path);
-  checkpoint.check_layers(c.num_layers);
+  checkpoint.check_names(c.num_layers, c.tie_word_embeddings);
   model.allocate_small();
 
   const auto vector = [&](TensorView to, const std::string& name) {

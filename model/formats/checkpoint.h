@@ -1,39 +1,19 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "model/ops/nf4.h"
+#include "model/formats/tensor_source.h"
 #include "model/ops/tensor.h"
 
 namespace qgrpo::model {
 
-// How the checkpoint stores a tensor.
-enum class Storage {
-  f32,
-  f16,
-  bf16,
-  nf4,        // a bitsandbytes 4-bit weight that is used byte for byte
-  quantized,  // any other quantization: it is read as float32 values
-};
-
-// A matrix as it was read. Exactly one of `nf4` and `plain` is there.
-struct StoredMatrix {
-  std::optional<Nf4Tensor> nf4;
-  ConstTensorView plain;      // f32, f16 or bf16; valid as long as this object and the checkpoint
-  std::vector<float> values;  // what plain points to where the tensor was dequantized
-};
-
-// The file format behind a Checkpoint.
-class TensorSource;
-
 // The tensors of a model by their Hugging Face names, over the files that hold them: a folder with
-// model.safetensors, or with shards and model.safetensors.index.json, plain or with bitsandbytes'
-// 4-bit weights; or a GGUF file. Everything is read through a memory mapping, tensor by tensor.
+// model.safetensors, or else with shards and model.safetensors.index.json, plain or with
+// bitsandbytes' 4-bit weights; or a GGUF file. Everything is read through a memory mapping, tensor
+// by tensor.
 class Checkpoint {
  public:
   // Throws Error where there are no weights, or the files contradict themselves.
@@ -52,12 +32,14 @@ class Checkpoint {
   bool bnb4bit() const;
   // The file that holds the tensor.
   const std::string& path_of(const std::string& name) const;
-  // The tensors' names.
-  std::vector<std::string> names() const;
 
-  // Refuses weights of layers that the configuration does not count: it belongs to another
-  // checkpoint.
-  void check_layers(std::int64_t num_layers) const;
+  // Throws Error where a tensor that the model needs is missing, and where there is one that it
+  // would have to read and does not: of a layer that the configuration does not count, of a module
+  // that Qwen2 does not have, any other in a GGUF file. Others in a folder, of what is not the
+  // language model, are left out with a note.
+  void check_names(std::int64_t num_layers, bool tied) const;
+  // Whether two matrices of this shape have the same values. They count as read.
+  bool equal(const std::string& a, const std::string& b, const Shape& shape);
 
   std::size_t total_bytes() const;
   std::size_t done_bytes() const;
@@ -69,6 +51,7 @@ class Checkpoint {
 
  private:
   struct Progress;
+  void check_contains(const std::string& name) const;
   std::unique_ptr<TensorSource> source_;
   std::unique_ptr<Progress> progress_;
 };

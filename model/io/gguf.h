@@ -35,6 +35,7 @@ class GgufValue {
     f64 = 12,
   };
 
+  Type type() const { return type_; }
   // Each throws Error naming file and key where the value is of another kind.
   std::int64_t as_int() const;  // any whole-number type; what int64 cannot hold is refused
   double as_double() const;     // any number

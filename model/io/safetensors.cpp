@@ -127,19 +127,56 @@ std::vector<std::string> SafetensorsFile::names() const {
   return out;
 }
 
-ConstTensorView SafetensorsFile::tensor(const std::string& name) const {
+const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail("{}: tensor \"{}\" is missing", path(), name);
-  const Entry& entry = found->second;
+  return found->second;
+}
+
+Shape SafetensorsFile::shape(const std::string& name) const {
+  const Entry& in = entry(name);
+  require(in.shape.size() <= 4, "{}: tensor \"{}\" has {} dimensions, expected at most 4", path(),
+          name, in.shape.size());
+  Shape out;
+  for (const auto d : in.shape) out.push_back(d);
+  return out;
+}
+
+std::vector<float> SafetensorsFile::values(const std::string& name) const {
+  const Entry& in = entry(name);
+  if (in.dtype != "F64") return to_float(tensor(name));
+  const std::byte* from = file_.bytes().data() + in.begin;
+  std::vector<float> out((in.end - in.begin) / sizeof(double));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    double value = 0;
+    std::memcpy(&value, from + i * sizeof(double), sizeof(double));
+    out[i] = static_cast<float>(value);
+  }
+  return out;
+}
+
+std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const {
+  const Entry& in = entry(name);
+  return file_.bytes().subspan(in.begin, in.end - in.begin);
+}
+
+void SafetensorsFile::rename(const std::string& from, const std::string& to) {
+  auto node = entries_.extract(from);
+  require(!node.empty() && entries_.count(to) == 0, "{}: tensor \"{}\" cannot be called \"{}\"",
+          path(), from, to);
+  node.key() = to;
+  entries_.insert(std::move(node));
+}
+
+ConstTensorView SafetensorsFile::tensor(const std::string& name) const {
+  const Entry& entry = this->entry(name);
   const auto dtype = known_dtype(entry.dtype);
   if (!dtype) {
     fail("{}: tensor \"{}\" has the type {}, expected F32, F16 or BF16", path(), name, entry.dtype);
   }
-  require(entry.shape.size() <= 4, "{}: tensor \"{}\" has {} dimensions, expected at most 4",
-          path(), name, entry.shape.size());
   ConstTensorView view;
   view.dtype = *dtype;
-  for (const auto d : entry.shape) view.shape.push_back(d);
+  view.shape = shape(name);
   view.data = file_.bytes().data() + entry.begin;
   if (reinterpret_cast<std::uintptr_t>(view.data) % dtype_size(*dtype) != 0) {
     const std::size_t size = entry.end - entry.begin;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,17 @@ class SafetensorsFile {
   // The tensor; throws Error where it is missing or has a type this program does not read. The view
   // is valid as long as this object; its address has the type's alignment.
   ConstTensorView tensor(const std::string& name) const;
+  // The name of its type as in the file ("F64"), and its shape; both throw Error where it is
+  // missing.
+  const std::string& type(const std::string& name) const { return entry(name).dtype; }
+  Shape shape(const std::string& name) const;
+  // The tensor's values, row-major, in float32: of F32, F16, BF16, and of F64 rounded to nearest.
+  // Throws Error on any other type.
+  std::vector<float> values(const std::string& name) const;
+  // Its bytes as in the file.
+  std::span<const std::byte> bytes(const std::string& name) const;
+  // The tensor is called `to` from now on; `to` must be free.
+  void rename(const std::string& from, const std::string& to);
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   void drop_pages() const { file_.drop_pages(); }
 
@@ -35,6 +47,7 @@ class SafetensorsFile {
     std::size_t end = 0;
     mutable std::vector<std::max_align_t> copy;  // where the file's data is not aligned
   };
+  const Entry& entry(const std::string& name) const;
 
   MappedFile file_;
   std::map<std::string, Entry> entries_;

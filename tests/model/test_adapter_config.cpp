@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "model/adapter_config.h"
+#include "model/io/notes.h"
 
 using namespace qgrpo;
 using namespace qgrpo::model;
@@ -46,6 +47,44 @@ TEST_CASE("adapter_config.json: which linears have factors") {
   CHECK_THROWS_AS(runaway.selects(0, Projection::gate), Error);
 }
 
+TEST_CASE("adapter_config.json: layers_pattern names the list of layers, as peft reads it") {
+  const auto with = [](const char* pattern) {
+    return read(fmt::format(
+        R"("target_modules":["q_proj"],"layers_to_transform":[1],"layers_pattern":{})", pattern));
+  };
+  for (const char* pattern : {"null", "\"layers\"", "[\"h\",\"layers\"]", "[]"}) {
+    CAPTURE(pattern);
+    CHECK(with(pattern).selects(1, Projection::q));
+    CHECK_FALSE(with(pattern).selects(0, Projection::q));
+  }
+  CHECK_FALSE(with("\"h\"").selects(1, Projection::q));
+}
+
+TEST_CASE("adapter_config.json: what matches nothing is said, as peft warns") {
+  std::vector<std::string> notes;
+  io::set_note_sink([&](const std::string& text) { notes.push_back(text); });
+  std::vector<PerProjection<bool>> factors(2);
+  factors[0][Projection::q] = true;
+  factors[1][Projection::q] = true;
+  const auto said = [&](const std::string& members) {
+    notes.clear();
+    read(members).note_unmatched(factors);
+    return notes.empty() ? std::string() : notes.front();
+  };
+  CHECK(said(R"("target_modules":["q_proj"],"rank_pattern":{"0.self_attn.q_proj":4},
+      "exclude_modules":["lm_head"],"layers_to_transform":[0,1])") == "");
+  const auto contains = [](const std::string& text, const std::string& part) {
+    CAPTURE(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  contains(said(R"("rank_pattern":{"q_proj":4,"query":2})"), "rank_pattern: \"query\" matches no");
+  contains(said(R"("alpha_pattern":{"v_proj":4})"), "alpha_pattern: \"v_proj\" matches no");
+  contains(said(R"("target_modules":["q_proj","c_attn"])"), "target_modules: \"c_attn\"");
+  contains(said(R"("exclude_modules":["c_proj"])"), "exclude_modules matches no module");
+  contains(said(R"("layers_to_transform":[0,40])"), "layers_to_transform: \"40\"");
+  io::set_note_sink({});
+}
+
 TEST_CASE("adapter_config.json: ranks and scales") {
   const auto c = read(R"("use_rslora":true,"target_modules":"all-linear",
       "rank_pattern":{"q_proj":2,"layers.1.mlp.up_proj":32},"alpha_pattern":{"1\\..*_proj":5})");
@@ -61,6 +100,9 @@ TEST_CASE("adapter_config.json: other kinds of adapters are refused by name") {
            std::pair{R"("use_dora":true)", "DoRA"},
            std::pair{R"("bias":"lora_only")", "bias"},
            std::pair{R"("modules_to_save":["lm_head"])", "modules_to_save"},
+           std::pair{R"("fan_in_fan_out":true)", "fan_in_fan_out"},
+           std::pair{R"("lora_bias":true)", "lora_bias"},
+           std::pair{R"("trainable_token_indices":[1])", "trainable_token_indices"},
            std::pair{R"("target_modules":["embed_tokens"])", "embedding"},
            std::pair{R"("init_lora_weights":"pissa_niter_16")", "pissa"},
        }) {

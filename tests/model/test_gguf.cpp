@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "model/formats/gguf_names.h"
 #include "model/gguf_config.h"
@@ -167,4 +168,78 @@ TEST_CASE("gguf: names of tensors") {
     CAPTURE(name);
     CHECK_FALSE(gguf_name(name).has_value());
   }
+}
+
+// A file of no more than the configuration's keys, one more, and the embedding.
+std::string config_error(const std::function<void(io::GgufHeader&)>& add) {
+  io::GgufHeader header;
+  header.add("general.architecture", "qwen2");
+  for (const auto& [key, value] : {std::pair{"block_count", 1u},
+                                   {"embedding_length", 8u},
+                                   {"feed_forward_length", 8u},
+                                   {"attention.head_count", 2u},
+                                   {"context_length", 64u}}) {
+    header.add(std::string("qwen2.") + key, value);
+  }
+  header.add("qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
+  add(header);
+  header.add_tensor("token_embd.weight", GgmlType::f32, {4, 8});
+  std::string content = header.finish();
+  content.append(std::size_t{4} * 8 * 4, '\0');
+  const TemporaryFile file(content);
+  try {
+    model::gguf_config(io::GgufFile(file.path));
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST_CASE("gguf: metadata that changes the result is honoured or refused by name") {
+  const auto with = [](const std::string& key, auto value) {
+    return config_error([&](io::GgufHeader& header) { header.add(key, value); });
+  };
+  const auto refused = [&](const std::string& key, auto value) {
+    CAPTURE(key);
+    const std::string error = with(key, value);
+    CAPTURE(error);
+    CHECK(error.find(key + " is ") != std::string::npos);
+  };
+  CHECK(config_error([](io::GgufHeader&) {}) == "");
+  // llama.cpp scales linearly where a factor has no type.
+  refused("qwen2.rope.scaling.factor", 4.0f);
+  refused("qwen2.rope.scale_linear", 4.0f);
+  refused("qwen2.rope.scaling.attn_factor", 1.5f);
+  refused("qwen2.attention.causal", false);
+  refused("qwen2.attention.sliding_window", 32u);
+  refused("qwen2.attention.scale", 0.1f);
+  refused("qwen2.attn_logit_softcapping", 50.0f);
+  refused("qwen2.final_logit_softcapping", 30.0f);
+  refused("qwen2.logit_scale", 0.5f);
+  refused("qwen2.expert_count", 8u);
+  refused("general.type", "adapter");
+  for (const char* type : {"linear", "yarn", "longrope"}) {
+    CAPTURE(type);
+    const std::string error = config_error([&](io::GgufHeader& header) {
+      header.add("qwen2.rope.scaling.type", type);
+      header.add("qwen2.rope.scaling.factor", 2.0f);
+    });
+    CHECK(error.find(type) != std::string::npos);
+  }
+
+  CHECK(with("qwen2.rope.scaling.factor", 1.0f) == "");
+  CHECK(with("qwen2.rope.scale_linear", 1.0f) == "");
+  CHECK(with("qwen2.attention.causal", true) == "");
+  CHECK(with("qwen2.attention.sliding_window", 64u) == "");
+  CHECK(with("qwen2.attention.scale", 0.5f) == "");
+  CHECK(with("qwen2.some_new_key", 3u) == "");
+  CHECK(with("general.type", "model") == "");
+  CHECK(config_error([](io::GgufHeader& header) {
+          header.add("qwen2.rope.scaling.type", "none");
+          header.add("qwen2.rope.scaling.factor", 4.0f);
+        }) == "");
+  CHECK(config_error([](io::GgufHeader& header) {
+          header.add("qwen2.rope.scaling.type", "linear");
+          header.add("qwen2.rope.scaling.factor", 1.0f);
+        }) == "");
 }
