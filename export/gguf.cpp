@@ -6,9 +6,11 @@
 #include "export/hugging_face.h"
 #include "export/output.h"
 #include "export/produce_in_order.h"
+#include "model/config_files.h"
 #include "model/formats/gguf_names.h"
 #include "model/io/gguf_quants.h"
 #include "model/io/json.h"
+#include "tokenizer/chat_template_text.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/special_tokens.h"
 
@@ -92,6 +94,22 @@ void add_architecture(io::GgufHeader& header, const MergedWeights& weights, Ggml
   header.add("general.quantization_version", std::uint32_t{2});
 }
 
+// generation_config.json's defaults under llama.cpp's keys, but for what changes nothing.
+void add_sampling(io::GgufHeader& header, const MergedWeights& weights) {
+  const SamplingParams sampling = model::load_generation_defaults(weights.model_path()).sampling;
+  const SamplingParams none;
+  const auto number = [&](const char* key, float value, float neutral) {
+    if (value != neutral) header.add(fmt::format("general.sampling.{}", key), value);
+  };
+  number("temp", sampling.temperature, none.temperature);
+  number("top_p", sampling.top_p, none.top_p);
+  number("min_p", sampling.min_p, none.min_p);
+  number("penalty_repeat", sampling.repetition_penalty, none.repetition_penalty);
+  if (sampling.top_k > 0) {
+    header.add("general.sampling.top_k", static_cast<std::uint32_t>(sampling.top_k));
+  }
+}
+
 void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
   const model::Config& c = weights.config();
   const auto definition = tokenizer_of(weights.model_path());
@@ -101,8 +119,12 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
   if (definition) {
     tokenizer::add_gguf_tokenizer(header, *definition, c.vocab_size);
     id("tokenizer.ggml.padding_token_id", padding_id(weights, *definition));
-    if (const auto text = chat_template_text(weights.model_path())) {
-      header.add("tokenizer.chat_template", *text);
+    if (const auto text = tokenizer::read_chat_template(weights.model_path())) {
+      header.add("tokenizer.chat_template", text->standard);
+      if (text->tool_use) {
+        header.add("tokenizer.chat_templates", std::vector<std::string>{"tool_use"});
+        header.add("tokenizer.chat_template.tool_use", *text->tool_use);
+      }
     }
   } else {
     header.add("tokenizer.ggml.model", "no_vocab");
@@ -148,6 +170,7 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
   std::vector<GgmlType> types;
   io::GgufHeader header;
   add_architecture(header, weights, options.gguf_type);
+  add_sampling(header, weights);
   add_tokenizer(header, weights);
   for (const ModelTensor& tensor : tensors) {
     types.push_back(type_of(tensor, options.gguf_type, weights.config().tie_word_embeddings));

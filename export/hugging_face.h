@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "export/merged_weights.h"
@@ -10,14 +9,10 @@
 // What the folders of both Hugging Face targets have besides weights.
 namespace qgrpo::exporting {
 
-// Writes config.json: that of the model (made anew from a GGUF file's metadata), without its
-// quantization_config; `extend` may add members. And copies generation_config.json, the tokenizer
-// and the chat template (from a GGUF file: makes them).
+// Writes config.json and generation_config.json (model::save_config_like(); `extend` may add members)
+// and the tokenizer's files and chat templates (tokenizer::copy_folder_files()).
 void write_folder_files(const MergedWeights& weights, const std::string& folder,
                         const std::function<void(io::JsonWriter&)>& extend = {});
-
-// The text of the model's chat template (Jinja), or nothing.
-std::optional<std::string> chat_template_text(const std::string& model);
 
 // "bfloat16": torch's name.
 std::string torch_dtype_name(DType dtype);

@@ -115,8 +115,8 @@ std::size_t PendingOutput::bytes() const {
   const std::string& at = committed_ ? path_ : temporary_;
   if (!fs::is_directory(at)) return static_cast<std::size_t>(fs::file_size(at));
   std::size_t total = 0;
-  for (const auto& entry : fs::directory_iterator(at)) {
-    total += static_cast<std::size_t>(entry.file_size());
+  for (const auto& entry : fs::recursive_directory_iterator(at)) {
+    if (entry.is_regular_file()) total += static_cast<std::size_t>(entry.file_size());
   }
   return total;
 }

@@ -18,7 +18,7 @@ bool describes(const std::string& path) {
       "tokenizer.model",     "special_tokens_map.json",      "added_tokens.json",
       "chat_template.jinja", "chat_template.json",           "adapter_config.json",
       "README.md",           "model.safetensors.index.json", "LICENSE"};
-  return names.contains(path);
+  return names.contains(path) || (path.starts_with("chat_templates/") && path.ends_with(".jinja"));
 }
 
 }  // namespace
@@ -31,10 +31,10 @@ std::vector<RepoFile> description_files(const std::vector<RepoFile>& files) {
 }
 
 std::vector<RepoFile> model_files(const std::vector<RepoFile>& files) {
-  const auto weights = [&](std::string_view start) {
+  const auto weights = [&](std::string_view start, bool subfolders = false) {
     std::vector<RepoFile> out;
     for (const RepoFile& file : files) {
-      if (file.path.find('/') == file.path.npos && file.path.starts_with(start) &&
+      if ((subfolders || file.path.find('/') == file.path.npos) && file.path.starts_with(start) &&
           file.path.ends_with(".safetensors")) {
         out.push_back(file);
       }
@@ -42,9 +42,14 @@ std::vector<RepoFile> model_files(const std::vector<RepoFile>& files) {
     return out;
   };
   // Some repositories hold the same weights a second time under another name.
-  std::vector<RepoFile> chosen = weights("model");
+  std::vector<RepoFile> chosen = weights("model.safetensors");  // goes before shards
+  if (chosen.empty()) chosen = weights("model");
   const std::vector<RepoFile> adapter = weights("adapter_model");
   if (chosen.empty() && adapter.empty()) chosen = weights("");
+  const bool indexed = std::any_of(files.begin(), files.end(), [](const RepoFile& file) {
+    return file.path == "model.safetensors.index.json";
+  });
+  if (chosen.empty() && adapter.empty() && indexed) chosen = weights("", true);
   chosen.insert(chosen.end(), adapter.begin(), adapter.end());
   require(!chosen.empty(),
           "has no weights as safetensors among its {} files; expected model.safetensors or "

@@ -4,7 +4,7 @@
 #include "model/io/gguf.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
-#include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/chat_template_text.h"
 #include "tokenizer/special_tokens.h"
 
 // Finds a model's chat template.
@@ -17,24 +17,17 @@ constexpr const char* kWayOut =
     "pass --chat-template FILE, or --chat-template chatml to use ChatML for messages, or give raw "
     "text";
 
-// The texts of a template, and the file that they are in.
-struct TemplateText {
-  std::string where;
-  std::string standard;
-  std::optional<std::string> tool_use = {};
-};
-
 bool is_file(const fs::path& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
 }
 
 // "chat_template" of a JSON file: a text, [{"name": .., "template": ..}, ..] or {name: text}.
-std::optional<TemplateText> from_json_file(const std::string& path) {
+std::optional<ChatTemplateText> from_json_file(const std::string& path) {
   io::JsonDocument document;
   const auto value = document.parse_file(path).find("chat_template");
   if (!value || value->is_null()) return std::nullopt;
-  TemplateText out{path, ""};
+  ChatTemplateText out{path, ""};
   if (value->is_string()) {
     out.standard = value->as_string();
     return out;
@@ -61,35 +54,26 @@ std::optional<TemplateText> from_json_file(const std::string& path) {
   return out;
 }
 
-std::optional<TemplateText> from_folder(const fs::path& folder) {
-  if (io::is_model_file(folder.string())) {
-    auto text = read_gguf_chat_template(io::GgufFile(folder.string()));
-    if (!text) return std::nullopt;
-    return TemplateText{folder.string(), std::move(*text)};
+// llama.cpp's keys.
+std::optional<ChatTemplateText> from_gguf(const std::string& path) {
+  const io::GgufFile file(path);
+  const io::GgufValue* standard = file.find("tokenizer.chat_template");
+  if (standard == nullptr) return std::nullopt;
+  ChatTemplateText out{path, std::string(standard->as_string())};
+  if (const io::GgufValue* tools = file.find("tokenizer.chat_template.tool_use")) {
+    out.tool_use = std::string(tools->as_string());
   }
-  if (const auto path = folder / "chat_template.jinja"; is_file(path)) {
-    TemplateText out{path.string(), io::read_file(path.string())};
-    if (const auto tools = folder / "chat_templates" / "tool_use.jinja"; is_file(tools)) {
-      out.tool_use = io::read_file(tools.string());
-    }
-    return out;
-  }
-  for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
-    if (const auto path = folder / name; is_file(path)) {
-      if (auto found = from_json_file(path.string())) return found;
-    }
-  }
-  return std::nullopt;
+  return out;
 }
 
-TemplateText from_file(const std::string& path) {
+ChatTemplateText from_file(const std::string& path) {
   if (!path.ends_with(".json")) return {path, io::read_file(path)};
   auto found = from_json_file(path);
   require(found.has_value(), "{}: expected the key \"chat_template\"", path);
   return *found;
 }
 
-ChatTemplate make_template(const TemplateText& text, const fs::path& folder,
+ChatTemplate make_template(const ChatTemplateText& text, const fs::path& folder,
                            const Tokenizer& tokenizer) {
   ChatTemplate::Source source;
   source.special_tokens = special_tokens(folder, tokenizer);
@@ -117,13 +101,13 @@ bool has_qwen_vocabulary(const Tokenizer& tokenizer) {
 ChatTemplate choose(const std::string& folder, const Tokenizer& tokenizer,
                     const std::string& name) {
   if (name.empty()) {
-    const auto found = from_folder(folder);
+    const auto found = read_chat_template(folder);
     if (!found) fail("{} has no chat template: {}", folder, kWayOut);
     return make_template(*found, folder, tokenizer);
   }
   check_chat_template_options(name, "");
   if (name != "chatml") return make_template(from_file(name), folder, tokenizer);
-  if (const auto found = from_folder(folder)) {
+  if (const auto found = read_chat_template(folder)) {
     if (recognize_chat_template(found->standard)) return make_template(*found, folder, tokenizer);
   }
   if (has_qwen_vocabulary(tokenizer)) {
@@ -133,6 +117,24 @@ ChatTemplate choose(const std::string& folder, const Tokenizer& tokenizer,
 }
 
 }  // namespace
+
+std::optional<ChatTemplateText> read_chat_template(const std::string& model) {
+  if (io::is_model_file(model)) return from_gguf(model);
+  const fs::path folder = model;
+  if (const auto path = folder / "chat_template.jinja"; is_file(path)) {
+    ChatTemplateText out{path.string(), io::read_file(path.string())};
+    if (const auto tools = folder / "chat_templates" / "tool_use.jinja"; is_file(tools)) {
+      out.tool_use = io::read_file(tools.string());
+    }
+    return out;
+  }
+  for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
+    if (const auto path = folder / name; is_file(path)) {
+      if (auto found = from_json_file(path.string())) return found;
+    }
+  }
+  return std::nullopt;
+}
 
 void check_chat_template_options(const std::string& name, const std::string& variables) {
   require(name.empty() || name == "chatml" || is_file(name),

@@ -35,12 +35,6 @@ bool has_gguf_tokenizer(const io::GgufFile& file) {
   return file.find("tokenizer.ggml.tokens") != nullptr;
 }
 
-std::optional<std::string> read_gguf_chat_template(const io::GgufFile& file) {
-  const io::GgufValue* value = file.find("tokenizer.chat_template");
-  if (value == nullptr) return std::nullopt;
-  return std::string(value->as_string());
-}
-
 BpeDefinition read_gguf_tokenizer(const io::GgufFile& file) {
   BpeDefinition definition;
   definition.where = file.path();

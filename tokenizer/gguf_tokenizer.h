@@ -1,14 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "model/io/gguf.h"
 #include "tokenizer/bpe_tokenizer.h"
 
 // Byte-level BPE tokenizers in the metadata of GGUF files: tokenizer.ggml.model "gpt2", .pre (names
-// the pattern that cuts words), .tokens, .token_type, .merges, and the chat template.
+// the pattern that cuts words), .tokens, .token_type and .merges.
 namespace qgrpo::tokenizer {
 
 // The definition in the file. Control tokens are special, user-defined ones are not, unused ones
@@ -17,7 +16,6 @@ namespace qgrpo::tokenizer {
 BpeDefinition read_gguf_tokenizer(const io::GgufFile& file);
 // Whether the file has a tokenizer at all.
 bool has_gguf_tokenizer(const io::GgufFile& file);
-std::optional<std::string> read_gguf_chat_template(const io::GgufFile& file);
 
 // Adds the definition to a file's metadata, `vocab_size` tokens (as many as the embedding has
 // rows): ids without a token become unused ones. Throws Error where a token's id is beyond them, or

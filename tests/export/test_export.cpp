@@ -6,6 +6,7 @@
 #include "cpu/backend.h"
 #include "export/export.h"
 #include "export/output.h"
+#include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
@@ -127,6 +128,39 @@ TEST_CASE("export gguf: each type is read back by the same program") {
   CHECK(largest_difference(scores({"--model", merged, "--quantize", "none"}),
                            scores({"--model", vector_path("tiny_qwen2"), "--quantize", "none",
                                    "--adapter", vector_path("lora/adapter")})) < 0.02);
+}
+
+TEST_CASE("export: generation_config.json and all chat templates go with the model") {
+  const ScratchFolder scratch;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    scratch.write(std::string("base/") + name,
+                  read_text(vector_path(std::string("tiny_qwen2/") + name)));
+  }
+  scratch.write("base/generation_config.json",
+                R"({"do_sample": true, "temperature": 0.5, "top_p": 0.75, "top_k": 20,
+      "repetition_penalty": 1.25, "pad_token_id": 316, "eos_token_id": [318, 316]})");
+  scratch.write("base/chat_template.jinja", "main");
+  scratch.write("base/chat_templates/tool_use.jinja", "tools");
+  scratch.write("base/chat_template.json", R"({"chat_template": "other"})");
+  REQUIRE(run_export(scratch.path("base"), "merged", scratch.path("merged")).exit_code == 0);
+  for (const char* name : {"generation_config.json", "chat_template.jinja", "chat_template.json",
+                           "chat_templates/tool_use.jinja"}) {
+    CAPTURE(name);
+    CHECK(read_text(scratch.path(std::string("merged/") + name)) ==
+          read_text(scratch.path(std::string("base/") + name)));
+  }
+  // Through GGUF, the defaults have llama.cpp's names.
+  REQUIRE(run_export(scratch.path("base"), "gguf", scratch.path("x.gguf")).exit_code == 0);
+  const auto sampling = model::load_generation_defaults(scratch.path("x.gguf")).sampling;
+  CHECK(sampling.temperature == 0.5f);
+  CHECK(sampling.top_p == 0.75f);
+  CHECK(sampling.top_k == 20);
+  CHECK(sampling.repetition_penalty == 1.25f);
+  REQUIRE(run_export(scratch.path("x.gguf"), "merged", scratch.path("back")).exit_code == 0);
+  const auto back = model::load_generation_defaults(scratch.path("back")).sampling;
+  CHECK(back.temperature == 0.5f);
+  CHECK(back.top_k == 20);
+  CHECK(model::load_config(scratch.path("back")).pad_token_id == 316);
 }
 
 TEST_CASE("export: nf4 as the merge's base is what training on nf4 saw") {

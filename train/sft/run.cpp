@@ -1,16 +1,15 @@
 #include "train/sft/run.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/bytes.h"
-#include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
+#include "tokenizer/folder_files.h"
 #include "train/options/settings.h"
 
 namespace qgrpo::train {
@@ -19,18 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int32_t kAdapter = 0;
-// What a folder needs beside the weights to be a model.
-constexpr std::array kTokenizerFiles = {
-    "tokenizer.json",  "tokenizer_config.json",   "vocab.json",        "merges.txt",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"};
-
-void copy_tokenizer(const std::string& from, const std::string& to) {
-  for (const char* name : kTokenizerFiles) {
-    if (fs::exists(fs::path(from) / name)) {
-      io::write_file_atomically(to + "/" + name, io::read_file(from + "/" + name));
-    }
-  }
-}
 
 SftRunOptions with_trained_lora(SftRunOptions options, const model::Config& config) {
   options.lora = trained_lora(std::move(options.lora), options.base.adapter, config);
@@ -223,7 +210,12 @@ void SftRun::save(const std::string& folder) {
     adapter_->save(folder, model_->backend());
   } else {
     model_->save(folder);
-    copy_tokenizer(options_.base.model, folder);
+    const std::string& base = options_.base.model;
+    model::save_config_like(base, folder, config_, "float32");
+    tokenizer::copy_folder_files(
+        base, folder,
+        {config_.eos_token_ids.empty() ? -1 : config_.eos_token_ids.front(), config_.pad_token_id,
+         config_.max_position_embeddings});
   }
   io::write_safetensors(folder + "/optimizer.safetensors", trainer_->optimizer().state_tensors());
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/config_files.h"
 #include "model/ops/error.h"
 #include "train/grpo/trainer_fixture.h"
 
@@ -278,6 +279,35 @@ TEST_CASE("sft run: checkpoints of earlier versions are gone on from") {
     return std::count(text.begin(), text.end(), '\n');
   };
   CHECK(lines(io::read_file(o.run.output_dir + "/metrics.jsonl")) == lines(metrics));
+}
+
+TEST_CASE("sft run: a full run's model keeps what its base's folder has") {
+  const SftFixture f;
+  const std::string base = f.folder + "/base";
+  fs::copy(short_demo_model(), base);
+  io::write_file_atomically(base + "/generation_config.json",
+                            R"({"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20,
+      "repetition_penalty": 1.05, "pad_token_id": 0, "eos_token_id": [1, 2]})");
+  std::string config = io::read_file(base + "/config.json");
+  config.replace(config.find('{'), 1, R"({"pad_token_id": 3, "some_key": [1], )");
+  io::write_file_atomically(base + "/config.json", config);
+  io::write_file_atomically(base + "/chat_template.json", R"({"chat_template": "x"})");
+  fs::create_directories(base + "/chat_templates");
+  io::write_file_atomically(base + "/chat_templates/tool_use.jinja", "tools");
+  auto o = f.options("kept");
+  o.base.model = base;
+  o.full = true;
+  o.run.max_steps = 1;
+  const std::string saved = f.run(o);
+  for (const char* name : {"generation_config.json", "chat_template.json",
+                           "chat_templates/tool_use.jinja", "tokenizer.json"}) {
+    CAPTURE(name);
+    CHECK(io::read_file(saved + "/" + name) == io::read_file(base + "/" + name));
+  }
+  const std::string written = io::read_file(saved + "/config.json");
+  CHECK(written.find("\"some_key\": [1]") != std::string::npos);
+  CHECK(model::load_config(saved).pad_token_id == 3);
+  CHECK(model::load_generation_defaults(saved).sampling.top_k == 20);
 }
 
 }  // namespace qgrpo::train

@@ -1,0 +1,81 @@
+#include "tokenizer/folder_files.h"
+
+#include <array>
+#include <filesystem>
+
+#include "model/io/file.h"
+#include "model/io/gguf.h"
+#include "tokenizer/bpe_trainer.h"
+#include "tokenizer/chat_template_text.h"
+#include "tokenizer/gguf_tokenizer.h"
+
+namespace qgrpo::tokenizer {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array kCopied = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE",
+    "NOTICE",
+};
+constexpr const char* kTemplates = "chat_templates";
+
+void copy_file_whole(const fs::path& from, const fs::path& to) {
+  io::write_file_atomically(to.string(), io::read_file(from.string()));
+}
+
+void write_templates(const ChatTemplateText& text, const fs::path& folder) {
+  io::write_file_atomically((folder / "chat_template.jinja").string(), text.standard);
+  if (!text.tool_use) return;
+  fs::create_directories(folder / kTemplates);
+  io::write_file_atomically((folder / kTemplates / "tool_use.jinja").string(), *text.tool_use);
+}
+
+void write_gguf_files(const std::string& path, const std::string& folder,
+                      const TokenizerRole& role) {
+  const io::GgufFile file(path);
+  if (!has_gguf_tokenizer(file)) return;
+  const BpeDefinition definition = read_gguf_tokenizer(file);
+  const auto spelling = [&](std::int32_t id, const std::string& otherwise) {
+    for (const AddedToken& token : definition.added) {
+      if (token.id == id) return token.content;
+    }
+    return otherwise;
+  };
+  TokenizerFiles files;
+  files.model_max_length = static_cast<int>(role.model_max_length);
+  files.eos_token = spelling(role.eos_token_id, files.eos_token);
+  files.pad_token = spelling(role.pad_token_id, files.pad_token);
+  write_tokenizer(folder, definition, files);
+  // The file's own templates go before the one that write_tokenizer() knows.
+  if (const auto text = read_chat_template(path)) write_templates(*text, folder);
+}
+
+}  // namespace
+
+void copy_folder_files(const std::string& model, const std::string& folder,
+                       const TokenizerRole& role) {
+  if (io::is_model_file(model)) return write_gguf_files(model, folder, role);
+  const fs::path from = model;
+  const fs::path to = folder;
+  for (const char* name : kCopied) {
+    if (fs::is_regular_file(from / name)) copy_file_whole(from / name, to / name);
+  }
+  if (!fs::is_directory(from / kTemplates)) return;
+  fs::create_directories(to / kTemplates);
+  for (const auto& entry : fs::directory_iterator(from / kTemplates)) {
+    if (entry.path().extension() != ".jinja") continue;
+    copy_file_whole(entry.path(), to / kTemplates / entry.path().filename());
+  }
+}
+
+}  // namespace qgrpo::tokenizer
