@@ -7,6 +7,7 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "train/data/dataset.h"
+#include "train/data/line_keys.h"
 #include "train/data/python_text.h"
 
 // Reading and parting data sets.
@@ -147,6 +148,7 @@ void read_file_into(std::vector<Example>& examples, const std::string& path,
     require(line.is_object(), "{}: expected a JSON object a line, found {}", where,
             line.is_array() ? "an array; a file of one array is not JSON lines" : "another value");
     if (!columns) columns = choose_columns(line, options);
+    check_question_keys(line);
     Example example;
     for (const auto& [key, value] : line.as_object())
       example.columns.emplace_back(key, value.minified());

@@ -8,6 +8,7 @@
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "train/data/line_keys.h"
 
 namespace qgrpo::train {
 namespace {
@@ -82,6 +83,7 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
   const int forms = (messages ? 1 : 0) + (text ? 1 : 0) + (prompt && completion ? 1 : 0);
   require(forms == 1, "{}: found {}, expected exactly one of {}", where,
           forms == 0 ? "none of the known keys" : "several forms of an example", kExpected);
+  check_sft_keys(line);
 
   if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
   if (messages) {
@@ -125,7 +127,7 @@ SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_
   };
   std::vector<Turn> turns;
   for (std::size_t i = first_learned; i < messages.size(); ++i) {
-    if (messages[i].role != "assistant") continue;
+    if (messages[i].role != "assistant" || !is_learned(messages[i].json, where)) continue;
     require(i > 0, "{}: the first message is the assistant's, expected a prompt before it", where);
     require(!messages[i].content.empty() || !messages[i].json.empty(),
             "{}: message {}: the assistant's content is empty, there is nothing to learn", where,
@@ -139,9 +141,11 @@ SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_
             where, i);
     turns.push_back(std::move(turn));
   }
-  require(!turns.empty(),
-          "{}: none of the {}messages is the assistant's, expected at least one to learn from",
-          where, first_learned > 0 ? "completion's " : "");
+  require(
+      !turns.empty(),
+      "{}: none of the {}messages is the assistant's and learned (\"weight\" not 0), expected at "
+      "least one to learn from",
+      where, first_learned > 0 ? "completion's " : "");
   ExampleBuilder builder(tokenizer.encode_rendered(turns.back().whole));
   for (const Turn& turn : turns) {
     builder.learn(builder.part(tokenizer.encode_rendered(turn.prompt)),

@@ -208,6 +208,20 @@ TEST_CASE("sft data: a line's tools and chat_template_kwargs are the template's 
   CHECK(f.error("{" + talk + R"(,"tools":"search"})").find("line 1") != std::string::npos);
 }
 
+TEST_CASE("sft data: a message of weight 0 is read and not learned, as OpenAI's format has it") {
+  const Folder f;
+  for (const char* off : {R"("weight":0)", R"("train":false)", R"("loss":false)"}) {
+    CAPTURE(off);
+    const auto data = f.read(std::string(R"({"messages":[{"role":"user","content":"a"},)") +
+                             R"({"role":"assistant","content":"read only",)" + off +
+                             R"(},{"role":"user","content":"b"},)" +
+                             R"({"role":"assistant","content":"learned","weight":1}]})" + "\n");
+    REQUIRE(data.examples.size() == 1);
+    CHECK(f.text(data.examples[0].completion) == "learned<|im_end|>\n");
+    CHECK(f.text(data.examples[0].prompt).find("read only<|im_end|>") != std::string::npos);
+  }
+}
+
 TEST_CASE("sft data: cut at the end, and dropped where nothing is left to learn") {
   const Folder f;
   const std::string line = R"({"messages":[{"role":"user","content":"How many apples are left?"},)"
@@ -250,6 +264,22 @@ TEST_CASE("sft data: what cannot be learned from is refused by file and line") {
   refused(R"({"question":"a","answer":"b"})", "none of the known keys");
   refused(R"(["a"])", "expected an object");
   refused(R"({"prompt":"","completion":"b"})", "empty");
+  // Keys that other trainers read are refused by name.
+  const std::string turns =
+      R"("messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}])";
+  refused("{" + turns + R"(,"weight":0.5})", "weight is 0.5");
+  refused("{" + turns + R"(,"weight":0})", "leave the line out");
+  refused("{" + turns + R"(,"images":["x.png"]})", "images is [\"x.png\"]");
+  refused("{" + turns + R"(,"assistant_masks":[1]})", "assistant_masks is [1]");
+  refused("{" + turns + R"(,"functions":[{"name":"f"}]})", "functions is");
+  refused("{" + turns + R"(,"system":"Be brief."})", "system is a text beside \"messages\"");
+  refused(
+      R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b","weight":0.5}]})",
+      "found 0.5, expected 0");
+  refused(
+      R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b","weight":0}]})",
+      "\"weight\" not 0");
+  CHECK(f.error("{" + turns + R"(,"weight":1,"images":[],"system":"","source":"x"})" + "\n") == "");
   refused(R"({"messages":)", "");
   CHECK(f.error("\n\n").find("empty") != std::string::npos);
 }
