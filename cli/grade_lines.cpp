@@ -91,6 +91,11 @@ void read_answer(const io::JsonValue& line, bool needed, GradedLine& out) {
 GradedLine read_line(const io::JsonValue& line, bool needs_answer) {
   require(line.is_object(), "{}: expected an object with \"completion\" or \"completions\"",
           line.where());
+  const auto several = given(line, "completions");
+  const auto one = given(line, "completion");
+  require(several.has_value() != one.has_value(),
+          "{}: found {}, expected \"completion\" or \"completions\"", line.where(),
+          several ? "\"completion\" and \"completions\"" : "no completion");
   GradedLine out;
   out.where = line.where();
   train::Group& group = out.group;
@@ -105,11 +110,6 @@ GradedLine read_line(const io::JsonValue& line, bool needs_answer) {
     group.columns.emplace_back(key,
                                final_answer ? io::json_string(group.answer) : value.minified());
   }
-  const auto several = given(line, "completions");
-  const auto one = given(line, "completion");
-  require(several.has_value() != one.has_value(),
-          "{}: found {}, expected \"completion\" or \"completions\"", line.where(),
-          several ? "\"completion\" and \"completions\"" : "no completion");
   out.several = several.has_value();
   if (several) {
     for (const io::JsonValue& value : several->as_array())

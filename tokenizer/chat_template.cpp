@@ -81,8 +81,9 @@ std::string ChatTemplate::render_chatml(std::span<const Message> messages,
   };
   if (default_system_ && messages[0].role != "system") turn("system", *default_system_);
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content, json] = messages[i];
-    require(json.empty(),
+    const std::string& role = messages[i].role;
+    const std::string& content = messages[i].content;
+    require(!messages[i].says_more,
             "message {} has more than a role and a text (tool_calls, parts, ...), which the "
             "built-in ChatML does not know: use the model's own template",
             i);
@@ -148,11 +149,12 @@ std::vector<Message> read_messages(const io::JsonValue& messages) {
     for (const auto& [key, value] : entry.as_object()) {
       if (key == "role" || key == "content" || value.is_null()) continue;
       more = true;
+      message.says_more |= key != "weight" && key != "train" && key != "loss";
       calls = calls || key == "tool_calls" || key == "function_call";
     }
     const auto content = entry.find("content");
     if (content && content->is_array()) {
-      more = true;
+      more = message.says_more = true;
     } else if (!calls || (content && !content->is_null())) {
       message.content = entry.at("content").as_string();
     }

@@ -18,8 +18,10 @@ struct Message {
   std::string role;
   std::string content;
   // The whole message as a JSON object, where it has more than a role and a text: "tool_calls",
-  // "reasoning_content", a content of several parts. Empty for all others.
+  // "reasoning_content", a content of several parts, "weight". Empty for all others.
   std::string json = {};
+  // Whether some of that is said: "weight", "train" and "loss" are for trainers.
+  bool says_more = false;
 };
 
 struct RenderOptions {

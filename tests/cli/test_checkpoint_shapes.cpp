@@ -271,7 +271,7 @@ TEST_CASE("checkpoint shapes: one matrix or two") {
     const auto exported = run_qgrpo(
         {"export", "--model", tied.path(), "--to", "merged", "--output", out.path("merged")});
     CHECK(exported.exit_code == 0);
-    CHECK(read_text(out.path("merged/config.json")).find("\"tie_word_embeddings\":false") !=
+    CHECK(read_text(out.path("merged/config.json")).find("\"tie_word_embeddings\": false") !=
           std::string::npos);
     const auto again =
         run_qgrpo({"score", "--model", out.path("merged"), "--quantize", "none"}, kIds);

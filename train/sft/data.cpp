@@ -129,7 +129,7 @@ SftExample chat_example(std::span<const tokenizer::Message> messages, std::size_
   for (std::size_t i = first_learned; i < messages.size(); ++i) {
     if (messages[i].role != "assistant" || !is_learned(messages[i].json, where)) continue;
     require(i > 0, "{}: the first message is the assistant's, expected a prompt before it", where);
-    require(!messages[i].content.empty() || !messages[i].json.empty(),
+    require(!messages[i].content.empty() || messages[i].says_more,
             "{}: message {}: the assistant's content is empty, there is nothing to learn", where,
             i);
     Turn turn{render(i, true), render(i + 1, false)};

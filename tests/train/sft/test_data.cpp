@@ -279,7 +279,8 @@ TEST_CASE("sft data: what cannot be learned from is refused by file and line") {
   refused(
       R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b","weight":0}]})",
       "\"weight\" not 0");
-  CHECK(f.error("{" + turns + R"(,"weight":1,"images":[],"system":"","source":"x"})" + "\n") == "");
+  CHECK(f.error("{" + turns + R"(,"weight":1,"images":[],"system":"","source":"x"})" + "\n") ==
+        "no error");
   refused(R"({"messages":)", "");
   CHECK(f.error("\n\n").find("empty") != std::string::npos);
 }
