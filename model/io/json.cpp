@@ -7,6 +7,7 @@
 
 #include "model/io/file.h"
 #include "model/io/json_dom.h"
+#include "model/io/json_trouble.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::io {
@@ -166,7 +167,9 @@ JsonValue JsonDocument::parse(std::string_view text, std::string where) {
   simdjson::dom::element element;
   const auto error = parsed_->parser.parse(parsed_->text).get(element);
   if (error != simdjson::SUCCESS) {
-    fail("{}: not valid JSON ({})", where, simdjson::error_message(error));
+    const std::string trouble = json_trouble(text);
+    fail("{}: not valid JSON ({})", where,
+         trouble.empty() ? simdjson::error_message(error) : trouble.c_str());
   }
   return JsonValue(reference(element), std::move(where));
 }

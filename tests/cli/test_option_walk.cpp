@@ -94,6 +94,7 @@ const std::map<std::string, Values> kOtherValues = {
     {"save_total_limit", {"3"}},
     {"scale_rewards", {"batch"}},
     {"seed", {"5"}},
+    {"skip_bad_examples", {"true"}},
     {"shuffle_dataset", {"false"}},
     {"system_prompt", {"Be \"brief\"."}},
     {"temperature", {"0.7"}},

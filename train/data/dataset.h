@@ -44,12 +44,14 @@ inline constexpr auto kAnswerFormatNames =
 
 // What the columns of a data set mean.
 struct DatasetOptions {
-  // The prompt's key. Its value is a question (a string) or a conversation (a list of {"role",
-  // "content"}). Empty: the first of "prompt", "messages" and "question" that the file's first line
-  // has.
+  // The prompt's key, of an inner object with dots. Its value is a question (a string) or a
+  // conversation (a list of {"role", "content"}). Empty: the first of "prompt", "messages",
+  // "question", "problem", "conversations" and "instruction" that the file's first line has, the
+  // last two as train/data/shapes.h reads them.
   std::string prompt_column;
-  // The answer's key: a string, a number or a boolean. Empty: "answer"; where there is none and the
-  // prompt is a conversation that ends with the assistant's message, the answer is that.
+  // The answer's key: a string, a number or a boolean. Empty: "answer", or where the first line has
+  // none what train/data/shapes.h knows; where there is none and the prompt is a conversation that
+  // ends with the assistant's message, the answer is that.
   std::string answer_column;
   AnswerFormat answer_format = AnswerFormat::either;
   bool answer_required = false;  // a line without an answer is an error
@@ -59,7 +61,7 @@ struct DatasetOptions {
 // text.split("####")[1].strip(), or nothing where there is no "####".
 std::optional<std::string> extract_hash_answer(std::string_view text);
 
-// Reads JSON lines, file after file; blank lines are skipped. Throws Error that names the file, and
+// Reads files of JSON (train/data/json_lines.h), one after the other. Throws Error that names the file, and
 // the line where there is one: unreadable file or one without a line that is not blank, malformed
 // JSON, missing key, wrong type, an answer that answer_format forbids, an empty prompt, a
 // conversation whose last message is the assistant's (but in the column "messages", where that

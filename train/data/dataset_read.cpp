@@ -2,13 +2,14 @@
 #include <cmath>
 #include <limits>
 
-#include "model/io/file.h"
 #include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "train/data/dataset.h"
+#include "train/data/json_lines.h"
 #include "train/data/line_keys.h"
 #include "train/data/python_text.h"
+#include "train/data/shapes.h"
 
 // Reading and parting data sets.
 namespace qgrpo::train {
@@ -19,40 +20,73 @@ struct Columns {
   std::string prompt;
   std::string answer;
   AnswerFormat format = AnswerFormat::either;
+  bool shape = false;      // a conversation in another program's keys (train/data/shapes.h)
+  bool solutions = false;  // whole solutions, in which the final answer is boxed
 };
+
+// `keys`: what is looked for, in this order.
+std::string first_key(const io::JsonValue& line, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    if (line.find(key)) return key;
+  }
+  return "";
+}
 
 Columns choose_columns(const io::JsonValue& first, const DatasetOptions& options) {
   Columns columns;
   columns.prompt = options.prompt_column;
   if (columns.prompt.empty()) {
-    for (const char* name : {"prompt", "messages", "question"}) {
-      if (!first.find(name)) continue;
-      columns.prompt = name;
-      break;
-    }
+    columns.prompt = first_key(
+        first, {"prompt", "messages", "question", "problem", "conversations", "instruction"});
   }
-  if (columns.prompt.empty()) {
-    std::vector<std::string> found;
-    for (const auto& [key, value] : first.as_object()) found.push_back('"' + key + '"');
-    fail(
-        "{}: the key \"question\" is missing (and \"prompt\", and \"messages\"); found {}; name "
-        "the prompt's key with --prompt-column",
-        first.where(),
-        found.empty() ? std::string("no keys") : fmt::to_string(fmt::join(found, ", ")));
+  require(!columns.prompt.empty(),
+          "{}: the key \"question\" is missing (and \"prompt\", and \"messages\"); {}",
+          first.where(),
+          keys_found(first, "--prompt-column, and the answer's with --answer-column"));
+  const auto is = [&](const char* name) { return columns.prompt == name; };
+  columns.shape = options.prompt_column.empty() &&
+                  (is("conversations") || is("instruction") || is("messages")) &&
+                  conversation_of_shape(first).has_value();
+  columns.answer = options.answer_column;
+  if (columns.answer.empty() && !first.find("answer")) {
+    columns.answer = answer_of_shape(first);
+    columns.solutions = columns.answer == "solution";
   }
-  columns.answer = options.answer_column.empty() ? "answer" : options.answer_column;
+  if (columns.answer.empty()) columns.answer = "answer";
   const bool own_keys = options.prompt_column.empty() && options.answer_column.empty() &&
-                        columns.prompt == "question";
+                        columns.prompt == "question" && columns.answer == "answer";
   columns.format = options.answer_format;
   if (columns.format == AnswerFormat::either && own_keys) columns.format = AnswerFormat::gsm8k;
   return columns;
 }
 
+io::JsonValue prompt_at(const io::JsonValue& line, const Columns& columns) {
+  const auto prompt = find_column(line, columns.prompt);
+  if (!prompt) {
+    fail("{}: the key \"{}\" is missing; {}", line.where(), columns.prompt,
+         keys_found(line, "--prompt-column"));
+  }
+  return *prompt;
+}
+
 // Fills question or messages; the text of an assistant's message that was cut off, or nothing.
 std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns& columns,
                                        Example& example) {
-  const io::JsonValue prompt = line.at(columns.prompt);
   const std::string& where = line.where();
+  io::JsonDocument converted;
+  io::JsonValue prompt = prompt_at(line, columns);
+  if (columns.shape) {
+    if (const auto question = alpaca_question(line)) {
+      example.question = *question;
+      require(!python_strip(example.question).empty(), "{}: \"{}\" is empty", where,
+              columns.prompt);
+      return std::nullopt;
+    }
+    const auto conversation = conversation_of_shape(line);
+    require(conversation.has_value(), "{}: another shape than the first line's; {}", where,
+            keys_found(line, "--prompt-column"));
+    prompt = converted.parse(*conversation, prompt.where());
+  }
   if (!prompt.is_array()) {
     require(prompt.is_string(),
             "{}: \"{}\" is neither a string nor a list of messages; expected the question or "
@@ -68,7 +102,7 @@ std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns&
   std::optional<std::string> reference;
   std::size_t count = example.messages.size();
   if (example.messages.back().role == "assistant") {
-    require(columns.prompt == "messages",
+    require(columns.prompt == "messages" || columns.shape,
             "{}: the last message of \"{}\" is the assistant's, expected one that the assistant is "
             "to answer",
             where, columns.prompt);
@@ -89,14 +123,14 @@ std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns&
 
 void read_answer(const io::JsonValue& line, const Columns& columns, const DatasetOptions& options,
                  const std::optional<std::string>& reference, Example& example) {
-  const std::optional<io::JsonValue> value = line.find(columns.answer);
+  const std::optional<io::JsonValue> value = find_column(line, columns.answer);
   const bool absent = !value || value->is_null();
   const std::string& where = line.where();
   if (absent && !reference) {
-    // at() has the right words for a key that is not there.
-    if (options.answer_required || columns.format == AnswerFormat::gsm8k ||
-        !options.answer_column.empty())
-      line.at(columns.answer).as_string();
+    require(!(options.answer_required || columns.format == AnswerFormat::gsm8k ||
+              !options.answer_column.empty()),
+            "{}: the key \"{}\" is {}; {}", where, columns.answer, value ? "null" : "missing",
+            keys_found(line, "--answer-column"));
     return;
   }
   std::string text;
@@ -117,6 +151,9 @@ void read_answer(const io::JsonValue& line, const Columns& columns, const Datase
             "{}: \"{}\" has no \"####\", expected the final answer behind it as in GSM8K (or give "
             "--answer-format plain)",
             where, columns.answer);
+    if (!final_answer && columns.solutions) {
+      if (auto boxed = last_boxed(text)) text = std::move(*boxed);
+    }
     if (final_answer) {
       for (Column& column : example.columns) {
         if (!absent && column.first == columns.answer)
@@ -131,22 +168,8 @@ void read_answer(const io::JsonValue& line, const Columns& columns, const Datase
 
 void read_file_into(std::vector<Example>& examples, const std::string& path,
                     const DatasetOptions& options) {
-  const std::string content = io::read_file(path);
-  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
-  const std::size_t before = examples.size();
   std::optional<Columns> columns;
-  io::JsonDocument document;
-  std::size_t line_number = 0;
-  for (std::size_t begin = content.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
-       begin < content.size();) {
-    const std::size_t end = std::min(content.find('\n', begin), content.size());
-    const std::string_view text = std::string_view(content).substr(begin, end - begin);
-    begin = end + 1;
-    const std::string where = fmt::format("{} line {}", path, ++line_number);
-    if (python_strip(text).empty()) continue;
-    const io::JsonValue line = document.parse(text, where);
-    require(line.is_object(), "{}: expected a JSON object a line, found {}", where,
-            line.is_array() ? "an array; a file of one array is not JSON lines" : "another value");
+  read_json_lines(path, [&](const io::JsonValue& line, std::string_view text) {
     if (!columns) columns = choose_columns(line, options);
     check_question_keys(line);
     Example example;
@@ -155,11 +178,10 @@ void read_file_into(std::vector<Example>& examples, const std::string& path,
     const std::optional<std::string> reference = read_prompt(line, *columns, example);
     read_answer(line, *columns, options, reference, example);
     example.render = tokenizer::read_template_variables(line);
-    example.where = where;
-    if (options.keep_lines) example.line = std::string(python_strip(text));
+    example.where = line.where();
+    if (options.keep_lines) example.line = std::string(text);
     examples.push_back(std::move(example));
-  }
-  require(examples.size() > before, "{}: the file is empty, expected one JSON object a line", path);
+  });
 }
 
 }  // namespace

@@ -7,16 +7,20 @@ namespace qgrpo::train {
 void describe(DataOptions& o, OptionSet& set) {
   set.group("What is trained, and on what");
   set.list("dataset", o.dataset, "FILE",
-           "JSON lines: GSM8K's \"question\" and \"answer\", or \"prompt\" or \"messages\"; "
-           "repeatable")
+           "JSON lines or an array, also .gz: GSM8K's \"question\" and \"answer\", or \"prompt\", "
+           "\"messages\", open-r1's, verl's, ShareGPT's or alpaca's keys; repeatable")
       .test([&o] {
         require(std::count(o.dataset.begin(), o.dataset.end(), "") == 0,
                 "found an empty name, expected a file of JSON lines");
       });
   set.text("prompt_column", o.prompt_column, "NAME",
-           "Key of the question, or of the conversation (default: prompt, messages or question)")
+           "Key of the question, or of the conversation (default: prompt, messages, question, "
+           "problem, conversations or instruction)")
       .decides();
-  set.text("answer_column", o.answer_column, "NAME", "Key of the answer (default: answer)")
+  set.text("answer_column", o.answer_column, "NAME",
+           "Key of the answer, also of an inner object: reward_model.ground_truth (default: "
+           "answer, or what "
+           "belongs to the prompt's key)")
       .decides();
   set.choice("answer_format", o.answer_format, kAnswerFormatNames,
              "gsm8k: the answer stands behind ####; plain: it is all of it; auto")

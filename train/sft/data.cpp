@@ -5,10 +5,11 @@
 #include <numeric>
 #include <string_view>
 
-#include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "train/data/json_lines.h"
 #include "train/data/line_keys.h"
+#include "train/data/shapes.h"
 
 namespace qgrpo::train {
 namespace {
@@ -67,6 +68,29 @@ SftExample text_example(std::string_view prompt, std::string_view completion,
   return builder.finish();
 }
 
+// The keys of a line that is no example, and how to make one of it.
+std::string other_keys(const io::JsonValue& line) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : line.as_object()) keys.push_back(io::json_string(key));
+  std::string text = "the keys " + fmt::to_string(fmt::join(keys, ", "));
+  if (line.find("chosen") && line.find("rejected"))
+    return text + " (preferences, which this program does not train on)";
+  struct Pair {
+    const char* question;
+    const char* answer;
+  };
+  for (const Pair& pair :
+       {Pair{"question", "answer"}, Pair{"problem", "solution"}, Pair{"query", "response"},
+        Pair{"input", "output"}, Pair{"prompt", "answer"}, Pair{"prompt", "response"}}) {
+    if (!line.find(pair.question) || !line.find(pair.answer)) continue;
+    return fmt::format(
+        "{} (to learn the answers: jq -c '{{messages:[{{role:\"user\",content:.{}}},"
+        "{{role:\"assistant\",content:.{}}}]}}' FILE > sft.jsonl)",
+        text, pair.question, pair.answer);
+  }
+  return text;
+}
+
 SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& tokenizer,
                         const SftTextOptions& options) {
   constexpr const char* kExpected =
@@ -78,11 +102,11 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
   const auto completion = line.find("completion");
   const auto text = line.find("text");
   require(prompt.has_value() == completion.has_value() || messages || text,
-          "{}: found \"{}\" alone, expected \"prompt\" and \"completion\"", where,
-          prompt ? "prompt" : "completion");
+          "{}: found \"{}\" without \"{}\"; {}", where, prompt ? "prompt" : "completion",
+          prompt ? "completion" : "prompt", other_keys(line));
   const int forms = (messages ? 1 : 0) + (text ? 1 : 0) + (prompt && completion ? 1 : 0);
   require(forms == 1, "{}: found {}, expected exactly one of {}", where,
-          forms == 0 ? "none of the known keys" : "several forms of an example", kExpected);
+          forms == 0 ? other_keys(line) : std::string("several forms of an example"), kExpected);
   check_sft_keys(line);
 
   if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
@@ -105,6 +129,22 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
     all.push_back(std::move(message));
   return chat_example(all, first, tokenizer, options.chat_template(),
                       tokenizer::read_template_variables(line), where);
+}
+
+// The line with "messages" where another program's keys hold the conversation.
+std::optional<std::string> canonical_line(const io::JsonValue& line) {
+  for (const char* own : {"prompt", "completion", "text"}) {
+    if (line.find(own)) return std::nullopt;
+  }
+  const auto messages = conversation_of_shape(line);
+  if (!messages) return std::nullopt;
+  std::string text = "{\"messages\":" + *messages;
+  for (const auto& [key, value] : line.as_object()) {
+    // What has become messages.
+    if (key != "messages" && key != "system" && key != "history")
+      text += fmt::format(",{}:{}", io::json_string(key), value.minified());
+  }
+  return text + "}";
 }
 
 }  // namespace
@@ -171,33 +211,34 @@ bool truncate_example(SftExample& example, std::int64_t max_length) {
 SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Tokenizer& tokenizer,
                       const SftTextOptions& options) {
   SftData data;
-  io::JsonDocument document;
-  for (const std::string& path : paths) {
-    const std::string content = io::read_file(path);
-    std::size_t line_number = 0;
-    std::size_t found = 0;
-    for (std::size_t begin = 0; begin < content.size();) {
-      const std::size_t end = std::min(content.find('\n', begin), content.size());
-      const std::string_view line = std::string_view(content).substr(begin, end - begin);
-      begin = end + 1;
-      ++line_number;
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      ++found;
-      const std::string where = fmt::format("{} line {}", path, line_number);
-      SftExample example = read_example(document.parse(line, where), tokenizer, options);
-      require(!example.completion.empty(),
-              "{}: the text is a single token, so there is nothing to predict", where);
-      if (example.length() > options.max_length) {
-        ++data.truncated;
-        if (!truncate_example(example, options.max_length)) {
-          ++data.dropped;
-          continue;
-        }
+  io::JsonDocument converted;
+  const auto add = [&](const io::JsonValue& line) {
+    const auto text = canonical_line(line);
+    SftExample example =
+        read_example(text ? converted.parse(*text, line.where()) : line, tokenizer, options);
+    require(!example.completion.empty(),
+            "{}: the text is a single token, so there is nothing to predict", line.where());
+    if (example.length() > options.max_length) {
+      ++data.truncated;
+      if (!truncate_example(example, options.max_length)) {
+        ++data.dropped;
+        return;
       }
-      data.examples.push_back(std::move(example));
     }
-    require(found > 0, "{}: the file is empty, expected one JSON object a line", path);
+    data.examples.push_back(std::move(example));
+  };
+  std::function<void(const Error&)> bad;
+  if (options.skip_bad_examples) {
+    bad = [&](const Error& error) {
+      if (data.skipped++ == 0) data.first_skipped = error.what();
+    };
   }
+  for (const std::string& path : paths) {
+    read_json_lines(
+        path, [&](const io::JsonValue& line, std::string_view) { add(line); }, bad);
+  }
+  require(!data.examples.empty() || data.skipped == 0, "{}: all examples are bad; the first: {}",
+          paths.empty() ? std::string("no files") : paths.front(), data.first_skipped);
   require(!data.examples.empty(),
           "{}: all {} examples have prompts of --max-length {} tokens or more, so nothing is left "
           "to learn; raise --max-length",

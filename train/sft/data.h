@@ -16,24 +16,28 @@ namespace qgrpo::train {
 struct SftTextOptions {
   std::int64_t max_length = 1024;  // tokens; longer examples are cut at the end, as by TRL
   std::int32_t eos_token_id = 0;   // ends a completion that is plain text
+  bool skip_bad_examples = false;  // counted, instead of refused
   // Asked for when the first conversation needs it: plain text can do without a chat template.
   std::function<const tokenizer::ChatTemplate&()> chat_template;
 };
 
 struct SftData {
   std::vector<SftExample> examples;
-  std::int64_t truncated = 0;  // examples that were cut
-  std::int64_t dropped = 0;    // cut so far that nothing was left to learn
+  std::int64_t truncated = 0;      // examples that were cut
+  std::int64_t dropped = 0;        // cut so far that nothing was left to learn
+  std::int64_t skipped = 0;        // bad ones, where these may be skipped
+  std::string first_skipped = {};  // what was wrong with the first of them
 };
 
-// Reads files of JSON lines, one example a line, each with exactly one of
+// Reads files of JSON (train/data/json_lines.h), one example an object, each with exactly one of
 //   "messages": [{"role":..,"content":..},..]   every turn of the assistant is learned
 //   "prompt" and "completion", both such lists  the completion's turns of the assistant are learned
 //   "prompt" and "completion", both strings     the completion is learned, with the eos token
 //   "text": a string                            all of it but its first token, with the eos token
+// or a conversation in another program's keys (train/data/shapes.h).
 // Conversations are rendered with the line's "tools" and "chat_template_kwargs". Text that is plain
 // is encoded as one, with the tokenizer's begin-of-text token where it adds one.
-// Other keys are ignored, and so are blank lines. Throws Error that names file and line on anything
+// Other keys are ignored. Throws Error that names file and line on anything
 // else, on a conversation in which no turn is the assistant's, and where nothing at all is left.
 SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Tokenizer& tokenizer,
                       const SftTextOptions& options);

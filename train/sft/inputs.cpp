@@ -49,6 +49,7 @@ SftInputs read_inputs(const SftRunOptions& options, const model::Config& config)
   inputs.tokenizer = tokenizer::load_tokenizer(model);
   SftTextOptions text;
   text.max_length = max_length(options, config);
+  text.skip_bad_examples = options.data.skip_bad_examples;
   const auto eos = tokenizer::eos_ids(model, config.eos_token_ids, *inputs.tokenizer, nullptr);
   require(
       !eos.empty(),

@@ -8,9 +8,17 @@ namespace qgrpo::train {
 void describe(SftDataOptions& o, OptionSet& set) {
   set.group("What is trained, and on what");
   set.list("dataset", o.dataset, "FILE",
-           "JSON lines: \"messages\", or \"prompt\" and \"completion\" (may be repeated)")
-      .separated_by(',');
+           "JSON lines or an array, also .gz: \"messages\", \"prompt\" and \"completion\", "
+           "\"text\", ShareGPT's \"conversations\", alpaca's \"instruction\" and \"output\"; "
+           "repeatable");
   set.group("Examples");
+  set.flag("skip_bad_examples", o.skip_bad_examples,
+           "Leave out lines that are no example, and count them, instead of refusing the file")
+      // Earlier checkpoints do not have it.
+      .decides([&o]() -> std::optional<std::string> {
+        if (!o.skip_bad_examples) return std::nullopt;
+        return "true";
+      });
   set.flag("shuffle_dataset", o.shuffle_dataset, "A new order in each epoch").decides();
 }
 
@@ -39,8 +47,7 @@ void describe(SftBatchOptions& o, OptionSet& set) {
 void describe(SftEvaluationOptions& o, OptionSet& set) {
   set.group("Evaluation");
   set.list("eval_dataset", o.eval_dataset, "FILE",
-           "A hold-out of which the loss is reported (may be repeated)")
-      .separated_by(',');
+           "A hold-out of which the loss is reported (may be repeated)");
   set.whole("eval_steps", o.eval_steps, "N",
             "Steps between evaluations; 0 = at the end of each epoch")
       .within(0, 1 << 30, "0 = at the end of each epoch");

@@ -16,6 +16,7 @@ namespace qgrpo::train {
 
 struct SftDataOptions {
   std::vector<std::string> dataset;  // JSON lines: train/sft/data.h
+  bool skip_bad_examples = false;    // leave out what is no example, instead of refusing it
   bool shuffle_dataset = true;       // a new order in each epoch
 };
 

@@ -116,6 +116,12 @@ void SftRun::describe(const SftPlan& plan, const Backend& backend) {
         "was left to learn",
         inputs_.data.truncated, options_.batch.max_length, inputs_.data.dropped));
   }
+  if (inputs_.data.skipped + inputs_.held_out.skipped > 0) {
+    console_.line(fmt::format(
+        "  {} line(s) are no examples and were left out (--skip-bad-examples); the first: {}",
+        inputs_.data.skipped + inputs_.held_out.skipped,
+        inputs_.data.skipped > 0 ? inputs_.data.first_skipped : inputs_.held_out.first_skipped));
+  }
   console_.line(fmt::format(
       "  {}, {} of memory, micro-batches of up to {} tokens{}{}",
       options_.full ? "all parameters" : "a LoRA adapter", io::format_bytes(plan.total_bytes),

@@ -77,7 +77,7 @@ TEST_CASE("dataset: errors name the file and the line") {
   CHECK(message_of(R"({"question": "a", "answer": "1"})").find(" line 1: \"answer\" has no") == 0);
   CHECK(message_of(R"({"question": " ", "answer": "#### 1"})")
             .find(" line 1: \"question\" is empty") == 0);
-  CHECK(message_of("[1]\n").find(" line 1: ") == 0);
+  CHECK(message_of("[1]\n").find(" item 1: ") == 0);
   CHECK_THROWS_AS(read_gsm8k("/nonexistent/train.jsonl"), Error);
 }
 

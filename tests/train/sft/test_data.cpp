@@ -222,6 +222,36 @@ TEST_CASE("sft data: a message of weight 0 is read and not learned, as OpenAI's 
   }
 }
 
+TEST_CASE("sft data: other programs' conversations, and bad examples that are left out") {
+  const Folder f;
+  const auto data =
+      f.read(R"({"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]})"
+             "\n"
+             R"({"instruction":"How many?","input":"9","output":"9 apples"})"
+             "\n");
+  REQUIRE(data.examples.size() == 2);
+  CHECK(f.text(data.examples[0].completion) == "b<|im_end|>\n");
+  CHECK(f.text(data.examples[1].prompt).find("How many?\n9<|im_end|>") != std::string::npos);
+  CHECK(f.error(R"({"question":"a","answer":"b"})").find("jq -c '{messages:") != std::string::npos);
+  CHECK(f.error(R"({"prompt":"a","chosen":"b","rejected":"c"})").find("preferences") !=
+        std::string::npos);
+
+  const std::string path = f.write("bad.jsonl", R"({"text":"Tom has 9 apples"})"
+                                                "\n{\n"
+                                                R"({"messages":[{"role":"user","content":"a"}]})"
+                                                "\n");
+  SftTextOptions options;
+  options.eos_token_id = f.eos();
+  options.chat_template = [&]() -> const tokenizer::ChatTemplate& { return f.chat(); };
+  const std::vector<std::string> paths = {path};
+  CHECK_THROWS_AS(read_sft_data(paths, f.tokenizer(), options), Error);
+  options.skip_bad_examples = true;
+  const SftData some = read_sft_data(paths, f.tokenizer(), options);
+  CHECK(some.examples.size() == 1);
+  CHECK(some.skipped == 2);
+  CHECK(some.first_skipped.find("bad.jsonl line 2: not valid JSON") != std::string::npos);
+}
+
 TEST_CASE("sft data: cut at the end, and dropped where nothing is left to learn") {
   const Folder f;
   const std::string line = R"({"messages":[{"role":"user","content":"How many apples are left?"},)"
@@ -258,11 +288,11 @@ TEST_CASE("sft data: what cannot be learned from is refused by file and line") {
   refused(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]})",
           "empty");
   refused(R"({"messages":[]})", "at least one message");
-  refused(R"({"prompt":"a"})", "\"prompt\" alone");
+  refused(R"({"prompt":"a"})", "\"prompt\" without \"completion\"");
   refused(R"({"prompt":"a","completion":[{"role":"assistant","content":"b"}]})", "different types");
   refused(R"({"prompt":"a","completion":"b","messages":[]})", "several forms");
-  refused(R"({"question":"a","answer":"b"})", "none of the known keys");
-  refused(R"(["a"])", "expected an object");
+  refused(R"({"question":"a","answer":"b"})", "found the keys \"question\", \"answer\"");
+  refused(R"(["a"])", "expected a JSON object a line");
   refused(R"({"prompt":"","completion":"b"})", "empty");
   // Keys that other trainers read are refused by name.
   const std::string turns =

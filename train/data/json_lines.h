@@ -1,0 +1,24 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "model/io/json.h"
+#include "model/ops/error.h"
+
+// The files that data sets come in.
+namespace qgrpo::train {
+
+// Calls `each` with every object of a file and its text on one line, in their order. The file is JSON lines (blank
+// ones are skipped), or one JSON array of objects; either may be packed with gzip, and may begin with a byte order
+// mark. The value knows where it stands: "FILE line 3", "FILE item 3" of an array. Throws Error that names the
+// file, and the line: where it cannot be read, is none of these (of a Parquet or CSV file, a folder, or a name on
+// the Hub it says how to get JSON lines), is malformed, holds something else than objects, or nothing at all. With
+// `bad`, a line that is malformed, or for which `each` throws, is handed to that, and reading goes on.
+void read_json_lines(
+    const std::string& path,
+    const std::function<void(const io::JsonValue& object, std::string_view text)>& each,
+    const std::function<void(const Error& error)>& bad = {});
+
+}  // namespace qgrpo::train
