@@ -6,8 +6,10 @@
 #include <memory>
 
 #include "model/config_files.h"
+#include "model/ops/program.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
+#include "train/data/taught_prompt.h"
 #include "train/demo/model.h"
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"
@@ -56,13 +58,13 @@ std::string indented(const std::string& text) {
   return out;
 }
 
-// The adapter's two files, aside and renamed, so that a reader sees the old one or the new one.
+// The adapter's files, aside and renamed, so that a reader sees the old one or the new one.
 void publish_adapter(const std::string& checkpoint, const std::string& folder) {
   namespace fs = std::filesystem;
   const std::string temporary = folder + ".tmp";
   fs::remove_all(temporary);
   fs::create_directories(temporary);
-  for (const char* name : {"adapter_config.json", "adapter_model.safetensors"}) {
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors", kTaughtPromptFile}) {
     fs::copy_file(checkpoint + "/" + name, temporary + "/" + name);
   }
   fs::remove_all(folder);
@@ -163,10 +165,11 @@ DemoModel make_model(Console& console, Backend& backend, const std::string& fold
 
 int run_demo(const TrainOptions& options, Backend& backend) {
   Console console;
-  console.line(
-      "This is the built-in demo: a tiny Qwen2 model on generated arithmetic questions. To train a "
-      "real one:\n"
-      "  qgrpo train --model Qwen2.5-0.5B-Instruct/ --dataset gsm8k/train.jsonl\n");
+  console.line(fmt::format(
+      "This is the built-in demo: a tiny Qwen2 model on generated arithmetic questions.\n"
+      "To train a real one:\n"
+      "  {} train --model Qwen2.5-0.5B-Instruct/ --dataset gsm8k/train.jsonl\n",
+      program_name));
   const auto start = std::chrono::steady_clock::now();
   const std::string root = options.run.output_dir + "/demo";
   make_output_dir(root);
@@ -189,8 +192,8 @@ int run_demo(const TrainOptions& options, Backend& backend) {
       "\nFinished in {}. What GRPO does here is to repair the format and to sharpen the\n"
       "answers: the most likely answer was mostly right before, so greedy accuracy hardly moves.\n"
       "Model: {}/model   adapter: {}/adapter   metrics: {}/grpo/metrics.jsonl\n"
-      "Next: qgrpo chat (talks to this model), qgrpo bench, or the real run above.",
-      format_duration(seconds.count()), root, root, root));
+      "Next: {} chat (talks to this model), {} bench, or the real run above.",
+      format_duration(seconds.count()), root, root, root, program_name, program_name));
   return 0;
 }
 

@@ -1,4 +1,5 @@
 #include "train/demo/model.h"
+#include "train/data/taught_prompt.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -169,6 +170,7 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
     model.save(work);
     write_demo_dataset(work + "/train.jsonl", seed, DemoSplit::train, kDemoTrainQuestions);
     write_demo_dataset(work + "/test.jsonl", seed, DemoSplit::test, kDemoTestQuestions);
+    write_taught_prompt(work, {.system_prompt = ""});
     io::JsonWriter mark;
     mark.begin_object();
     // As text: not every reader of JSON keeps 64 bits.

@@ -33,6 +33,7 @@ using DemoProgressFunction = std::function<bool(const DemoProgress&)>;
 // The folder of the finished demo model, ready for Model::load and load_tokenizer:
 //   config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json
 //   train.jsonl test.jsonl    questions in GSM8K's format; test.jsonl's are held out
+//   qgrpo_prompt.json         taught without a system prompt: train/data/taught_prompt.h
 //   demo.json                 {"seed": .., "steps": .., "loss": ..}: says that the demo made it
 struct DemoModel {
   std::string folder;

@@ -1,5 +1,6 @@
 #include "train/grpo/trainer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -9,6 +10,7 @@
 #include "model/io/file.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
+#include "train/data/taught_prompt.h"
 #include "train/grpo/report.h"
 #include "train/options/settings.h"
 #include "train/run/stop.h"
@@ -20,6 +22,11 @@ namespace {
 TrainOptions with_trained_lora(TrainOptions options, const model::Config& config) {
   options.lora = trained_lora(std::move(options.lora), options.base.adapter, config);
   return options;
+}
+
+bool trained_on_questions(const GrpoInputs& inputs) {
+  return std::any_of(inputs.examples.begin(), inputs.examples.end(),
+                     [](const Example& example) { return example.messages.empty(); });
 }
 
 }  // namespace
@@ -117,6 +124,10 @@ void GrpoTrainer::restore(const std::string& folder) {
 
 void GrpoTrainer::save(const std::string& folder) {
   policy_->adapter().save(folder, policy_->model().backend());
+  // Conversations that are used as they are teach no prompt.
+  const PromptOptions prompt = prompt_options(options_.prompt);
+  if (prompt.system_prompt_given || trained_on_questions(inputs_))
+    write_taught_prompt(folder, prompt);
   io::write_safetensors(folder + "/optimizer.safetensors", policy_->optimizer().state_tensors());
   // Where the next step goes on with the groups at hand.
   if (!experience_.groups.empty() && !begins_round(run_.state().global_step)) {
