@@ -132,7 +132,7 @@ std::vector<model::PassCapacity> Planner::micro_batches() const {
     const std::int64_t smallest = o_.prompt.max_prompt_length + o_.sampling.max_completion_length;
     require(o_.memory.micro_batch_tokens >= smallest,
             "micro_batch_tokens is {}, but a prompt and one completion may need {}; raise it or "
-            "lower max_completion_length",
+            "lower --max-completion-length",
             o_.memory.micro_batch_tokens, smallest);
     add(o_.memory.micro_batch_tokens, o_.memory.micro_batch_tokens);
     return out;
@@ -198,7 +198,8 @@ void Planner::refuse(std::size_t need, std::size_t may) const {
 MemoryPlan Planner::plan() const {
   using Kind = PlanRegion::Kind;
   MemoryPlan plan;
-  plan.budget_bytes = budget_.bytes;
+  plan.budget_bytes = budget_.most();
+  if (budget_.soft) plan.soft_bytes = budget_.bytes;
   plan.matrix_bytes = weights_.matrices;
   plan.generator = generator_;
   plan.groups_at_once = groups_at_once_;
@@ -257,15 +258,52 @@ MemoryPlan Planner::plan() const {
 
 }  // namespace
 
+namespace {
+
+void require_positions(const TrainOptions& options, const model::Config& config) {
+  require(options.prompt.max_prompt_length + options.sampling.max_completion_length <=
+              config.max_position_embeddings,
+          "--max-prompt-length ({}) + --max-completion-length ({}) is more than the model's {} "
+          "positions; lower one of them",
+          options.prompt.max_prompt_length, options.sampling.max_completion_length,
+          config.max_position_embeddings);
+}
+
+}  // namespace
+
+std::string fit_lengths(TrainOptions& options, const model::Config& config) {
+  std::int64_t& prompt = options.prompt.max_prompt_length;
+  std::int64_t& completion = options.sampling.max_completion_length;
+  const std::int64_t positions = config.max_position_embeddings;
+  const auto& names = options.run.given;
+  const auto given = [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (!options.data.replay.empty() || prompt + completion <= positions) return "";
+  const std::int64_t prompt_before = prompt;
+  const std::int64_t completion_before = completion;
+  const bool free_completion = !given("max_completion_length");
+  if (!given("max_prompt_length")) {
+    const std::int64_t room = free_completion ? positions / 2 : positions - completion;
+    prompt = std::max<std::int64_t>(1, std::min(prompt, room));
+  }
+  if (free_completion) completion = std::max<std::int64_t>(1, positions - prompt);
+  require_positions(options, config);
+  std::string changes;
+  const auto tell = [&](const char* name, std::int64_t before, std::int64_t now) {
+    if (now == before) return;
+    changes +=
+        fmt::format("{}{} is {} instead of {}", changes.empty() ? "" : ", ", name, now, before);
+  };
+  tell("--max-prompt-length", prompt_before, prompt);
+  tell("--max-completion-length", completion_before, completion);
+  return fmt::format("the model has {} positions: {}", positions, changes);
+}
+
 MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
                      const model::LoraConfig& lora, const BackendSizes& backend,
                      WeightFormat linears, WeightFormat embedding, const MemoryBudget& budget) {
-  require(
-      options.prompt.max_prompt_length + options.sampling.max_completion_length <=
-          config.max_position_embeddings,
-      "max_prompt_length ({}) + max_completion_length ({}) is more than the model's {} positions",
-      options.prompt.max_prompt_length, options.sampling.max_completion_length,
-      config.max_position_embeddings);
+  require_positions(options, config);
   return Planner(options, config, lora, backend, linears, embedding, budget).choose();
 }
 
@@ -282,8 +320,14 @@ std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verb
       if (part.bytes > 0) line("", part.bytes, part.name);
     }
   }
-  line("total", plan.total_bytes,
-       fmt::format("of {} that may be used", io::format_bytes(plan.budget_bytes)));
+  std::string may = fmt::format("of {} that may be used", io::format_bytes(plan.budget_bytes));
+  if (plan.soft_bytes > 0 && plan.soft_bytes < plan.budget_bytes) {
+    const std::string soft = io::format_bytes(plan.soft_bytes);
+    may += plan.total_bytes > plan.soft_bytes
+               ? fmt::format("; it would keep to {}, but cannot do with less", soft)
+               : fmt::format("; it keeps to {} (more: --device-memory)", soft);
+  }
+  line("total", plan.total_bytes, may);
   for (const auto& region : plan.regions) {
     if (region.kind == PlanRegion::Kind::host) line(region.name, region.bytes, region.note);
   }

@@ -34,6 +34,7 @@ struct MemoryPlan {
   std::size_t allocated_bytes = 0;  // without the estimate
   std::size_t host_bytes = 0;
   std::size_t budget_bytes = 0;  // what the total had to fit into
+  std::size_t soft_bytes = 0;    // what it kept to where it could; 0: no such limit
 
   std::size_t matrix_bytes = 0;     // of the base weights: for Backend::reserve
   std::size_t sampling_bytes = 0;   // of the pool
@@ -57,6 +58,11 @@ struct MemoryPlan {
 MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
                      const model::LoraConfig& lora, const BackendSizes& backend,
                      WeightFormat linears, WeightFormat embedding, const MemoryBudget& budget);
+
+// Lowers the lengths that are no choice of the user's (`options.run.given`) to what the model has positions for:
+// the prompt's to at most half of them, the completion's to the rest. Returns what it did, or an empty text. Throws
+// Error, naming the options, where those that were given leave no room.
+std::string fit_lengths(TrainOptions& options, const model::Config& config);
 
 // The table as text, a line a region, and what the plan means for the run. `verbose`: the parts of
 // the workspace too.

@@ -192,3 +192,54 @@ TEST_CASE("plan: the budget is what is given, else what is free") {
   o.memory.device_memory_gb = 2;
   CHECK(memory_budget(o.memory, std::size_t{1000}, 0).bytes == 1000000000);
 }
+
+TEST_CASE("plan: lengths that were not given fit the model, and that is said") {
+  const model::Config config = model::named_shape("demo");  // 512 positions
+  REQUIRE(config.max_position_embeddings == 512);
+  TrainOptions o;  // 256 and 512
+  CHECK(fit_lengths(o, config) ==
+        "the model has 512 positions: --max-completion-length is 256 instead of 512");
+  CHECK(o.prompt.max_prompt_length == 256);
+  CHECK(o.sampling.max_completion_length == 256);
+  CHECK(fit_lengths(o, config).empty());
+
+  TrainOptions completion;
+  completion.sampling.max_completion_length = 500;
+  completion.run.given = {"max_completion_length"};
+  CHECK(fit_lengths(completion, config) ==
+        "the model has 512 positions: --max-prompt-length is 12 instead of 256");
+  TrainOptions prompt;
+  prompt.prompt.max_prompt_length = 400;
+  prompt.run.given = {"max_prompt_length"};
+  CHECK(fit_lengths(prompt, config) ==
+        "the model has 512 positions: --max-completion-length is 112 instead of 512");
+  TrainOptions both;
+  both.run.given = {"max_prompt_length", "max_completion_length"};
+  CHECK_THROWS_WITH_AS(fit_lengths(both, config),
+                       "--max-prompt-length (256) + --max-completion-length (512) is more than the "
+                       "model's 512 positions; lower one of them",
+                       Error);
+  TrainOptions real;
+  CHECK(fit_lengths(real, model::named_shape("qwen2.5-0.5b")).empty());
+  CHECK(real.sampling.max_completion_length == 512);
+}
+
+TEST_CASE("plan: on a CPU, the memory that may be used is what is free") {
+  const auto backend = cpu::make_cpu_backend(1);
+  const auto text = [&](const char* shape, TrainOptions o = {}) {
+    const MemoryPlan plan =
+        make_plan(o, model::named_shape(shape), lora_of(o), *backend, WeightFormat::nf4,
+                  WeightFormat::bf16, memory_budget(o.memory, std::nullopt, 24000000000u));
+    CHECK(plan.total_bytes <= plan.budget_bytes);
+    return format_plan(plan, o);
+  };
+  CHECK(text("qwen2.5-7b")
+            .find("of 21.60 GB that may be used; it would keep to 3.22 GB, but cannot "
+                  "do with less") != std::string::npos);
+  CHECK(text("qwen2.5-0.5b")
+            .find("of 21.60 GB that may be used; it keeps to 3.22 GB (more: "
+                  "--device-memory)") != std::string::npos);
+  TrainOptions given;
+  given.memory.device_memory_gb = 10;
+  CHECK(text("qwen2.5-0.5b", given).find("of 9.00 GB that may be used\n") != std::string::npos);
+}
