@@ -10,6 +10,19 @@
 namespace qgrpo::train {
 namespace {
 
+// The two formats exclude each other: where one scores, the other cannot.
+std::string excluded(const std::string& name, std::span<const Preflight::Row> rows) {
+  const bool soft = name == "soft_format";
+  if (!soft && name != "strict_format") return "";
+  const std::string_view other = soft ? "strict_format" : "soft_format";
+  if (std::none_of(rows.begin(), rows.end(), [&](const auto& row) { return row.name == other; }))
+    return "";
+  return fmt::format(
+      " (a completion that scores in {} cannot: soft_format wants text in the tags' lines, "
+      "strict_format in lines of its own)",
+      other);
+}
+
 double part(std::int64_t count, std::int64_t all) {
   return all == 0 ? 0.0 : static_cast<double>(count) / static_cast<double>(all);
 }
@@ -96,8 +109,8 @@ std::vector<std::string> Preflight::warnings(const TrainOptions& options) const 
     } else if (row.most <= 0.0) {
       out.push_back(fmt::format(
           "reward '{}' was never above 0: {} for all {} completions, so no signal comes from it "
-          "until one scores",
-          row.name, row.most, row.scored));
+          "until one scores{}",
+          row.name, row.most, row.scored, excluded(row.name, all)));
     } else if (row.least == row.most) {
       out.push_back(
           fmt::format("reward '{}' gave {} to all {} completions, so no signal comes from it",

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "train/data/group.h"
@@ -8,6 +10,10 @@
 #include "train/run/console.h"
 
 namespace qgrpo::train {
+
+// A finished step on a line of at most so many columns (0: as long as it is): the parts that matter least are left
+// out, the reward functions first; metrics.jsonl has them all. seconds_left < 0: not known.
+std::string step_text(const StepMetrics& metrics, double seconds_left, std::size_t columns);
 
 // A finished step on the console, and from time to time the curve of `rewards`, the mean reward of
 // every step so far. seconds_left < 0: not known.

@@ -1,16 +1,27 @@
 #include "train/run/console.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace qgrpo::train {
 
 Console::Console() : terminal_(isatty(STDOUT_FILENO) == 1) {}
+
+Console::~Console() {
+  clear_live();
+  std::fflush(stdout);
+}
+
+std::size_t Console::columns() const {
+  return terminal_columns(STDOUT_FILENO);
+}
 
 void Console::clear_live() {
   if (live_shown_) fmt::print("\r\033[K");
@@ -29,8 +40,28 @@ void Console::live(const std::string& text) {
   if (live_shown_ && now - last_live_ < std::chrono::milliseconds(100)) return;
   last_live_ = now;
   live_shown_ = true;
-  fmt::print("\r\033[K{}", text);
+  const std::size_t most = columns();
+  fmt::print("\r\033[K{}", most > 1 ? cut_to(text, most - 1) : text);
   std::fflush(stdout);
+}
+
+std::size_t terminal_columns(int descriptor) {
+  if (isatty(descriptor) != 1) return 0;
+  struct winsize size {};
+  if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  constexpr std::size_t kUsual = 80;
+  const char* const variable = std::getenv("COLUMNS");
+  const long columns = variable == nullptr ? 0 : std::strtol(variable, nullptr, 10);
+  return columns > 0 ? static_cast<std::size_t>(columns) : kUsual;
+}
+
+std::string cut_to(const std::string& text, std::size_t columns) {
+  std::size_t points = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xc0) == 0x80) continue;
+    if (points++ == columns) return text.substr(0, i);
+  }
+  return text;
 }
 
 std::string sparkline(const std::vector<double>& values, std::size_t width) {

@@ -11,9 +11,14 @@ namespace qgrpo::train {
 class Console {
  public:
   Console();
+  ~Console();  // without a live line
+  Console(const Console&) = delete;
+  Console& operator=(const Console&) = delete;
 
   void line(const std::string& text);
-  // Replaces the live line (terminals only; at most ten times a second).
+  // The columns of a line; 0: as many as it takes, there is no terminal.
+  std::size_t columns() const;
+  // Replaces the live line (terminals only; at most ten times a second; cut to the terminal).
   void live(const std::string& text);
 
  private:
@@ -23,6 +28,11 @@ class Console {
   bool live_shown_ = false;
   std::chrono::steady_clock::time_point last_live_{};
 };
+
+// The columns of the terminal that a descriptor is ($COLUMNS where it does not say); 0: it is none.
+std::size_t terminal_columns(int descriptor);
+// The first so many code points of a text.
+std::string cut_to(const std::string& text, std::size_t columns);
 
 // The curve of the values as block characters, `width` of them (means of neighbouring values),
 // scaled to their range.
