@@ -17,8 +17,10 @@ namespace qgrpo::train {
 namespace {
 
 constexpr double kLeastLoading = 30.0;  // seconds: importing what a judge needs takes its time
-// The host comes as descriptor 3, under its own name in tracebacks.
+// The host comes as descriptor 3, under its own name in tracebacks. It imports nothing from the current
+// folder, where a json.py may lie.
 constexpr const char* kRunScript =
+    "import sys;sys.path[:]=[p for p in sys.path if p];"
     "exec(compile(open(3,encoding='utf-8').read(),'qgrpo_reward_host.py','exec'))";
 
 std::string interpreter(const RewardHostSettings& settings) {
@@ -30,6 +32,13 @@ std::string interpreter(const RewardHostSettings& settings) {
 std::string excerpt(const std::string& text) {
   constexpr std::size_t most = 120;
   return text.size() <= most ? text : fmt::format("{}..", text.substr(0, most));
+}
+
+// Lines of a message that main() shows as lines: a tab marks them.
+std::string detail_lines(std::string_view text) {
+  std::string out = "\n\t";
+  for (const char c : text) out += c == '\n' ? std::string("\n\t") : std::string(1, c);
+  return out;
 }
 
 std::string quoted_names(const std::vector<Reward>& rewards) {
@@ -127,8 +136,7 @@ io::JsonValue RewardHost::check_answer(io::JsonDocument& document, const std::st
       index = static_cast<std::size_t>(std::max<std::int64_t>(0, reward->as_int()));
     std::string message = fmt::format("{}: {}", label(index), error->as_string_view());
     const auto traceback = root->find("traceback");
-    if (traceback && traceback->is_string())
-      message += fmt::format("\n{}", traceback->as_string_view());
+    if (traceback && traceback->is_string()) message += detail_lines(traceback->as_string_view());
     throw Error(message);
   }
   return *root;

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <optional>
 
@@ -131,12 +132,22 @@ std::string_view base_name(const Reward& reward) {
   return last_path_part(std::string_view(reward.target).substr(0, reward.target.find(' ')));
 }
 
+// Where the first part of a list ends: at its first comma, but one in the name of a file that is there.
+std::size_t part_end(std::string_view text) {
+  const std::size_t suffix = text.find(".py:");
+  std::error_code error;
+  const bool file = suffix != kNone && std::filesystem::is_regular_file(
+                                           std::string(text.substr(0, suffix + 3)), error);
+  return text.find(',', file ? suffix : 0);
+}
+
 // The parts between commas; the arguments of a program may have commas of their own.
 std::vector<std::string_view> split_list(std::string_view text) {
   std::vector<std::string_view> parts;
-  while (!text.starts_with(kCommandPrefix) && text.find(',') != kNone) {
-    parts.push_back(text.substr(0, text.find(',')));
-    text.remove_prefix(text.find(',') + 1);
+  while (!text.starts_with(kCommandPrefix) && part_end(text) != kNone) {
+    const std::size_t end = part_end(text);
+    parts.push_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
   }
   parts.push_back(text);
   return parts;

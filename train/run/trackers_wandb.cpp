@@ -44,7 +44,9 @@ WandbBridge::WandbBridge(const WandbSettings& settings) {
   socket_ = ends[0];
   const std::string log_path = settings.output_dir + "/wandb.log";
   const int log_file = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  const std::string text(embedded::wandb_bridge);
+  // Nothing is imported from the current folder, where a json.py may lie.
+  const std::string text =
+      "import sys;sys.path[:]=[p for p in sys.path if p]\n" + std::string(embedded::wandb_bridge);
   std::vector<const char*> argv = {python.c_str(), "-c", text.c_str(), nullptr};
   process_ = log_file < 0 ? -1 : fork();
   if (process_ == 0) {

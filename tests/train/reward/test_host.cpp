@@ -109,6 +109,30 @@ void check_contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
+TEST_CASE("reward host: modules of the current folder are not its own") {
+  if (!has_python()) return;
+  const Folder folder;
+  folder.file("json.py", "raise RuntimeError('shadow')\n");
+  const std::string file = folder.file("lengths.py",
+                                       "def f(completions, **kwargs):\n"
+                                       "    return [1.0 for c in completions]\n");
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path(""));
+  // The reward's own folder is the user's to import from; the host has what it needs by then.
+  const Scored scored = score_with({file + ":f"});
+  fs::current_path(before);
+  CHECK(scored.totals == std::vector<double>(4, 1.0));
+}
+
+TEST_CASE("python rewards: a comma in a file's name is part of it") {
+  const Folder folder;
+  const std::string file = folder.file("a,b.py", "");
+  const auto rewards = parse_rewards(std::vector<std::string>{"int," + file + ":f:2,numeric"});
+  REQUIRE(rewards.size() == 2 + 1);
+  CHECK(rewards[1].target == file);
+  CHECK(rewards[1].weight == 2.0);
+}
+
 TEST_CASE("python rewards: TRL's signature, plain and async, weights, None") {
   if (!has_python()) return;
   const Folder folder;
@@ -207,11 +231,11 @@ number = 4
     return error_of([&] { score_with({"int", file + ":" + name}); });
   };
   const std::string raised = message("raises");
-  CHECK(raised.starts_with("reward 'raises' (" + file + "): KeyError: 'gold'\nTraceback"));
+  CHECK(raised.starts_with("reward 'raises' (" + file + "): KeyError: 'gold'\n\tTraceback"));
   check_contains(raised, "line 6, in inner");
   CHECK(raised.find("qgrpo_reward_host") == std::string::npos);
   CHECK(raised.ends_with("KeyError: 'gold'"));
-  check_contains(message("raises_later"), "RuntimeError: two lines\nTraceback");
+  check_contains(message("raises_later"), "RuntimeError: two lines\n\tTraceback");
   check_contains(message("leaves"), "'leaves'");
   check_contains(message("leaves"), "SystemExit: 3");
   check_contains(message("short"), "returned 1 rewards for 4 completions");
@@ -234,7 +258,7 @@ number = 4
   const std::string syntax = load(folder.file("syntax.py", "def f(:\n") + ":f");
   check_contains(syntax, "SyntaxError: invalid syntax");
   const std::string import = load(folder.file("import.py", "import no_such_module\n") + ":f");
-  check_contains(import, "ModuleNotFoundError: No module named 'no_such_module'\nTraceback");
+  check_contains(import, "ModuleNotFoundError: No module named 'no_such_module'\n\tTraceback");
   check_contains(load(folder.file("dies.py", "import os\nos._exit(4)\n") + ":f"),
                  "ended with exit code 4 while the file was loaded");
   RewardHostSettings settings;
