@@ -13,21 +13,21 @@ int run_bench(const BenchOptions& options, std::ostream& out) {
   const bool ops = all || options.what == "ops";
   const bool generate = all || options.what == "generate";
   const bool train = all || options.what == "train";
-  require(ops || generate || train, "bench: found \"{}\", expected ops, generate, train or all",
-          options.what);
+  require_usage(ops || generate || train,
+                "bench: found \"{}\", expected ops, generate, train or all", options.what);
   const bool random = options.model.model.empty();
-  require(random || options.shape == "bench",
-          "bench: found both --model and --shape, expected one");
+  require_usage(random || options.shape == "bench",
+                "bench: found both --model and --shape, expected one");
   const model::Config config =
       random ? bench::bench_shape(options.shape) : model::load_config(options.model.model);
 
   // One operator after the other takes no more of a backend than it has.
   const bool only_device_ops = options.device.device == "cuda" && options.what == "ops";
   const bench::DeviceBenchOptions defaults;
-  require(only_device_ops || (options.ops.op.empty() && options.ops.rows == defaults.rows),
-          "bench: --op and --rows are for \"bench ops --device cuda\"");
-  require(options.ops.rows >= 1 && options.ops.rows <= 64, "--rows: found {}, expected 1 to 64",
-          options.ops.rows);
+  require_usage(only_device_ops || (options.ops.op.empty() && options.ops.rows == defaults.rows),
+                "bench: --op and --rows are for \"bench ops --device cuda\"");
+  require_usage(options.ops.rows >= 1 && options.ops.rows <= 64,
+                "--rows: found {}, expected 1 to 64", options.ops.rows);
 
   LoadedModel loaded;
   loaded.backend =

@@ -17,6 +17,8 @@
 #include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/ops/program.h"
+#include "train/data/taught_prompt.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -53,6 +55,11 @@ constexpr const char* kHelp =
     "/exit           leave (or Ctrl-D)\n"
     "Ctrl-C stops an answer.\n";
 
+std::optional<train::TaughtPrompt> read_taught(const ChatOptions& options) {
+  if (options.system_prompt) return std::nullopt;
+  return train::read_taught_prompt({options.model.adapter, options.model.model});
+}
+
 class Chat {
  public:
   Chat(const ChatOptions& options, std::ostream& out)
@@ -60,12 +67,17 @@ class Chat {
         out_(out),
         params_(options.sampling.resolve(
             model::load_generation_defaults(options.model.model).sampling)),
+        taught_(read_taught(options)),
         system_(options.system_prompt),
         tokenizer_(options.model) {
-    require(options.max_tokens >= 1 && options.max_tokens <= (1 << 24),
-            "--max-tokens: found {}, expected 1 to {}", options.max_tokens, 1 << 24);
+    require_usage(options.max_tokens >= 1 && options.max_tokens <= (1 << 24),
+                  "--max-tokens: found {}, expected 1 to {}", options.max_tokens, 1 << 24);
     tokenizer_.chat();  // says at once what is missing
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+    if (taught_) {
+      fmt::print(stderr, "{}\n", taught_->text());
+      if (!taught_->prompt.system_prompt.empty()) system_ = taught_->prompt.system_prompt;
+    }
     seed_ = options.seed ? *options.seed : std::random_device{}();
   }
 
@@ -168,6 +180,10 @@ class Chat {
   std::vector<tokenizer::Message> messages(std::size_t first) const {
     std::vector<tokenizer::Message> all;
     if (system_) all.push_back({"system", *system_});
+    if (taught_ && taught_->prompt.one_shot) {
+      const auto solved = train::build_prompt("", {.system_prompt = "", .one_shot = true});
+      all.insert(all.end(), solved.begin(), solved.end() - 1);
+    }
     all.insert(all.end(), turns_.begin() + static_cast<std::ptrdiff_t>(first), turns_.end());
     return all;
   }
@@ -237,6 +253,7 @@ class Chat {
   const ChatOptions& options_;
   std::ostream& out_;
   SamplingParams params_;
+  std::optional<train::TaughtPrompt> taught_;  // nothing: none, or the user has chosen another
   std::optional<std::string> system_;
   LazyTokenizer tokenizer_;
   LoadedModel loaded_;
@@ -252,9 +269,8 @@ int run_chat(const ChatOptions& given, std::ostream& out) {
   if (options.model.model.empty()) {
     const auto demo = std::filesystem::path(options.output_dir) / "demo";
     require(std::filesystem::exists(demo / "model"),
-            "{}: the demo's model is not there; run `qgrpo train` first, or name a model with "
-            "--model",
-            (demo / "model").string());
+            "{}: the demo's model is not there; run `{} train` first, or name a model with --model",
+            (demo / "model").string(), program_name);
     options.model.model = (demo / "model").string();
     if (options.model.adapter.empty() && std::filesystem::exists(demo / "adapter")) {
       options.model.adapter = (demo / "adapter").string();
@@ -272,9 +288,10 @@ void add_chat_command(CommandLine& line) {
   const DeclaredOption quantize = add_model_options(table, options->model, /*optional_model=*/true);
   table.value("--output-dir", options->output_dir, "DIR",
               "Where `qgrpo train` has left the demo (without --model)");
-  table.value("--system-prompt", options->system_prompt, "TEXT", "Instead of the chat template's");
+  table.value("--system-prompt", options->system_prompt, "TEXT",
+              "Instead of the one that the model was trained with, or the chat template's");
   table.value("--prompt", options->prompt, "TEXT", "Answer this and leave");
-  table.value("--max-tokens", options->max_tokens, "N", "Longest answer");
+  table.value("--max-tokens,--max-completion-length", options->max_tokens, "N", "Longest answer");
   table.value("--seed", options->seed, "N", "Of the random draws (default: a new one each time)")
       .not_negative();
   add_sampling_options(table, options->sampling, "the model's generation_config.json");

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -7,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/io/enum_names.h"
@@ -27,6 +30,17 @@ class UsageError : public std::runtime_error {
  public:
   explicit UsageError(const std::string& message) : std::runtime_error(message) {}
 };
+
+// What a file holds that the command line names is wrong: exit code 1.
+class InputError : public Error {
+ public:
+  using Error::Error;
+};
+
+template <typename... Args>
+void require_usage(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) throw UsageError(fmt::format(format, std::forward<Args>(args)...));
+}
 
 // How a flag's description ends.
 std::string flag_default(bool value);
@@ -89,6 +103,8 @@ class OptionTable {
 
   // --name, --name true|false, --no-name.
   void flag(const std::string& name, bool& field, const std::string& meaning);
+  // The same without a default: absent where it is not given.
+  void flag(const std::string& name, std::optional<bool>& field, const std::string& meaning);
   // The bare --name alone, which sets what is false by default.
   DeclaredOption bare_flag(const std::string& names, bool& field, const std::string& meaning);
   // The same with a call, and not shown.
@@ -108,7 +124,8 @@ class OptionTable {
     return text(name, "NAME", meaning, set).default_text(std::string(names.name(field)));
   }
 
-  // Called while the command line is parsed, when this command was chosen and its options are read.
+  // Called while the command line is parsed, when this command was chosen and its options are read. An Error of it
+  // that is no InputError is one of the command line.
   void checks(const std::function<void()>& check);
 
  private:
@@ -134,12 +151,15 @@ class CommandLine {
   OptionTable command(const std::string& name, const std::string& meaning,
                       const std::string& footer, std::function<int()> run);
 
-  // Reads the arguments (without the program's name). Where they only ask for help or the version,
-  // prints it and returns false. Throws UsageError, whose message ends with where help is found.
+  // Reads the arguments (without the program's name): options also with underscores (--max_steps), as TRL writes
+  // them; "help [COMMAND]", "version". Where they only ask for help or the version, prints it and returns false.
+  // Throws UsageError, whose message ends with where help is found; for a command or option that is not there it
+  // says what is (cli/option_names.h).
   bool parse(const std::vector<std::string>& arguments);
   // The chosen command's name, or "" where none was named.
   const std::string& chosen() const { return chosen_; }
   std::string help() const;
+  std::vector<std::string> commands() const;
   // The chosen command's work.
   int run() const;
 
@@ -149,6 +169,8 @@ class CommandLine {
   void replace(const std::string& option, const std::string& value);
 
  private:
+  std::vector<std::string> spelled(std::vector<std::string> words) const;
+
   std::unique_ptr<CLI::App> app_;
   std::vector<std::pair<std::string, std::function<int()>>> runs_;
   std::string chosen_;

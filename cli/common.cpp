@@ -15,7 +15,9 @@
 #include "model/io/json.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
+#include "train/data/taught_prompt.h"
 #include "train/grpo/plan.h"
+#include "train/run/console.h"
 
 namespace qgrpo::cli {
 
@@ -33,8 +35,8 @@ void describe(DeviceOptions& options, train::OptionSet& set) {
 }
 
 int thread_count(std::int64_t threads) {
-  require(threads >= 0 && threads <= 1024,
-          "--threads: found {}, expected 1 to 1024 (or 0 for all cores)", threads);
+  require_usage(threads >= 0 && threads <= 1024,
+                "--threads: found {}, expected 1 to 1024 (or 0 for all cores)", threads);
   if (threads > 0) return static_cast<int>(threads);
   cpu_set_t set;  // what the process may use, not what the machine has
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
@@ -71,8 +73,8 @@ std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
 
 std::unique_ptr<Backend> make_backend(const DeviceOptions& options, Workload workload) {
   const bool automatic = options.device == "auto";
-  require(automatic || options.device == "cpu" || options.device == "cuda",
-          "--device: found \"{}\", expected auto, cpu or cuda", options.device);
+  require_usage(automatic || options.device == "cpu" || options.device == "cuda",
+                "--device: found \"{}\", expected auto, cpu or cuda", options.device);
   const int threads = thread_count(options.threads);
   if (options.device != "cpu") {
     if (auto backend = try_cuda(automatic, workload)) return backend;
@@ -166,8 +168,10 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
       fmt::format("{{\"ids\":[..]}}, {{\"{}\":\"..\"}} or {{\"messages\":[..]}}", text_key);
   require(line.is_object(), "{}: expected an object: {}", where, expected);
   const auto ids = line.find("ids");
-  const auto text = line.find(text_key);
-  const auto messages = line.find("messages");
+  auto text = line.find(text_key);
+  auto messages = line.find("messages");
+  // TRL's conversational "prompt".
+  if (text && text->is_array() && !messages) std::swap(text, messages);
   const int given = (ids ? 1 : 0) + (text ? 1 : 0) + (messages ? 1 : 0);
   require(given == 1, "{}: found {}, expected exactly one of {}", where,
           given == 0 ? "none of the keys" : "several of the keys", expected);
@@ -205,35 +209,51 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
   return out;
 }
 
+train::PromptOptions asked_prompt(const ModelOptions& model,
+                                  const std::optional<std::string>& system_prompt,
+                                  std::optional<bool> one_shot, std::FILE* told) {
+  train::PromptOptions prompt;
+  const bool chosen = system_prompt && one_shot;
+  if (const auto taught =
+          chosen ? std::nullopt : train::read_taught_prompt({model.adapter, model.model})) {
+    prompt = taught->prompt;
+    if (!system_prompt) fmt::print(told, "{}\n", taught->text());
+  }
+  if (system_prompt) prompt.system_prompt = *system_prompt;
+  prompt.system_prompt_given = system_prompt.has_value();
+  if (one_shot) prompt.one_shot = *one_shot;
+  return prompt;
+}
+
 // ---------------------------------------------------------------- sampling
 
 SamplingParams SamplingOptions::resolve(SamplingParams defaults) const {
   SamplingParams params = defaults;
   // Comparisons are written so that NaN fails them.
   if (temperature) {
-    require(*temperature >= 0.0 && *temperature <= 1e6,
-            "--temperature: found {}, expected a number >= 0 (0 is greedy)", *temperature);
+    require_usage(*temperature >= 0.0 && *temperature <= 1e6,
+                  "--temperature: found {}, expected a number >= 0 (0 is greedy)", *temperature);
     params.temperature = static_cast<float>(*temperature);
   }
   if (top_p) {
-    require(*top_p > 0.0 && *top_p <= 1.0, "--top-p: found {}, expected 0 < top_p <= 1 (1 is off)",
-            *top_p);
+    require_usage(*top_p > 0.0 && *top_p <= 1.0,
+                  "--top-p: found {}, expected 0 < top_p <= 1 (1 is off)", *top_p);
     params.top_p = static_cast<float>(*top_p);
   }
   if (top_k) {
-    require(*top_k >= 0 && *top_k <= std::numeric_limits<std::int32_t>::max(),
-            "--top-k: found {}, expected a whole number >= 0 (0 is off)", *top_k);
+    require_usage(*top_k >= 0 && *top_k <= std::numeric_limits<std::int32_t>::max(),
+                  "--top-k: found {}, expected a whole number >= 0 (0 is off)", *top_k);
     params.top_k = static_cast<std::int32_t>(*top_k);
   }
   if (min_p) {
-    require(*min_p >= 0.0 && *min_p <= 1.0,
-            "--min-p: found {}, expected 0 <= min_p <= 1 (0 is off)", *min_p);
+    require_usage(*min_p >= 0.0 && *min_p <= 1.0,
+                  "--min-p: found {}, expected 0 <= min_p <= 1 (0 is off)", *min_p);
     params.min_p = static_cast<float>(*min_p);
   }
   if (repetition_penalty) {
-    require(*repetition_penalty > 0.0 && *repetition_penalty <= 1e6,
-            "--repetition-penalty: found {}, expected a number > 0 (1 is off)",
-            *repetition_penalty);
+    require_usage(*repetition_penalty > 0.0 && *repetition_penalty <= 1e6,
+                  "--repetition-penalty: found {}, expected a number > 0 (1 is off)",
+                  *repetition_penalty);
     params.repetition_penalty = static_cast<float>(*repetition_penalty);
   }
   engine::validate(params);  // what a generation_config.json said
@@ -260,9 +280,19 @@ bool progress_wanted() {
   return terminal;
 }
 
+namespace {
+bool progress_shown = false;
+}
+
 void show_progress(const std::string& text) {
-  fmt::print(stderr, "\r\x1b[2K{}", text);
+  const std::size_t columns = train::terminal_columns(STDERR_FILENO);
+  fmt::print(stderr, "\r\x1b[2K{}", columns > 1 ? train::cut_to(text, columns - 1) : text);
   std::fflush(stderr);
+  progress_shown = !text.empty();
+}
+
+void end_progress() {
+  if (progress_shown) show_progress("");
 }
 
 }  // namespace qgrpo::cli

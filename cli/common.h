@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "model/model.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
+#include "train/data/prompt.h"
 #include "train/options/option_set.h"
 
 // What the commands share: where they run, which model they load, how they sample.
@@ -104,6 +106,12 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
                                       bool add_generation_prompt, std::int64_t vocab_size,
                                       LazyTokenizer& tokenizer);
 
+// What a question becomes: with the system prompt and the solved question that the user has chosen, or that the
+// model was trained with (train/data/taught_prompt.h; said on `told`), or the notebook's and none.
+train::PromptOptions asked_prompt(const ModelOptions& model,
+                                  const std::optional<std::string>& system_prompt,
+                                  std::optional<bool> one_shot, std::FILE* told);
+
 // ---------------------------------------------------------------- sampling
 
 // Sampling options as given; `defaults` says what an absent one means.
@@ -127,5 +135,7 @@ void add_sampling_options(OptionTable& table, SamplingOptions& options,
 bool progress_wanted();
 // Overwrites the terminal's current line on standard error ("" erases it).
 void show_progress(const std::string& text);
+// Erases what show_progress() has left, before something else is said.
+void end_progress();
 
 }  // namespace qgrpo::cli

@@ -80,30 +80,31 @@ class EvalRun {
   void check() {
     const auto number = [](const char* name, std::int64_t value, std::int64_t least,
                            std::int64_t most) {
-      require(value >= least && value <= most, "{}: found {}, expected {} to {}", name, value,
-              least, most);
+      require_usage(value >= least && value <= most, "{}: found {}, expected {} to {}", name, value,
+                    least, most);
     };
     number("--limit", options_.limit, 0, std::numeric_limits<std::int32_t>::max());
     number("--maj", options_.maj, 0, 1 << 12);
     number("--max-prompt-length", options_.max_prompt_length, 0, 1 << 20);
     number("--max-completion-length", options_.max_completion_length, 1, 1 << 20);
     number("--batch-size", options_.batch_size, 1, 1 << 16);
-    require(options_.greedy || options_.maj > 0,
-            "--no-greedy: leaves nothing to do; add --maj K for the vote of K completions");
+    require_usage(options_.greedy || options_.maj > 0,
+                  "--no-greedy: leaves nothing to do; add --maj K for the vote of K completions");
     settings_.match = options_.match;
     if (!options_.rewards.empty()) rewards_ = train::parse_rewards(options_.rewards);
     for (const train::Reward& reward : rewards_) {
-      require(reward.kind == train::RewardKind::built_in,
-              "--rewards: {} is a reward of your own; qgrpo eval reports built-in ones only, its "
-              "--output can be scored by qgrpo grade",
-              reward.name);
+      require_usage(reward.kind == train::RewardKind::built_in,
+                    "--rewards: {} is a reward of your own; eval reports built-in ones only, its "
+                    "--output can be scored by grade",
+                    reward.name);
     }
     SamplingParams defaults;
     defaults.temperature = kVotingTemperature;
     voting_ = options_.sampling.resolve(defaults);
-    require(options_.maj == 0 || voting_.temperature > 0,
-            "--temperature 0: greedy completions are all alike, so there is nothing to vote on; "
-            "expected a number > 0 with --maj");
+    require_usage(
+        options_.maj == 0 || voting_.temperature > 0,
+        "--temperature 0: greedy completions are all alike, so there is nothing to vote on; "
+        "expected a number > 0 with --maj");
     if (!options_.output.empty()) {
       const auto folder = std::filesystem::absolute(options_.output).parent_path();
       require(std::filesystem::is_directory(folder), "--output {}: there is no folder {}",
@@ -113,9 +114,8 @@ class EvalRun {
 
   // Prompts, and a generator that serves all passes.
   void prepare() {
-    if (options_.system_prompt) settings_.prompt.system_prompt = *options_.system_prompt;
-    settings_.prompt.system_prompt_given = options_.system_prompt.has_value();
-    settings_.prompt.one_shot = options_.one_shot;
+    settings_.prompt =
+        asked_prompt(options_.model, options_.system_prompt, options_.one_shot, stdout);
     settings_.max_prompt_length = options_.max_prompt_length;
     settings_.seed = options_.seed;
     settings_.eos_ids = tokenizer_.eos_ids(loaded_.config());
@@ -126,7 +126,8 @@ class EvalRun {
       longest = std::max(longest, static_cast<std::int64_t>(group.prompt_ids.size()));
     const model::Config& config = loaded_.config();
     require(longest < config.max_position_embeddings,
-            "a prompt of {} tokens leaves no room for a completion, the model has {} positions",
+            "a prompt of {} tokens leaves no room for a completion, the model has {} positions; "
+            "--max-prompt-length cuts prompts on the left",
             longest, config.max_position_embeddings);
     settings_.max_completion_length =
         std::min(options_.max_completion_length, config.max_position_embeddings - longest);
@@ -273,7 +274,7 @@ class EvalRun {
     w.member("quantize", options_.model.quantize);
     w.member("match", train::kAnswerMatchNames.name(options_.match));
     w.member("system_prompt", settings_.prompt.system_prompt);
-    w.member("one_shot", options_.one_shot);
+    w.member("one_shot", settings_.prompt.one_shot);
     w.member("max_prompt_length", options_.max_prompt_length);
     w.member("max_completion_length", settings_.max_completion_length);
     w.member("maj", options_.maj);
@@ -393,8 +394,9 @@ void add_eval_command(CommandLine& line) {
               "Key of the answer (default: answer)");
   table.choice("--answer-format", options->columns.answer_format, train::kAnswerFormatNames,
                "gsm8k: behind ####; plain: all of it; auto");
-  table.value("--system-prompt", options->system_prompt, "TEXT",
-              "Before each question (default: the GSM8K notebook's)");
+  table.value(
+      "--system-prompt", options->system_prompt, "TEXT",
+      "Before each question (default: what the model was trained with, else the GSM8K notebook's)");
   table.flag("one-shot", options->one_shot, "A solved question before the real one");
   table.value("--max-prompt-length", options->max_prompt_length, "N",
               "Tokens; longer prompts are cut on the left; 0 = never");
@@ -410,7 +412,7 @@ void add_eval_command(CommandLine& line) {
              "Also report the mean of these built-in rewards")
 
       .separated_by(',');
-  table.value("--max-completion-length", options->max_completion_length, "N",
+  table.value("--max-completion-length,--max-tokens", options->max_completion_length, "N",
               "Tokens of an answer");
   table.value("--seed", options->seed, "N", "Of the sampled answers").not_negative();
   table.value("--batch-size", options->batch_size, "N", "Completions computed at once");

@@ -23,9 +23,9 @@ struct EvalOptions {
   std::int64_t maj = 0;  // completions a question that vote; 0 = no vote
   train::AnswerMatch match = train::AnswerMatch::exact;
   std::vector<std::string> rewards;          // built-in ones whose mean is reported
-  std::optional<std::string> system_prompt;  // absent: the notebook's
-  bool one_shot = false;
-  std::int64_t max_prompt_length = 0;  // 0 = prompts as long as they are
+  std::optional<std::string> system_prompt;  // absent: as trained, else the notebook's
+  std::optional<bool> one_shot;              // absent: as the model was trained, else false
+  std::int64_t max_prompt_length = 0;        // 0 = prompts as long as they are
   std::int64_t max_completion_length = 512;
   std::int64_t batch_size = 64;  // completions at once
   std::uint64_t seed = 0;

@@ -15,7 +15,7 @@ exporting::Target parse_target(const std::string& name) {
   if (name == "merged") return exporting::Target::merged;
   if (name == "bnb-4bit") return exporting::Target::bnb4bit;
   if (name == "gguf") return exporting::Target::gguf;
-  fail("--to: found \"{}\", expected merged, bnb-4bit or gguf", name);
+  throw UsageError(fmt::format("--to: found \"{}\", expected merged, bnb-4bit or gguf", name));
 }
 
 io::GgmlType parse_gguf_type(std::string name) {
@@ -23,7 +23,7 @@ io::GgmlType parse_gguf_type(std::string name) {
   if (name == "F16") return io::GgmlType::f16;
   if (name == "Q8_0") return io::GgmlType::q8_0;
   if (name == "Q4_0") return io::GgmlType::q4_0;
-  fail("--gguf-type: found \"{}\", expected F16, Q8_0 or Q4_0", name);
+  throw UsageError(fmt::format("--gguf-type: found \"{}\", expected F16, Q8_0 or Q4_0", name));
 }
 
 }  // namespace

@@ -45,13 +45,15 @@ class GenerateRun {
         reader_(options.dataset.empty() ? options.input : "/dev/null"),
         tokenizer_(options.model) {
     const auto count = [](std::int64_t value, const char* name, std::int64_t most) {
-      require(value >= 1 && value <= most, "{}: found {}, expected 1 to {}", name, value, most);
+      require_usage(value >= 1 && value <= most, "{}: found {}, expected 1 to {}", name, value,
+                    most);
     };
     count(options.n, "-n", 1 << 16);
     count(options.max_tokens, "--max-tokens", 1 << 30);
     count(options.batch_size, "--batch-size", 1 << 16);
     for (const auto& stop : options.stop) {
-      require(!stop.empty(), "--stop: found an empty string, expected at least one character");
+      require_usage(!stop.empty(),
+                    "--stop: found an empty string, expected at least one character");
     }
     read_questions();
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
@@ -124,11 +126,11 @@ class GenerateRun {
   // The data sets' questions as input lines.
   void read_questions() {
     if (options_.dataset.empty()) return;
-    require(options_.input.empty(), "--input and --dataset: found both, expected one");
-    require(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more", options_.limit);
-    train::PromptOptions prompt;
-    if (options_.system_prompt) prompt.system_prompt = *options_.system_prompt;
-    prompt.system_prompt_given = options_.system_prompt.has_value();
+    require_usage(options_.input.empty(), "--input and --dataset: found both, expected one");
+    require_usage(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more",
+                  options_.limit);
+    const train::PromptOptions prompt =
+        asked_prompt(options_.model, options_.system_prompt, std::nullopt, stderr);
     for (const train::Example& example : train::read_dataset(options_.dataset, options_.columns)) {
       io::JsonWriter w;
       w.begin_object();
@@ -286,7 +288,8 @@ class GenerateRun {
     }
     if (progress_wanted()) {
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
-      show_progress(fmt::format("{} lines done, {} tokens, {:.1f} tokens/s", written_, tokens_,
+      show_progress(fmt::format("{} line{} done, {} tokens, {:.1f} tokens/s", written_,
+                                written_ == 1 ? "" : "s", tokens_,
                                 static_cast<double>(tokens_) / seconds.count()));
     }
   }
@@ -324,10 +327,10 @@ void add_generate_command(CommandLine& line) {
   const auto options = std::make_shared<GenerateOptions>();
   OptionTable table = line.command(
       "generate", "Complete prompts: JSON lines in, completions with their log-probs out",
-      "Input, one object a line: {\"ids\":[..]}, {\"prompt\":\"..\"} or "
-      "{\"messages\":[{\"role\":..,"
-      "\"content\":..},..]}.\nOutput, one line each: {\"completions\":[{\"text\":..,\"ids\":[..],"
-      "\"logprobs\":[..],\"finish_reason\":\"stop\"|\"length\"}]}.",
+      "Input, one object a line: {\"ids\": [..]}, {\"prompt\": \"..\"} or {\"messages\": "
+      "[{\"role\": .., \"content\": ..}, ..]}; \"prompt\" may be a list of messages too.\n"
+      "Output, one line each: {\"completions\": [{\"text\": .., \"ids\": [..], \"logprobs\": [..], "
+      "\"finish_reason\": \"stop\" or \"length\"}]}.",
       [options] { return run_generate(*options, std::cout); });
   add_model_options(table, options->model);
   table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
@@ -341,8 +344,10 @@ void add_generate_command(CommandLine& line) {
               "Key of --dataset's answer");
   table.choice("--answer-format", options->columns.answer_format, train::kAnswerFormatNames,
                "gsm8k: behind ####; plain: all of it; auto");
-  table.value("--system-prompt", options->system_prompt, "TEXT",
-              "Before each question of --dataset (default: the GSM8K notebook's)");
+  table.value(
+      "--system-prompt", options->system_prompt, "TEXT",
+      "Before each question of --dataset (default: what the model was trained with, else the GSM8K "
+      "notebook's)");
   table.bare_flag("--copy-input", options->copy_input,
                   "Put each input line's own members before its completions");
   table.value("-n,--n,--num-generations", options->n, "N", "Completions of each prompt");

@@ -63,8 +63,9 @@ std::int64_t parse_keep_best(const std::string& text) {
 int run_grade(const GradeOptions& options, std::istream& standard_input, std::ostream& output) {
   const std::vector<train::Reward> rewards = train::parse_rewards(options.rewards);
   const bool needs_answer = std::any_of(rewards.begin(), rewards.end(), train::needs_answer);
-  require(options.reward_timeout > 0 && std::isfinite(options.reward_timeout),
-          "--reward-timeout: found {}, expected a number of seconds > 0", options.reward_timeout);
+  require_usage(options.reward_timeout > 0 && std::isfinite(options.reward_timeout),
+                "--reward-timeout: found {}, expected a number of seconds > 0",
+                options.reward_timeout);
   const bool from_file = !options.input.empty() && options.input != "-";
   const std::string name = from_file ? options.input : "standard input";
   std::ifstream file;
@@ -83,16 +84,17 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
     select.host = host;
     select.min_reward = options.min_reward;
     select.keep_best = options.keep_best.value_or(0);
-    require(!options.keep_best || *options.keep_best > 0,
-            "--keep-best: found {}, expected 1 or more", *options.keep_best);
+    require_usage(!options.keep_best || *options.keep_best > 0,
+                  "--keep-best: found {}, expected 1 or more", *options.keep_best);
     select.keep_truncated = options.keep_truncated;
     select.keep_duplicates = options.keep_duplicates;
     select.output = options.output;
     return run_select(select, input, output);
   }
-  require(options.output.empty() && !options.keep_truncated && !options.keep_duplicates,
-          "--output, --keep-truncated and --keep-duplicates: found no --min-reward or --keep-best, "
-          "which they belong to");
+  require_usage(
+      options.output.empty() && !options.keep_truncated && !options.keep_duplicates,
+      "--output, --keep-truncated and --keep-duplicates: found no --min-reward or --keep-best, "
+      "which they belong to");
   train::RewardScorer scorer(rewards, host);
   const std::size_t batch_size = scorer.only_built_in() ? 1 : kBatch;
 
@@ -116,9 +118,9 @@ void add_grade_command(CommandLine& line) {
   const auto options = std::make_shared<GradeOptions>();
   OptionTable table = line.command(
       "grade", "Score completions with the reward functions",
-      "Input, one object a line: {\"completion\":\"..\",\"answer\":\"..\"}.\n"
-      "Output, one line each: {\"xmlcount\":..,\"soft_format\":..,\"strict_format\":..,\"int\":..,"
-      "\"correctness\":..,\"total\":..}.\n"
+      "Input, one object a line: {\"completion\": \"..\", \"answer\": \"..\"}.\n"
+      "Output, one line each: {\"xmlcount\": .., \"soft_format\": .., \"strict_format\": .., "
+      "\"int\": .., \"correctness\": .., \"total\": ..}.\n"
       "With --min-reward or --keep-best, input: what qgrpo generate --copy-input wrote; output: "
       "{\"messages\":[..],\"answer\":..,\"reward\":..}.",
       [options] { return run_grade(*options, std::cin, std::cout); });

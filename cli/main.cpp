@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -14,6 +13,7 @@
 #include "cpu/dispatch.h"
 #include "cuda/plugin/load.h"
 #include "model/ops/error.h"
+#include "model/ops/program.h"
 #include "train/run/run_folder.h"
 
 namespace {
@@ -21,12 +21,23 @@ namespace {
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
-int report(std::string message, int exit_code) {
-  // One line, whatever a file's name or content has put into it.
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  std::replace(message.begin(), message.end(), '\r', ' ');
+int report(const std::string& message, int exit_code) {
+  // One line, whatever a file's name or content has put into it; but a traceback keeps its lines, which begin with
+  // a tab (train/reward/host.cpp).
+  std::string text;
+  for (std::size_t i = 0; i < message.size(); ++i) {
+    const char c = message[i];
+    const bool continues = c == '\n' && message.substr(i + 1, 1) == "\t";
+    if (continues) {
+      text += "\n    ";
+      ++i;
+    } else {
+      text += c == '\n' || c == '\r' ? ' ' : c;
+    }
+  }
   std::cout.flush();
-  fmt::print(stderr, "qgrpo: error: {}\n", message);
+  qgrpo::cli::end_progress();
+  fmt::print(stderr, "qgrpo: error: {}\n", text);
   return exit_code;
 }
 
@@ -55,8 +66,9 @@ std::string version_text() {
 }
 
 int run(int argc, char** argv) {
+  if (argc > 0 && argv[0][0] != '\0') qgrpo::program_name = argv[0];
   qgrpo::cli::CommandLine line(
-      "qgrpo", "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
+      qgrpo::program_name, "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
   line.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
   line.version([] { return version_text(); });
   qgrpo::cli::add_train_command(line);

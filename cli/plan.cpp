@@ -34,8 +34,8 @@ Target plan_target(const PlanOptions& options) {
   Target target;
   const bool sized = !options.memory_gb.empty();
   if (sized && options.device.device != "cpu") {
-    require(options.device.device == "auto" || options.device.device == "cuda",
-            "--device: found \"{}\", expected auto, cpu or cuda", options.device.device);
+    require_usage(options.device.device == "auto" || options.device.device == "cuda",
+                  "--device: found \"{}\", expected auto, cpu or cuda", options.device.device);
     target.planned = cuda::make_cuda_sizes();
     target.description = "a CUDA device (none is needed for the plan)";
     return target;
@@ -48,9 +48,10 @@ Target plan_target(const PlanOptions& options) {
 class Planning {
  public:
   explicit Planning(const PlanOptions& options)
-      : options_(options),
-        config_(options.shape.empty() ? model::load_config(options.train.base.model)
+      : config_(options.shape.empty() ? model::load_config(options.train.base.model)
                                       : model::named_shape(options.shape)),
+        options_(options),
+        lengths_(train::fit_lengths(options_.train, config_)),
         target_(plan_target(options)),
         stored_(stored_format(options.dtype)) {
     lora_.r = options.train.lora.lora_r;
@@ -59,10 +60,10 @@ class Planning {
   }
 
   std::string title() const {
-    return fmt::format("{}: {:.1f} M parameters, on {}\n",
+    return fmt::format("{}: {:.1f} M parameters, on {}\n{}",
                        options_.shape.empty() ? options_.train.base.model : options_.shape,
                        static_cast<double>(model::parameter_count(config_)) / 1e6,
-                       target_.description);
+                       target_.description, lengths_.empty() ? lengths_ : "  " + lengths_ + "\n");
   }
   // memory_gb 0: what this machine has.
   train::MemoryPlan plan(double memory_gb) const {
@@ -80,8 +81,9 @@ class Planning {
   std::int64_t layers() const { return config_.num_layers; }
 
  private:
-  const PlanOptions& options_;
   model::Config config_;
+  PlanOptions options_;
+  std::string lengths_;  // what was made to fit the model, said
   Target target_;
   WeightFormat stored_;
   model::LoraConfig lora_;
@@ -124,9 +126,6 @@ void compare_sizes(const PlanOptions& options, const Planning& planning, std::os
 }  // namespace
 
 int run_plan(const PlanOptions& options, std::ostream& out) {
-  require(options.train.base.model.empty() != options.shape.empty(),
-          "plan: found {}, expected either --model DIR or --shape NAME",
-          options.shape.empty() ? "neither" : "both");
   const Planning planning(options);
   if (options.memory_gb.size() > 1) {
     out << planning.title();
@@ -169,8 +168,10 @@ void add_plan_command(CommandLine& line) {
              });
   table.value("--dtype", options->dtype, "NAME", "The checkpoint's type: bf16 or f32");
   table.value("--num-generations", t.sampling.num_generations, "G", "Completions of each prompt");
-  table.value("--max-prompt-length", t.prompt.max_prompt_length, "N", "Tokens");
-  table.value("--max-completion-length", t.sampling.max_completion_length, "N", "Tokens");
+  const DeclaredOption prompt =
+      table.value("--max-prompt-length", t.prompt.max_prompt_length, "N", "Tokens");
+  const DeclaredOption completion =
+      table.value("--max-completion-length", t.sampling.max_completion_length, "N", "Tokens");
   table.value("--prompts-per-step", t.batch.prompts_per_step, "N", "Prompts computed together");
   table.value("--gradient-accumulation-steps", t.batch.gradient_accumulation_steps, "N",
               "Times --prompts-per-step prompts an optimizer step");
@@ -184,7 +185,12 @@ void add_plan_command(CommandLine& line) {
       .separated_by(',');
   table.bare_flag("--verbose", options->verbose, "Name the parts of the workspace");
   add_device_options(table, options->device);
-  table.checks([options] {
+  table.checks([options, prompt, completion] {
+    require((options->train.base.model.empty()) != (options->shape.empty()),
+            "found {}, expected either --model DIR or --shape NAME",
+            options->shape.empty() ? "neither --model nor --shape" : "both --model and --shape");
+    if (prompt.given()) options->train.run.given.push_back("max_prompt_length");
+    if (completion.given()) options->train.run.given.push_back("max_completion_length");
     train::TrainOptions checked = options->train;
     // The plan needs no data; everything else must be what `train` would take.
     checked.base.model.clear();

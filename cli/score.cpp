@@ -24,8 +24,8 @@ class ScoreRun {
  public:
   ScoreRun(const ScoreOptions& options, std::ostream& out)
       : options_(options), out_(out), reader_(options.input), tokenizer_(options.model) {
-    require(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
-            "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
+    require_usage(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
+                  "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
   }
 
@@ -128,7 +128,8 @@ class ScoreRun {
     }
     out_.flush();
     require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
-    if (progress_wanted()) show_progress(fmt::format("{} lines done", written_));
+    if (progress_wanted())
+      show_progress(fmt::format("{} line{} done", written_, written_ == 1 ? "" : "s"));
   }
 
   // Makes the pass anew where a batch is larger than all before.

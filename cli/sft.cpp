@@ -81,7 +81,7 @@ void add_sft_command(CommandLine& line) {
   OptionTable table = line.command(
       "sft", "Supervised fine-tuning on conversations: a LoRA adapter, or every parameter",
       "One example a line; the loss is over the assistant's tokens:\n"
-      "  {\"messages\":[{\"role\":\"user\",\"content\":\"..\"},{\"role\":\"assistant\",..},..]}\n"
+      "  {\"messages\":[{\"role\":\"user\",\"content\":\"..\"},{\"role\":\"assistant\",..}]}\n"
       "  {\"prompt\":[..messages..],\"completion\":[..messages..]}\n"
       "  {\"prompt\":\"..\",\"completion\":\"..\"}   plain text, without the chat template\n"
       "Options are named as in TRL's SFTConfig. A --config file has them as TOML keys; the "

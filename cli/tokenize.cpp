@@ -29,7 +29,8 @@ class Lines {
  public:
   explicit Lines(const TokenizeOptions& options)
       : options_(options), tokenizer_(tokenizer::load_tokenizer(options.model)) {
-    require(!options.render || !options.decode, "--render and --decode: found both, expected one");
+    require_usage(!options.render || !options.decode,
+                  "--render and --decode: found both, expected one");
     tokenizer::check_chat_template_options(options.chat_template, options.chat_template_kwargs);
   }
 
@@ -97,8 +98,8 @@ void add_tokenize_command(CommandLine& line) {
   const auto options = std::make_shared<TokenizeOptions>();
   OptionTable table = line.command(
       "tokenize", "Text to token ids and back: JSON lines in and out",
-      "Input, one line each: \"text\", or {\"messages\":[{\"role\":..,\"content\":..},..],"
-      "\"add_generation_prompt\":true,\"tools\":[..],\"chat_template_kwargs\":{..}}; "
+      "Input, one line each: \"text\", or {\"messages\": [{\"role\": .., \"content\": ..}, ..], "
+      "\"add_generation_prompt\": true, \"tools\": [..], \"chat_template_kwargs\": {..}}; "
       "with --decode {\"ids\":[..]}.\n"
       "Output, one line each: {\"ids\":[..]}; with --decode or --render {\"text\":\"..\"}.",
       [options] { return run_tokenize(*options, std::cin, std::cout); });

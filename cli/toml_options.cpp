@@ -1,14 +1,18 @@
 #include "cli/toml_options.h"
 
+#include <algorithm>
 #include <vector>
 
 #define TOML_HEADER_ONLY 1
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
+#include "cli/command_line.h"
+#include "cli/text/option_names.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "model/ops/program.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -21,8 +25,9 @@ std::string text_of(const toml::node& node, const std::string& where) {
   if (const auto* number = node.as_integer()) return std::to_string(number->get());
   if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
   if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
-  fail("{}: found a table or date, expected a string, a number, a boolean or an array of them",
-       where);
+  throw InputError(fmt::format(
+      "{}: found a table or date, expected a string, a number, a boolean or an array of them",
+      where));
 }
 
 // A value as TOML: flags and plain numbers bare, what has a unit (SECONDS) as a text.
@@ -30,6 +35,20 @@ std::string toml_value(const Option& option, const std::string& text) {
   const bool number = option.kind == Option::Kind::whole || option.kind == Option::Kind::number;
   const bool bare = option.kind == Option::Kind::flag || (number && option.label.size() == 1);
   return bare ? text : io::json_string(text);
+}
+
+std::string unknown_key(const train::OptionSet& set, const std::string& command,
+                        const std::string& name, const std::string& where) {
+  std::string dashed = name;
+  std::replace(dashed.begin(), dashed.end(), '_', '-');
+  const std::string answer = answer_for(command, dashed);
+  if (!answer.empty()) return fmt::format("{}: {}", where, answer);
+  std::vector<std::string> names;
+  for (const Option& option : set.options()) names.push_back(option.name);
+  const std::string near = nearest(name, names);
+  return fmt::format("{} is unknown; {} ({} {} --help lists them)", where,
+                     near.empty() ? "expected the name of an option" : "did you mean " + near + "?",
+                     program_name, command);
 }
 
 }  // namespace
@@ -53,12 +72,18 @@ std::string toml_of(const train::OptionSet& set, const std::string& command,
 }
 
 void apply_toml(train::OptionSet& set, const std::string& command, const std::string& path) {
-  const std::string content = io::read_file(path);
+  std::string content;
+  try {
+    content = io::read_file(path);
+  } catch (const Error& error) {
+    throw InputError(error.what());
+  }
   toml::table table;
   try {
     table = toml::parse(std::string_view(content), std::string_view(path));
   } catch (const toml::parse_error& error) {
-    fail("{} line {}: {}", path, error.source().begin.line, error.description());
+    throw InputError(
+        fmt::format("{} line {}: {}", path, error.source().begin.line, error.description()));
   }
   std::vector<const Option*> given;  // on the command line
   for (const Option& option : set.options()) {
@@ -69,9 +94,7 @@ void apply_toml(train::OptionSet& set, const std::string& command, const std::st
     const std::string where =
         fmt::format("{} line {}: key \"{}\"", path, node.source().begin.line, name);
     const Option* option = set.find(name);
-    require(option != nullptr,
-            "{} is unknown; expected the name of an option (qgrpo {} --help lists them)", where,
-            command);
+    if (option == nullptr) throw InputError(unknown_key(set, command, name, where));
     if (std::find(given.begin(), given.end(), option) != given.end()) continue;
     std::vector<std::string> values;
     if (const auto* array = node.as_array()) {
@@ -82,7 +105,7 @@ void apply_toml(train::OptionSet& set, const std::string& command, const std::st
     try {
       set.set(*option, values);
     } catch (const Error& error) {
-      fail("{}: {}", where, error.what());
+      throw InputError(fmt::format("{}: {}", where, error.what()));
     }
   }
 }

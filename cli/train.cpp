@@ -9,6 +9,7 @@
 #include "model/config_files.h"
 #include "train/demo/demo.h"
 #include "train/grpo/options.h"
+#include "train/grpo/plan.h"
 #include "train/grpo/trainer.h"
 #include "train/run/checkpoint.h"
 
@@ -46,6 +47,8 @@ void complete(TrainCommand& command) {
     take_adapter_shape(command.set, command.options.lora, base.adapter,
                        model::load_config(base.model));
   }
+  const std::string lengths = train::fit_lengths(command.options, model::load_config(base.model));
+  if (!lengths.empty()) fmt::print("{}\n", lengths);
   const std::string repo = hub::snapshot_name(base.model);
   base.model_id = repo.substr(0, repo.find('@'));
   run.config_toml = toml_of(command.set, "train", repo);

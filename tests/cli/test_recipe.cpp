@@ -138,24 +138,119 @@ TEST_CASE("recipe: selection by reward, best first, without cut or repeated comp
   CHECK(bad.err.find("bad.jsonl line 1: found no completion") != std::string::npos);
 }
 
+// The demo's model was taught without a system prompt, and says so.
+TEST_CASE("recipe: the prompt that a model was trained with is the default") {
+  const ScratchFolder folder;
+  const std::string model = demo_model();
+  const std::vector<std::string> eval = {
+      "eval",         "--model", model,       "--quantize",         "none", "--limit", "6",
+      "--max-tokens", "48",      "--dataset", model + "/test.jsonl"};
+  const auto with = [](std::vector<std::string> words, const std::vector<std::string>& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const auto report = [&](const std::vector<std::string>& more) {
+    const auto result = succeed(with(with(eval, more), {"--output", folder.path("r.json")}));
+    io::JsonDocument document;
+    const auto root = document.parse_file(folder.path("r.json"));
+    return std::pair{result.out, root.at("settings").at("system_prompt").as_string()};
+  };
+  const auto [told, taught] = report({});
+  CHECK(taught.empty());
+  CHECK(told.starts_with("system prompt: none, as the model was trained ("));
+  const auto [untold, chosen] = report({"--system-prompt", "Be short."});
+  CHECK(chosen == "Be short.");
+  CHECK_FALSE(untold.starts_with("system prompt"));
+
+  // A run's checkpoints have their own.
+  succeed({"train",
+           "--model",
+           model,
+           "--quantize",
+           "none",
+           "--dataset",
+           model + "/train.jsonl",
+           "--system-prompt",
+           "Add.",
+           "--output-dir",
+           folder.path("run"),
+           "--max-steps",
+           "1",
+           "--num-generations",
+           "2",
+           "--max-completion-length",
+           "8",
+           "--lora-r",
+           "2",
+           "--preflight",
+           "0"});
+  const std::string adapter = folder.path("run/checkpoint-1");
+  CHECK(report({"--adapter", adapter}).second == "Add.");
+  const auto samples =
+      succeed({"generate", "--model", model, "--quantize", "none", "--adapter", adapter,
+               "--dataset", model + "/test.jsonl", "--limit", "1", "--max-tokens", "4"});
+  CHECK(samples.out.find(R"("content":"Add.")") != std::string::npos);
+  CHECK(samples.err.find("system prompt: \"Add.\"") != std::string::npos);
+  const auto chat = succeed({"chat", "--model", model, "--quantize", "none", "--adapter", adapter,
+                             "--prompt", "1+1?", "--max-completion-length", "4"});
+  CHECK(chat.err.find("system prompt: \"Add.\"") != std::string::npos);
+}
+
+// 256 + 512 tokens, the defaults, are more than its 512 positions.
+TEST_CASE("recipe: default lengths fit a small model") {
+  const ScratchFolder folder;
+  const std::string model = demo_model();
+  const auto plan = succeed({"plan", "--model", model, "--quantize", "none", "--device", "cpu"});
+  CHECK(
+      plan.out.find("the model has 512 positions: --max-completion-length is 256 instead of 512") !=
+      std::string::npos);
+  const auto refused = run_qgrpo({"plan", "--model", model, "--quantize", "none", "--device", "cpu",
+                                  "--max-prompt-length", "300", "--max-completion-length", "300"});
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("--max-prompt-length (300) + --max-completion-length (300)") !=
+        std::string::npos);
+  const auto train =
+      succeed({"train", "--model", model, "--quantize", "none", "--dataset", model + "/train.jsonl",
+               "--output-dir", folder.path("run"), "--max-steps", "1", "--num-generations", "2",
+               "--lora-r", "2", "--max-prompt-length", "480", "--preflight", "0"});
+  CHECK(train.out.starts_with("the model has 512 positions: --max-completion-length is 32"));
+  CHECK(io::read_file(folder.path("run/config.toml")).find("\nmax_completion_length = 32\n") !=
+        std::string::npos);
+}
+
+// TRL's conversational prompt, and a line of another program's.
+TEST_CASE("recipe: generate takes a prompt that is a list of messages") {
+  const std::string model = demo_model();
+  const auto result =
+      run_qgrpo({"generate", "--model", model, "--quantize", "none", "--max-tokens", "4"},
+                R"({"prompt": [{"role": "user", "content": "1+1?"}], "answer": "2"})"
+                "\n"
+                R"({"messages": [{"role": "user", "content": "1+1?"}]})"
+                "\n");
+  INFO(result.err);
+  CHECK(result.exit_code == 0);
+  REQUIRE(result.lines().size() == 2);
+}
+
 TEST_CASE("recipe: impossible evaluations are refused") {
   const ScratchFolder folder;
   const std::string model = demo_model();
-  const auto refused = [&](std::vector<std::string> more, const std::string& part) {
+  const auto refused = [&](std::vector<std::string> more, const std::string& part,
+                           int exit_code = 2) {
     std::vector<std::string> arguments = {"eval", "--model", model, "--dataset",
                                           model + "/test.jsonl"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const auto result = run_qgrpo(arguments);
     INFO(result.err);
-    CHECK(result.exit_code == 1);
+    CHECK(result.exit_code == exit_code);
     CHECK(result.err.find(part) != std::string::npos);
   };
   refused({"--no-greedy"}, "--no-greedy");
   refused({"--maj", "4", "--temperature", "0"}, "--temperature 0");
   refused({"--match", "fuzzy"}, "--match");
   refused({"--limit", "-1"}, "--limit");
-  refused({"--output", folder.path("no/where.json")}, "--output");
-  refused({"--adapter", folder.path("none")}, "none");
+  refused({"--output", folder.path("no/where.json")}, "--output", 1);
+  refused({"--adapter", folder.path("none")}, "none", 1);
 }
 
 // Minutes: with QGRPO_TEST_R1 the whole script runs, shortened.
