@@ -12,6 +12,7 @@
 #include "model/io/json.h"
 #include "tokenizer/chat_template_text.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
 
 namespace qgrpo::exporting {
@@ -64,6 +65,19 @@ std::int32_t padding_id(const MergedWeights& weights, const tokenizer::BpeDefini
     if (token.content == name) return token.id;
   }
   return -1;
+}
+
+// What add_bos_token puts before a text; else what the tokenizer calls its bos_token, which a chat
+// template may write; else config.json's.
+std::int32_t bos_id(const MergedWeights& weights,
+                    const std::optional<tokenizer::BpeDefinition>& definition) {
+  if (!definition) return weights.config().bos_token_id;
+  if (!definition->prefix.empty()) return definition->prefix.front();
+  const auto tokenizer = tokenizer::load_tokenizer(weights.model_path());
+  const auto tokens = tokenizer::special_tokens(weights.model_path(), *tokenizer);
+  const auto* name = tokens.find(std::string_view("bos_token"));
+  const auto id = name != nullptr ? tokenizer->token_to_id(name->string()) : std::nullopt;
+  return id.value_or(weights.config().bos_token_id);
 }
 
 void add_architecture(io::GgufHeader& header, const MergedWeights& weights, GgmlType type) {
@@ -145,9 +159,7 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
     id(keys.back(), eos[i]);
     keys.pop_back();
   }
-  // What add_bos_token puts before a text is this one.
-  const bool adds = definition && !definition->prefix.empty();
-  id("tokenizer.ggml.bos_token_id", adds ? definition->prefix.front() : c.bos_token_id);
+  id("tokenizer.ggml.bos_token_id", bos_id(weights, definition));
   if (definition && !definition->suffix.empty()) {
     require(!eos.empty() && definition->suffix == std::vector{eos.front()},
             "{}: its tokenizer adds another token behind a text than the eos_token, which GGUF "
