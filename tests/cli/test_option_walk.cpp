@@ -263,6 +263,7 @@ TEST_CASE(
   CHECK(train::recorded_options(o).decisive.contains("lora_r"));
   o.base.adapter = "start";
   CHECK(train::recorded_options(o).decisive.contains("lora_r"));
+  CHECK(train::recorded_options(o).decisive.at("adapter") == "start");
   train::SftRunOptions sft;
   CHECK(train::recorded_options(sft).decisive.contains("lora_target_modules"));
   sft.full = true;
