@@ -7,7 +7,6 @@
 
 #include "cli/text/option_names.h"
 #include "cli/text/wrapped_text.h"
-#include "model/ops/program.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -56,18 +55,6 @@ class WrappedHelp : public CLI::Formatter {
     return left + right + "\n";
   }
 };
-
-// What to type, with the program as it was called.
-std::string as_called(std::string text) {
-  constexpr std::string_view kName = "qgrpo ";
-  if (program_name == "qgrpo") return text;
-  for (std::size_t at = 0; (at = text.find(kName, at)) != std::string::npos;) {
-    const bool word = at == 0 || text[at - 1] == ' ' || text[at - 1] == '\n';
-    if (word) text.replace(at, kName.size() - 1, program_name);
-    at += word ? program_name.size() : kName.size();
-  }
-  return text;
-}
 
 std::string dashed(std::string name) {
   std::replace(name.begin(), name.end(), '_', '-');

@@ -8,6 +8,7 @@
 #include "model/io/json.h"
 #include "model/lora.h"
 #include "model/ops/error.h"
+#include "model/ops/program.h"
 #include "train/options/settings.h"
 #include "train/run/checkpoint.h"
 #include "train/run/state.h"
@@ -130,7 +131,7 @@ void take_adapter_shape(const train::OptionSet& set, train::LoraOptions& lora,
 }
 
 std::string resume_command(const train::OptionSet& set, const std::string& command) {
-  std::string out = "qgrpo " + command;
+  std::string out = program_name + " " + command;
   for (const Option* option : given_of(set)) {
     if (option->of_one_start) continue;
     for (const std::string& value : option->get())

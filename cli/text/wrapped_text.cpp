@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "model/ops/program.h"
+
 namespace qgrpo::cli {
 namespace {
 
@@ -52,6 +54,17 @@ std::string wrapped(const std::string& text, std::size_t columns, std::size_t ha
     begin = end + 1;
   }
   return out;
+}
+
+std::string as_called(std::string text) {
+  constexpr std::string_view kName = "qgrpo ";
+  if (program_name == "qgrpo") return text;
+  for (std::size_t at = 0; (at = text.find(kName, at)) != std::string::npos;) {
+    const bool word = at == 0 || text[at - 1] == ' ' || text[at - 1] == '\n';
+    if (word) text.replace(at, kName.size() - 1, program_name);
+    at += word ? program_name.size() : kName.size();
+  }
+  return text;
 }
 
 }  // namespace qgrpo::cli

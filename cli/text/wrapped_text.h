@@ -10,4 +10,7 @@ namespace qgrpo::cli {
 // is longer than a line stays whole.
 std::string wrapped(const std::string& text, std::size_t columns, std::size_t hanging);
 
+// The text with "qgrpo COMMAND" as the program was called: what to type.
+std::string as_called(std::string text);
+
 }  // namespace qgrpo::cli

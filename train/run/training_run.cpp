@@ -5,6 +5,7 @@
 #include <span>
 
 #include "model/ops/error.h"
+#include "model/ops/program.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::train {
@@ -17,7 +18,7 @@ std::string describe_reference(const std::string& reference) {
 // What goes on with the run, for the shell.
 std::string resume_command(const std::string& trainer, const RunOptions& options) {
   if (!options.resume_command.empty()) return options.resume_command;
-  return fmt::format("qgrpo {} --resume {}", trainer == "sft" ? "sft" : "train",
+  return fmt::format("{} {} --resume {}", program_name, trainer == "sft" ? "sft" : "train",
                      shell_word(options.output_dir));
 }
 

@@ -147,11 +147,11 @@ TEST_CASE("dataset: columns") {
   CHECK(message_of_dataset(R"({"q": "a", "gold": [1]})", columns("q", "gold"))
             .find("\"gold\" is neither a string nor a number") != std::string::npos);
   CHECK(message_of_dataset(R"({"text": "a", "n": 1})")
-            .find("found \"text\", \"n\"; name the prompt's key with --prompt-column") !=
+            .find("found \"text\", \"n\"; name the key with --prompt-column") !=
         std::string::npos);
   CHECK(message_of_dataset(R"({"prompt": 3})").find("\"prompt\" is neither a string nor a list") !=
         std::string::npos);
-  CHECK(message_of_dataset("[{}]").find("a file of one array is not JSON lines") !=
+  CHECK(message_of_dataset("[{}]").find(" item 1: the key \"question\" is missing") !=
         std::string::npos);
   CHECK_THROWS_WITH_AS(kAnswerFormatNames.parse("hash"),
                        "found \"hash\", expected auto, gsm8k or plain", Error);

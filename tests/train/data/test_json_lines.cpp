@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 class Folder {
  public:
   Folder()
-      : path_((fs::temp_directory_path() / fmt::format("qgrpo-json-lines-{}", getpid())).string()) {
+      : path_((fs::temp_directory_path() / fmt::format("qgrpo-json-lines-{}-{}", getpid(), ++made_)).string()) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }
@@ -34,6 +34,7 @@ class Folder {
   const std::string& path() const { return path_; }
 
  private:
+  static inline int made_ = 0;
   std::string path_;
 };
 
