@@ -17,6 +17,22 @@ namespace fs = std::filesystem;
 constexpr const char* kLibrary = "libqgrpo_cuda.so";
 const std::string kIds = "{\"ids\":[5,17,42]}\n";
 
+TEST_CASE("--version: version, commit, backends, build") {
+  const ProgramResult result = run_qgrpo({"--version"});
+  CHECK(result.exit_code == 0);
+  CHECK(result.err.empty());
+  const auto lines = result.lines();
+  REQUIRE(lines.size() == 5);
+  CHECK(lines[0].starts_with("qgrpo 0."));
+  CHECK(lines[0].ends_with(")"));
+  CHECK(lines[1].starts_with("cpu: avx"));
+  CHECK(lines[2].starts_with("cuda: "));
+  CHECK(lines[3].starts_with("build: "));
+  CHECK(lines[4].starts_with("libraries: "));
+}
+
+#ifdef QGRPO_OTHER_PLUGIN
+
 // The program in a folder of its own, without what lies beside it in the build folder.
 std::string program_in(const ScratchFolder& folder) {
   const std::string file = folder.path("bin/qgrpo");
@@ -37,22 +53,6 @@ void check_works_on_cpu(const std::string& program) {
   CHECK(automatic.exit_code == 0);
   CHECK(automatic.out == alone.out);
 }
-
-TEST_CASE("--version: version, commit, backends, build") {
-  const ProgramResult result = run_qgrpo({"--version"});
-  CHECK(result.exit_code == 0);
-  CHECK(result.err.empty());
-  const auto lines = result.lines();
-  REQUIRE(lines.size() == 5);
-  CHECK(lines[0].starts_with("qgrpo 0."));
-  CHECK(lines[0].ends_with(")"));
-  CHECK(lines[1].starts_with("cpu: avx"));
-  CHECK(lines[2].starts_with("cuda: "));
-  CHECK(lines[3].starts_with("build: "));
-  CHECK(lines[4].starts_with("libraries: "));
-}
-
-#ifdef QGRPO_OTHER_PLUGIN
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) {
