@@ -179,14 +179,14 @@ TEST_CASE("export: bad requests leave nothing behind") {
   const ScratchFolder scratch;
   const std::string tiny = vector_path("tiny_qwen2");
   const auto refuse = [&](const std::vector<std::string>& arguments,
-                          const std::vector<std::string>& names) {
+                          const std::vector<std::string>& names, int exit_code = 1) {
     std::vector<std::string> words = {"export"};
     words.insert(words.end(), arguments.begin(), arguments.end());
-    check_refused(run_qgrpo(words), 1, names);
+    check_refused(run_qgrpo(words), exit_code, names);
   };
   const std::string out = scratch.path("out");
-  refuse({"--model", tiny, "--to", "onnx", "--output", out}, {"--to", "onnx"});
-  refuse({"--model", tiny, "--to", "gguf", "--gguf-type", "Q5_1", "--output", out}, {"Q5_1"});
+  refuse({"--model", tiny, "--to", "onnx", "--output", out}, {"--to", "onnx"}, 2);
+  refuse({"--model", tiny, "--to", "gguf", "--gguf-type", "Q5_1", "--output", out}, {"Q5_1"}, 2);
   refuse({"--model", "/nowhere", "--to", "merged", "--output", out}, {"/nowhere"});
   refuse({"--model", tiny, "--adapter", tiny, "--to", "merged", "--output", out},
          {"adapter_config.json"});

@@ -235,5 +235,6 @@ TEST_CASE("trainer: what cannot fit is refused with the figure and the option th
   CHECK_FALSE(fs::exists(o.run.output_dir));
   o.memory.device_memory_gb = 0;
   o.sampling.max_completion_length = 100000;
-  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("max_completion_length"), Error);
+  CHECK_THROWS_WITH_AS(GrpoTrainer(o, *backend), doctest::Contains("--max-completion-length"),
+                       Error);
 }
