@@ -147,8 +147,7 @@ TEST_CASE("dataset: columns") {
   CHECK(message_of_dataset(R"({"q": "a", "gold": [1]})", columns("q", "gold"))
             .find("\"gold\" is neither a string nor a number") != std::string::npos);
   CHECK(message_of_dataset(R"({"text": "a", "n": 1})")
-            .find("found \"text\", \"n\"; name the key with --prompt-column") !=
-        std::string::npos);
+            .find("found \"text\", \"n\"; name the key with --prompt-column") != std::string::npos);
   CHECK(message_of_dataset(R"({"prompt": 3})").find("\"prompt\" is neither a string nor a list") !=
         std::string::npos);
   CHECK(message_of_dataset("[{}]").find(" item 1: the key \"question\" is missing") !=

@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 class Folder {
  public:
   Folder()
-      : path_((fs::temp_directory_path() / fmt::format("qgrpo-json-lines-{}-{}", getpid(), ++made_)).string()) {
+      : path_((fs::temp_directory_path() / fmt::format("qgrpo-json-lines-{}-{}", getpid(), ++made_))
+                  .string()) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }
