@@ -18,6 +18,10 @@ struct Name {
 
 constexpr std::string_view kTraining = "train sft";
 constexpr std::string_view kModels = "train sft eval chat generate score export bench";
+constexpr std::string_view kHasModel =
+    "train sft eval chat generate score tokenize export bench plan";
+constexpr std::string_view kHasAdapter = "train sft eval chat generate score export bench";
+constexpr std::string_view kHasDevice = "train sft eval chat generate score bench plan";
 constexpr std::string_view kBuiltInSampling = "not needed: sampling is built in";
 constexpr std::string_view kPrecision = "not needed: a GPU computes in bf16, a CPU in float32";
 constexpr std::string_view kOneGpu = "not there: a run takes one GPU or one CPU";
@@ -139,15 +143,15 @@ constexpr std::array kNames = {
     Name{"attn-implementation", "", "not needed: attention is built in"},
     Name{"use-liger*", "", "not needed: fused operators are built in"},
     Name{"torch-compile*", "", "not needed: nothing is compiled at run time"},
-    Name{"device-map", "", kDevice},
-    Name{"use-cpu", "", kDevice},
-    Name{"no-cuda", "", kDevice},
-    Name{"cpu", "", kDevice},
-    Name{"gpu", "", kDevice},
-    Name{"cuda", "", kDevice},
+    Name{"device-map", kHasDevice, kDevice},
+    Name{"use-cpu", kHasDevice, kDevice},
+    Name{"no-cuda", kHasDevice, kDevice},
+    Name{"cpu", kHasDevice, kDevice},
+    Name{"gpu", kHasDevice, kDevice},
+    Name{"cuda", kHasDevice, kDevice},
     Name{"gpus", "", kOneGpu},
-    Name{"ngl", "", kDevice},
-    Name{"n-gpu-layers", "", kDevice},
+    Name{"ngl", kHasDevice, kDevice},
+    Name{"n-gpu-layers", kHasDevice, kDevice},
     Name{"deepspeed", "", kOneGpu},
     Name{"fsdp*", "", kOneGpu},
     Name{"ddp*", "", kOneGpu},
@@ -156,19 +160,20 @@ constexpr std::array kNames = {
     Name{"nproc-per-node", "", kOneGpu},
     Name{"tensor-parallel-size", "", kOneGpu},
     // Model and data.
-    Name{"model-name-or-path", "", kModel},
-    Name{"pretrained-model-name-or-path", "", kModel},
-    Name{"model-name", "", kModel},
-    Name{"model-path", "", kModel},
-    Name{"model-id", "", kModel},
-    Name{"base-model", "", kModel},
+    Name{"model-name-or-path", kHasModel, kModel},
+    Name{"pretrained-model-name-or-path", kHasModel, kModel},
+    Name{"model-name", kHasModel, kModel},
+    Name{"model-path", kHasModel, kModel},
+    Name{"model-id", kHasModel, kModel},
+    Name{"base-model", kHasModel, kModel},
     Name{"m", kModels, kModel},
-    Name{"model-revision", "", "the revision stands behind the name: --model OWNER/NAME@REVISION"},
+    Name{"model-revision", kHasModel,
+         "the revision stands behind the name: --model OWNER/NAME@REVISION"},
     Name{"trust-remote-code", "", "not needed: no code of a model's folder is run"},
-    Name{"adapter-path", "", "use --adapter"},
-    Name{"adapter-name-or-path", "", "use --adapter"},
+    Name{"adapter-path", kHasAdapter, "use --adapter"},
+    Name{"adapter-name-or-path", kHasAdapter, "use --adapter"},
     Name{"lora", "eval chat generate score export", "use --adapter"},
-    Name{"peft-model-id", "", "use --adapter"},
+    Name{"peft-model-id", kHasAdapter, "use --adapter"},
     Name{"dataset-name", "train sft eval generate", "use --dataset FILE, of JSON lines"},
     Name{"dataset-path", "train sft eval generate", "use --dataset FILE, of JSON lines"},
     Name{"dataset-train-split", "train sft", "use --dataset FILE: the file of that split"},
