@@ -80,6 +80,7 @@ void add_bench_command(CommandLine& line) {
               "ops --device cuda: only operators whose name contains this");
   table.value("--rows", options->ops.rows, "N", "ops --device cuda: completions of a decode step");
   add_device_options(table, options->device);
+  table.checks([options] { as_usage([&] { bench::bench_shape(options->shape); }); });
 }
 
 }  // namespace qgrpo::cli

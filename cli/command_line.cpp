@@ -234,7 +234,8 @@ DeclaredOption OptionTable::value(const std::string& names, std::vector<std::str
 DeclaredOption OptionTable::text(const std::string& names, const std::string& type,
                                  const std::string& meaning,
                                  const std::function<void(const std::string&)>& set) {
-  return DeclaredOption(command_->add_option_function<std::string>(names, set, meaning)
+  const auto checked = [set](const std::string& given) { as_usage([&] { set(given); }); };
+  return DeclaredOption(command_->add_option_function<std::string>(names, checked, meaning)
                             ->type_name(type)
                             ->group(group_));
 }
@@ -242,9 +243,13 @@ DeclaredOption OptionTable::text(const std::string& names, const std::string& ty
 DeclaredOption OptionTable::texts(const std::string& names, const std::string& type,
                                   const std::string& meaning,
                                   const std::function<void(const std::vector<std::string>&)>& set) {
-  return DeclaredOption(command_->add_option_function<std::vector<std::string>>(names, set, meaning)
-                            ->type_name(type)
-                            ->group(group_));
+  const auto checked = [set](const std::vector<std::string>& given) {
+    as_usage([&] { set(given); });
+  };
+  return DeclaredOption(
+      command_->add_option_function<std::vector<std::string>>(names, checked, meaning)
+          ->type_name(type)
+          ->group(group_));
 }
 
 // Its default stands in the description alone: CLI11 would take a default text for the value of the
@@ -350,10 +355,6 @@ bool CommandLine::parse(const std::vector<std::string>& arguments) {
     }
     refuse(error.what());
   } catch (const UsageError& error) {
-    refuse(error.what());
-  } catch (const InputError&) {
-    throw;
-  } catch (const Error& error) {
     refuse(error.what());
   }
   const auto commands = app_->get_subcommands();

@@ -31,11 +31,15 @@ class UsageError : public std::runtime_error {
   explicit UsageError(const std::string& message) : std::runtime_error(message) {}
 };
 
-// What a file holds that the command line names is wrong: exit code 1.
-class InputError : public Error {
- public:
-  using Error::Error;
-};
+// Makes a mistake in the command line of an Error in `call`.
+template <typename Call>
+void as_usage(const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
 
 template <typename... Args>
 void require_usage(bool condition, fmt::format_string<Args...> format, Args&&... args) {
@@ -94,7 +98,7 @@ class OptionTable {
   DeclaredOption value(const std::string& names, std::vector<std::string>& field,
                        const std::string& type, const std::string& meaning);
 
-  // Values that `set` reads; it may throw Error or UsageError.
+  // Values that `set` reads; an Error of it is a mistake in the command line.
   DeclaredOption text(const std::string& names, const std::string& type, const std::string& meaning,
                       const std::function<void(const std::string&)>& set);
   DeclaredOption texts(const std::string& names, const std::string& type,
@@ -124,8 +128,7 @@ class OptionTable {
     return text(name, "NAME", meaning, set).default_text(std::string(names.name(field)));
   }
 
-  // Called while the command line is parsed, when this command was chosen and its options are read. An Error of it
-  // that is no InputError is one of the command line.
+  // Called while the command line is parsed, when this command was chosen and its options are read.
   void checks(const std::function<void()>& check);
 
  private:

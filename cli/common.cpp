@@ -100,8 +100,14 @@ DeclaredOption add_model_options(OptionTable& table, ModelOptions& options, bool
   if (!optional_model) model.required();
   table.value("--adapter", options.adapter, "DIR", "LoRA adapter: a peft folder");
   const DeclaredOption quantize =
-      table.value("--quantize", options.quantize, "NAME",
-                  "Weights of the blocks: nf4 (4 bits) or none (as in the folder)");
+      table
+          .text("--quantize", "NAME",
+                "Weights of the blocks: nf4 (4 bits) or none (as in the folder)",
+                [&options](const std::string& text) {
+                  model::parse_quantize(text);  // says what is wrong
+                  options.quantize = text;
+                })
+          .default_text(options.quantize);
   add_chat_template_options(table, options.chat_template, options.chat_template_kwargs);
   return quantize;
 }

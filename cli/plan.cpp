@@ -186,15 +186,17 @@ void add_plan_command(CommandLine& line) {
   table.bare_flag("--verbose", options->verbose, "Name the parts of the workspace");
   add_device_options(table, options->device);
   table.checks([options, prompt, completion] {
-    require((options->train.base.model.empty()) != (options->shape.empty()),
-            "found {}, expected either --model DIR or --shape NAME",
-            options->shape.empty() ? "neither --model nor --shape" : "both --model and --shape");
+    require_usage(
+        options->train.base.model.empty() != options->shape.empty(),
+        "found {}, expected either --model DIR or --shape NAME",
+        options->shape.empty() ? "neither --model nor --shape" : "both --model and --shape");
+    if (!options->shape.empty()) as_usage([&] { model::named_shape(options->shape); });
     if (prompt.given()) options->train.run.given.push_back("max_prompt_length");
     if (completion.given()) options->train.run.given.push_back("max_completion_length");
     train::TrainOptions checked = options->train;
     // The plan needs no data; everything else must be what `train` would take.
     checked.base.model.clear();
-    train::validate(checked);
+    as_usage([&] { train::validate(checked); });
   });
 }
 

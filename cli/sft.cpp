@@ -98,13 +98,15 @@ void add_sft_command(CommandLine& line) {
     command->device.threads = command->options.run.threads;
     if (command->demo_model.empty()) {
       take_run_options(command->set, command->options.run, "sft", "sft");
-      train::validate(command->options);
+      as_usage([&] { train::validate(command->options); });
       return;
     }
-    require(command->options.data.dataset.empty() && command->options.base.model.empty(),
-            "--make-demo-model: found --model or --dataset too; it makes its own model and data");
-    require(command->options.run.max_steps >= 0 && command->options.run.max_steps <= 1 << 20,
-            "--max-steps: found {}, expected 0 to {}", command->options.run.max_steps, 1 << 20);
+    require_usage(
+        command->options.data.dataset.empty() && command->options.base.model.empty(),
+        "--make-demo-model: found --model or --dataset too; it makes its own model and data");
+    require_usage(command->options.run.max_steps >= 0 && command->options.run.max_steps <= 1 << 20,
+                  "--max-steps: found {}, expected 0 to {}", command->options.run.max_steps,
+                  1 << 20);
   });
 }
 

@@ -7,7 +7,6 @@
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
-#include "cli/command_line.h"
 #include "cli/text/option_names.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
@@ -25,9 +24,8 @@ std::string text_of(const toml::node& node, const std::string& where) {
   if (const auto* number = node.as_integer()) return std::to_string(number->get());
   if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
   if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
-  throw InputError(fmt::format(
-      "{}: found a table or date, expected a string, a number, a boolean or an array of them",
-      where));
+  fail("{}: found a table or date, expected a string, a number, a boolean or an array of them",
+       where);
 }
 
 // A value as TOML: flags and plain numbers bare, what has a unit (SECONDS) as a text.
@@ -72,18 +70,12 @@ std::string toml_of(const train::OptionSet& set, const std::string& command,
 }
 
 void apply_toml(train::OptionSet& set, const std::string& command, const std::string& path) {
-  std::string content;
-  try {
-    content = io::read_file(path);
-  } catch (const Error& error) {
-    throw InputError(error.what());
-  }
+  const std::string content = io::read_file(path);
   toml::table table;
   try {
     table = toml::parse(std::string_view(content), std::string_view(path));
   } catch (const toml::parse_error& error) {
-    throw InputError(
-        fmt::format("{} line {}: {}", path, error.source().begin.line, error.description()));
+    fail("{} line {}: {}", path, error.source().begin.line, error.description());
   }
   std::vector<const Option*> given;  // on the command line
   for (const Option& option : set.options()) {
@@ -94,7 +86,7 @@ void apply_toml(train::OptionSet& set, const std::string& command, const std::st
     const std::string where =
         fmt::format("{} line {}: key \"{}\"", path, node.source().begin.line, name);
     const Option* option = set.find(name);
-    if (option == nullptr) throw InputError(unknown_key(set, command, name, where));
+    if (option == nullptr) throw Error(unknown_key(set, command, name, where));
     if (std::find(given.begin(), given.end(), option) != given.end()) continue;
     std::vector<std::string> values;
     if (const auto* array = node.as_array()) {
@@ -105,7 +97,7 @@ void apply_toml(train::OptionSet& set, const std::string& command, const std::st
     try {
       set.set(*option, values);
     } catch (const Error& error) {
-      throw InputError(fmt::format("{}: {}", where, error.what()));
+      fail("{}: {}", where, error.what());
     }
   }
 }

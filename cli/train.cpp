@@ -88,12 +88,13 @@ void add_train_command(CommandLine& line) {
     train::TrainOptions& options = command->options;
     options.run.given = command->set.given();
     if (!resumes_demo(options)) take_run_options(command->set, options.run, "grpo", "train");
-    require(!config.given() || !options.base.model.empty(),
-            "--config {}: names no model; add --model DIR (the built-in demo, which runs without a "
-            "model, has its own "
-            "setting)",
-            command->config);
-    train::validate(options);
+    require_usage(
+        !config.given() || !options.base.model.empty(),
+        "--config {}: names no model; add --model DIR (the built-in demo, which runs without a "
+        "model, has its own "
+        "setting)",
+        command->config);
+    as_usage([&] { train::validate(options); });
   });
 }
 

@@ -280,7 +280,7 @@ TEST_CASE("options: one bound for an amount of memory, wherever it comes from") 
     const auto starts = [&](const auto& call) {
       try {
         call();
-      } catch (const Error& error) {
+      } catch (const std::runtime_error& error) {  // UsageError, or Error of a file
         return std::string(error.what()).find(message) != std::string::npos;
       }
       return false;
