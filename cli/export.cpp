@@ -6,6 +6,7 @@
 #include "cpu/backend.h"
 #include "export/output.h"
 #include "model/io/bytes.h"
+#include "train/data/taught_prompt.h"
 #include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
@@ -42,6 +43,11 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
         if (show) show_progress(fmt::format("{}: {:.0f} %", phase, 100.0 * done));
       });
   if (show) show_progress("");
+  // A folder says with which prompt its model was trained.
+  if (options.target != exporting::Target::gguf) {
+    if (const auto taught = train::read_taught_prompt({options.adapter, options.model}))
+      train::write_taught_prompt(options.output, taught->prompt);
+  }
   if (!report.has_tokenizer) {
     out << fmt::format("note: {} has no tokenizer, so neither has the export\n", options.model);
   }

@@ -340,7 +340,7 @@ std::vector<std::string> command_names() {
     // A meaning may go on on a line of its own.
     if (listed && line.starts_with("  ") && line[2] != ' ')
       names.push_back(line.substr(2, line.find(' ', 2) - 2));
-    listed = listed || line == "Subcommands:";
+    listed = (listed && !line.empty()) || line == "Subcommands:";
   }
   return names;
 }

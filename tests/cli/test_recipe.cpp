@@ -191,6 +191,10 @@ TEST_CASE("recipe: the prompt that a model was trained with is the default") {
                "--dataset", model + "/test.jsonl", "--limit", "1", "--max-tokens", "4"});
   CHECK(samples.out.find(R"("content":"Add.")") != std::string::npos);
   CHECK(samples.err.find("system prompt: \"Add.\"") != std::string::npos);
+  // A merged model keeps it.
+  succeed({"export", "--model", model, "--adapter", adapter, "--to", "merged", "--output",
+           folder.path("merged")});
+  CHECK(io::read_file(folder.path("merged/qgrpo_prompt.json")).find("Add.") != std::string::npos);
   const auto chat = succeed({"chat", "--model", model, "--quantize", "none", "--adapter", adapter,
                              "--prompt", "1+1?", "--max-completion-length", "4"});
   CHECK(chat.err.find("system prompt: \"Add.\"") != std::string::npos);

@@ -188,12 +188,12 @@ TEST_CASE("validate: the defaults are possible, each impossible value is named")
 TEST_CASE("train: impossible options end before anything is made") {
   const ScratchFolder folder;
   const std::string output = folder.path("out");
-  check_refused(run_qgrpo({"train", "--output-dir", output, "--num-generations", "1"}), 1,
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--num-generations", "1"}), 2,
                 {"--num-generations", "1"});
   folder.write("run.toml", "num_generations = 8\ncolour = \"red\"\n");
   check_refused(run_qgrpo({"train", "--output-dir", output, "--config", folder.path("run.toml")}),
                 1, {"run.toml", "line 2", "colour"});
-  check_refused(run_qgrpo({"train", "--output-dir", output, "--temperature", "0"}), 1,
+  check_refused(run_qgrpo({"train", "--output-dir", output, "--temperature", "0"}), 2,
                 {"--temperature"});
   for (const auto& [option, value] :
        {std::pair{"--quantize", "int3"}, std::pair{"--answer-format", "hash"},
@@ -202,12 +202,12 @@ TEST_CASE("train: impossible options end before anything is made") {
         std::pair{"--scale-rewards", "all"}, std::pair{"--optim", "sgd"},
         std::pair{"--lr-scheduler-type", "step"}, std::pair{"--eval-match", "fuzzy"},
         std::pair{"--metric-for-best-model", "loss"}}) {
-    check_refused(run_qgrpo({"train", "--output-dir", output, option, value}), 1,
+    check_refused(run_qgrpo({"train", "--output-dir", output, option, value}), 2,
                   {option + std::string(": "), value, "expected"});
   }
   for (const auto& [option, value] :
        {std::pair{"--optim", "sgd"}, std::pair{"--lr-scheduler-type", "step"}})
-    check_refused(run_qgrpo({"sft", "--output-dir", output, option, value}), 1, {option, value});
+    check_refused(run_qgrpo({"sft", "--output-dir", output, option, value}), 2, {option, value});
   check_refused(run_qgrpo({"train", "--output-dir", output, "--seed", "-1"}), 2, {"--seed"});
   CHECK_FALSE(std::filesystem::exists(output));
 }
