@@ -58,9 +58,9 @@ TEST_CASE("bench ops: an operator's counters beside the least that it moves") {
 
 TEST_CASE("bench ops: refused options") {
   if (!both_backends()) return;
-  check_refused(run_qgrpo({"bench", "ops", "--device", "cpu", "--op", "head"}), 1,
+  check_refused(run_qgrpo({"bench", "ops", "--device", "cpu", "--op", "head"}), 2,
                 {"--op", "cuda"});
-  check_refused(run_qgrpo({"bench", "ops", "--device", "cuda", "--rows", "65"}), 1,
+  check_refused(run_qgrpo({"bench", "ops", "--device", "cuda", "--rows", "65"}), 2,
                 {"--rows", "64"});
   const ProgramResult result = run_qgrpo({"bench", "ops", "--device", "cuda", "--op", "nothing"});
   CHECK(result.exit_code == 1);
