@@ -111,7 +111,8 @@ TEST_CASE("export gguf: each type is read back by the same program") {
   const auto source = scores({"--model", tiny, "--quantize", "none"});
   for (const auto& [type, limit] :
        {std::pair{"F16", 0.01}, std::pair{"Q8_0", 0.1}, std::pair{"Q4_0", 2.0}}) {
-    CAPTURE(type);
+    const auto& type_shown = type;
+    CAPTURE(type_shown);
     const std::string out = scratch.path(std::string(type) + ".gguf");
     const auto result = run_export(tiny, "gguf", out, {"--gguf-type", type});
     REQUIRE_MESSAGE(result.exit_code == 0, result.err);

@@ -127,8 +127,10 @@ TEST_CASE("numeric: no part of an expression passes for it") {
            {"7 \\pmod{12}", "12"},
            {"2\\pi", "2"},
            {"f(3)", "3"}}) {
-    CAPTURE(gold);
-    CAPTURE(part);
+    const auto& gold_shown = gold;
+    CAPTURE(gold_shown);
+    const auto& part_shown = part;
+    CAPTURE(part_shown);
     const std::string boxed = "\\boxed{" + gold + "}";
     CHECK(numeric_reward("\\boxed{" + part + "}", gold) == 0.0);
     CHECK(numeric_reward(boxed, part) == 0.0);
