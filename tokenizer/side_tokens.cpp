@@ -168,7 +168,7 @@ class SideTokens {
       const bool special =
           (!configured_ && content.starts_with("<|") && content.ends_with("|>")) ||
           std::any_of(specials.begin(), specials.end(),
-                      [&](const AddedToken& token) { return token.content == content; });
+                      [&name = content](const AddedToken& token) { return token.content == name; });
       in_order[static_cast<std::int32_t>(id)] = {.id = static_cast<std::int32_t>(id),
                                                  .content = content,
                                                  .special = special,
