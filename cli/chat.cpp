@@ -106,6 +106,10 @@ class Chat {
         continue;
       }
       if (status == LineReader::Status::end) break;
+      // At a terminal, lines that are there at once were pasted: one turn.
+      std::string more;
+      while (terminal && reader.next(more, /*wait=*/false) == LineReader::Status::line)
+        line += "\n" + more;
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.find_first_not_of(" \t") == std::string::npos) continue;
       try {
@@ -236,8 +240,10 @@ class Chat {
       out_ << piece << std::flush;
     };
     interrupted = false;
+    bool cut = false;
     while (generator->has_work() && !interrupted) {
       for (const engine::TokenEvent& event : generator->step()) {
+        cut = event.finish == engine::FinishReason::length;
         const std::int32_t id = event.sampled.token;
         if (event.finish != engine::FinishReason::stop && tokenizer_.has_token(id))
           show(decoder.push(id));
@@ -246,6 +252,13 @@ class Chat {
     show(decoder.flush());
     out_ << (interrupted ? " [stopped]\n" : "\n") << std::flush;
     require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
+    if (cut && !interrupted) {
+      fmt::print(stderr, "qgrpo: note: the answer was cut at {} token{} ({})\n",
+                 request.max_new_tokens, request.max_new_tokens == 1 ? "" : "s",
+                 request.max_new_tokens == options_.max_tokens
+                     ? "--max-tokens"
+                     : "the model has no more positions; /reset begins anew");
+    }
     interrupted = false;
     turns_.push_back({"assistant", text});
   }

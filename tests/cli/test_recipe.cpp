@@ -195,9 +195,11 @@ TEST_CASE("recipe: the prompt that a model was trained with is the default") {
   succeed({"export", "--model", model, "--adapter", adapter, "--to", "merged", "--output",
            folder.path("merged")});
   CHECK(io::read_file(folder.path("merged/qgrpo_prompt.json")).find("Add.") != std::string::npos);
-  const auto chat = succeed({"chat", "--model", model, "--quantize", "none", "--adapter", adapter,
-                             "--prompt", "1+1?", "--max-completion-length", "4"});
+  const auto chat =
+      succeed({"chat", "--model", model, "--quantize", "none", "--adapter", adapter, "--prompt",
+               "1+1?", "--max-completion-length", "1", "--temperature", "0"});
   CHECK(chat.err.find("system prompt: \"Add.\"") != std::string::npos);
+  CHECK(chat.err.find("the answer was cut at 1 token (--max-tokens)") != std::string::npos);
 }
 
 // 256 + 512 tokens, the defaults, are more than its 512 positions.
