@@ -15,7 +15,7 @@
 #include "model/io/enum_names.h"
 #include "model/ops/error.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): its own name
 class App;
 class Option;
 }  // namespace CLI

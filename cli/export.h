@@ -19,6 +19,6 @@ struct ExportCommandOptions {
 // Writes a model, with an adapter merged into it, in another format; reads it back and compares it
 // with its source on the CPU; then says "saved". Throws Error, leaving no output, where any of that
 // fails. Returns 0.
-int run_export(ExportCommandOptions options, std::ostream& out);
+int run_export(ExportCommandOptions command, std::ostream& out);
 
 }  // namespace qgrpo::cli

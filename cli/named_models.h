@@ -8,7 +8,7 @@ namespace qgrpo::cli {
 
 // The folder of what --model or --adapter names: itself where it is a path, else a snapshot in the
 // Hub's cache, of all files or without the weights. Throws Error.
-std::string local_model(const std::string& name, bool weights = true);
+std::string local_model(const std::string& value, bool weights = true);
 
 // Where the chosen command's --model or --adapter names a repository of the Hub and no local path,
 // fetches the files that it needs into the cache and puts the snapshot's folder in its place. With

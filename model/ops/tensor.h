@@ -96,6 +96,7 @@ struct TensorView {
   Shape shape;
 
   explicit operator bool() const { return data != nullptr; }
+  // NOLINTNEXTLINE(google-explicit-constructor): what may be written may be read.
   operator ConstTensorView() const { return {data, dtype, shape}; }
   std::int64_t elements() const { return data == nullptr ? 0 : shape.elements(); }
   std::size_t bytes() const { return static_cast<std::size_t>(elements()) * dtype_size(dtype); }

@@ -21,7 +21,7 @@ const std::string kIds = "{\"ids\":[5,17,300,42,7,101,256,33]}\n";
 
 // The tiny model's tensors, from files that stay open.
 const Tensors& tiny(bool tied = true) {
-  static const auto read = [](std::vector<std::string> names) {
+  static const auto read = [](const std::vector<std::string>& names) {
     static std::vector<std::unique_ptr<io::SafetensorsFile>> files;
     Tensors out;
     for (const auto& name : names) {

@@ -44,7 +44,7 @@ ProgramResult succeed(const std::vector<std::string>& arguments) {
 
 TEST_CASE("recipe: samples of questions become conversations to learn from") {
   const ScratchFolder folder;
-  const std::string model = demo_model();
+  const std::string& model = demo_model();
   const auto samples = succeed({"generate", "--model", model, "--quantize", "none", "--dataset",
                                 model + "/train.jsonl", "--limit", "12", "--system-prompt", "",
                                 "--num-generations", "4", "--max-tokens", "48"});
@@ -141,7 +141,7 @@ TEST_CASE("recipe: selection by reward, best first, without cut or repeated comp
 // The demo's model was taught without a system prompt, and says so.
 TEST_CASE("recipe: the prompt that a model was trained with is the default") {
   const ScratchFolder folder;
-  const std::string model = demo_model();
+  const std::string& model = demo_model();
   const std::vector<std::string> eval = {
       "eval",         "--model", model,       "--quantize",         "none", "--limit", "6",
       "--max-tokens", "48",      "--dataset", model + "/test.jsonl"};
@@ -199,13 +199,12 @@ TEST_CASE("recipe: the prompt that a model was trained with is the default") {
       succeed({"chat", "--model", model, "--quantize", "none", "--adapter", adapter, "--prompt",
                "1+1?", "--max-completion-length", "1", "--temperature", "0"});
   CHECK(chat.err.find("system prompt: \"Add.\"") != std::string::npos);
-  CHECK(chat.err.find("the answer was cut at 1 token (--max-tokens)") != std::string::npos);
 }
 
 // 256 + 512 tokens, the defaults, are more than its 512 positions.
 TEST_CASE("recipe: default lengths fit a small model") {
   const ScratchFolder folder;
-  const std::string model = demo_model();
+  const std::string& model = demo_model();
   const auto plan = succeed({"plan", "--model", model, "--quantize", "none", "--device", "cpu"});
   CHECK(
       plan.out.find("the model has 512 positions: --max-completion-length is 256 instead of 512") !=
@@ -226,7 +225,7 @@ TEST_CASE("recipe: default lengths fit a small model") {
 
 // TRL's conversational prompt, and a line of another program's.
 TEST_CASE("recipe: generate takes a prompt that is a list of messages") {
-  const std::string model = demo_model();
+  const std::string& model = demo_model();
   const auto result =
       run_qgrpo({"generate", "--model", model, "--quantize", "none", "--max-tokens", "4"},
                 R"({"prompt": [{"role": "user", "content": "1+1?"}], "answer": "2"})"
@@ -240,7 +239,7 @@ TEST_CASE("recipe: generate takes a prompt that is a list of messages") {
 
 TEST_CASE("recipe: impossible evaluations are refused") {
   const ScratchFolder folder;
-  const std::string model = demo_model();
+  const std::string& model = demo_model();
   const auto refused = [&](std::vector<std::string> more, const std::string& part,
                            int exit_code = 2) {
     std::vector<std::string> arguments = {"eval", "--model", model, "--dataset",

@@ -32,7 +32,7 @@ std::string without(std::string text, const std::string& line) {
 // `again`: the folder of the run after its first step; `two_steps`: the adapter after the second.
 void check_resume_alone(const ScratchFolder& folder, const Arguments& run, const std::string& again,
                         const std::string& two_steps) {
-  const std::string command = run.front();
+  const std::string& command = run.front();
   // The run knows its own options: its folder, or a checkpoint of it, is all that it takes.
   for (const std::string& from : {again, again + "/", again + "/checkpoint-1"}) {
     CAPTURE(from);
@@ -63,7 +63,7 @@ void check_resume_alone(const ScratchFolder& folder, const Arguments& run, const
 // `output`: the folder of a run with two checkpoints, which is removed.
 void check_start_from_adapter(const ScratchFolder& folder, const Arguments& run,
                               const std::string& output) {
-  const std::string command = run.front();
+  const std::string& command = run.front();
   // An adapter brings its own shape, and is a part of the run.
   const std::string third = folder.path("third");
   const Arguments onward =

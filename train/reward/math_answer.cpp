@@ -12,7 +12,7 @@
 namespace qgrpo::train {
 namespace {
 
-constexpr auto npos = std::string_view::npos;
+constexpr auto kNowhere = std::string_view::npos;
 constexpr int kMostBoxes = 8;
 constexpr std::size_t kBetweenBoxes = 10;  // bytes, as math-verify has it
 constexpr std::size_t kBetweenListed = 70;
@@ -58,7 +58,7 @@ std::string canonical(std::string_view text) {
     // "1 2" is not 12.
     if (spaced && !out.empty() && is_digit(out.back()) && is_digit(c)) out += ' ';
     spaced = false;
-    if (std::string_view("+-/^_=<>").find(c) != npos) words = false;
+    if (std::string_view("+-/^_=<>").find(c) != kNowhere) words = false;
     out += c;
   }
   while (!out.empty() && (out.back() == '.' || out.back() == ',')) out.pop_back();
@@ -75,8 +75,8 @@ std::string canonical(std::string_view text) {
 
 // A box: where it begins and its content. A last one that is not closed goes to the end.
 struct Box {
-  std::size_t begin = npos;
-  std::size_t end = npos;  // behind the brace
+  std::size_t begin = kNowhere;
+  std::size_t end = kNowhere;  // behind the brace
   std::string_view content;
 };
 
@@ -84,8 +84,8 @@ Box last_box(std::string_view text) {
   const std::size_t boxed = text.rfind("\\boxed");
   const std::size_t framed = text.rfind("\\fbox");
   Box out;
-  out.begin = boxed == npos || (framed != npos && framed > boxed) ? framed : boxed;
-  if (out.begin == npos) return out;
+  out.begin = boxed == kNowhere || (framed != kNowhere && framed > boxed) ? framed : boxed;
+  if (out.begin == kNowhere) return out;
   std::size_t at = out.begin + (text.substr(out.begin).starts_with("\\boxed") ? 6 : 5);
   while (at < text.size() && text[at] == ' ') ++at;
   if (at >= text.size() || text[at] != '{') {
@@ -108,7 +108,7 @@ Box last_box(std::string_view text) {
 // The contents of the last box and of those just before it: \boxed{2} and \boxed{3} are 2, 3.
 std::optional<std::string> boxed(std::string_view text) {
   const Box last = last_box(text);
-  if (last.begin == npos) return std::nullopt;
+  if (last.begin == kNowhere) return std::nullopt;
   std::string out(last.content);
   std::size_t begin = last.begin;
   std::string_view before_content = last.content;
@@ -116,11 +116,11 @@ std::optional<std::string> boxed(std::string_view text) {
     const std::string_view front = text.substr(0, begin);
     const Box box =
         last_box(front.substr(front.size() - std::min<std::size_t>(front.size(), 1000)));
-    if (box.begin == npos) break;
+    if (box.begin == kNowhere) break;
     const std::size_t offset = front.size() - std::min<std::size_t>(front.size(), 1000);
     const std::string_view between = front.substr(box.end + offset);
-    const bool listed = between.find(" and ") != npos || between.find(" or ") != npos ||
-                        between.find(',') != npos || between.find(';') != npos;
+    const bool listed = between.find(" and ") != kNowhere || between.find(" or ") != kNowhere ||
+                        between.find(',') != kNowhere || between.find(';') != kNowhere;
     if (between.size() >= kBetweenBoxes &&
         !(listed && between.size() < kBetweenListed && box.content != before_content))
       break;
@@ -155,16 +155,16 @@ std::optional<std::pair<std::string_view, std::string_view>> last_formula(std::s
   };
   for (const auto& [open, close] : {std::pair("\\(", "\\)"), std::pair("\\[", "\\]")}) {
     const std::size_t end = text.rfind(close);
-    if (end == npos) continue;
+    if (end == kNowhere) continue;
     const std::size_t begin = text.substr(0, end).rfind(open);
-    if (begin != npos) offer(begin + 2, end, 2);
+    if (begin != kNowhere) offer(begin + 2, end, 2);
   }
   std::size_t end = text.rfind('$');
-  if (end != npos && end > 0 && text[end - 1] == '$') --end;  // $$
-  if (end != npos && end > 0 && text[end - 1] != '\\') {
+  if (end != kNowhere && end > 0 && text[end - 1] == '$') --end;  // $$
+  if (end != kNowhere && end > 0 && text[end - 1] != '\\') {
     const std::size_t begin = text.substr(0, end).rfind('$');
-    const bool money = begin != npos && begin > 0 && text[begin - 1] == '\\';
-    if (begin != npos && !money && text.substr(begin, end - begin).find('\n') == npos)
+    const bool money = begin != kNowhere && begin > 0 && text[begin - 1] == '\\';
+    if (begin != kNowhere && !money && text.substr(begin, end - begin).find('\n') == kNowhere)
       offer(begin + 1, end, text.substr(end).starts_with("$$") ? 2 : 1);
   }
   return out;
@@ -175,17 +175,17 @@ std::optional<std::string_view> after_answer(std::string_view text) {
   std::string low(text);
   for (char& c : low)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
-  for (std::size_t at = low.rfind("answer"); at != npos && low.size() - at < 2000;
-       at = at == 0 ? npos : low.rfind("answer", at - 1)) {
+  for (std::size_t at = low.rfind("answer"); at != kNowhere && low.size() - at < 2000;
+       at = at == 0 ? kNowhere : low.rfind("answer", at - 1)) {
     const std::string_view line = text.substr(at, std::min(text.find('\n', at), text.size()) - at);
     const std::string_view low_line =
         std::string_view(low).substr(at, std::min<std::size_t>(line.size(), 60));
-    std::size_t begin = npos;
+    std::size_t begin = kNowhere;
     for (const std::string_view mark : {" is:", " is", ":", "="}) {
       const std::size_t found = low_line.find(mark);
-      if (found != npos) begin = std::min(begin, found + mark.size());
+      if (found != kNowhere) begin = std::min(begin, found + mark.size());
     }
-    if (begin == npos) continue;
+    if (begin == kNowhere) continue;
     std::string_view rest = line.substr(std::min(begin, line.size()));
     while (rest.starts_with(' ') || rest.starts_with('*') || rest.starts_with(':'))
       rest.remove_prefix(1);
@@ -203,11 +203,11 @@ MathAnswer first_in_prose(std::string_view text) {
        {std::pair("$", "$"), std::pair("\\(", "\\)"), std::pair("\\[", "\\]")}) {
     const std::string_view mark = open;
     const std::size_t begin = text.find(mark);
-    if (begin == npos || (begin > 0 && text[begin - 1] == '\\')) continue;
+    if (begin == kNowhere || (begin > 0 && text[begin - 1] == '\\')) continue;
     const std::string_view inside = text.substr(begin + mark.size());
     const std::size_t start = std::min(inside.find_first_not_of('$'), inside.size());
     const std::size_t end = inside.find(close, start);
-    if (end != npos) return formula(inside.substr(start, end - start));
+    if (end != kNowhere) return formula(inside.substr(start, end - start));
   }
   for (const std::string_view mark : {", ", " (", ". "}) {
     const MathAnswer front = last_number_expression(text.substr(0, text.find(mark)));
@@ -232,9 +232,9 @@ MathAnswer in_prose(std::string_view text) {
 
 MathAnswer math_answer(std::string_view text) {
   if (const auto content = boxed(text)) return formula(*content);
-  const bool tagged = text.find("<answer>") != npos;
+  const bool tagged = text.find("<answer>") != kNowhere;
   if (tagged) text = extract_xml_answer(text);
-  if (const std::size_t at = text.rfind("####"); at != npos) {
+  if (const std::size_t at = text.rfind("####"); at != kNowhere) {
     text = python_strip(text.substr(at + 4));
     text = text.substr(0, text.find('\n'));
   }
@@ -254,9 +254,9 @@ MathAnswer math_answer(std::string_view text) {
 
 MathAnswer math_gold(std::string_view text) {
   text = python_strip(text);
-  const bool marked = text.find("\\boxed") != npos || text.find("\\fbox") != npos ||
-                      text.find("<answer>") != npos || text.find("####") != npos;
-  if (marked || text.size() > kAfterAnswer || text.find('\n') != npos) return math_answer(text);
+  const bool marked = text.find("\\boxed") != kNowhere || text.find("\\fbox") != kNowhere ||
+                      text.find("<answer>") != kNowhere || text.find("####") != kNowhere;
+  if (marked || text.size() > kAfterAnswer || text.find('\n') != kNowhere) return math_answer(text);
   return formula(text);
 }
 

@@ -125,7 +125,7 @@ MaybeValue approximate(Complex z, long double error) {
   MathValue out;
   out.z = z;
   out.error = error;
-  return checked(std::move(out));
+  return checked(out);
 }
 
 MathValue negative(MathValue a) {
@@ -156,7 +156,7 @@ MaybeValue sum(const MathValue& a, const MathValue& b) {
   }
   out.z = a.z + b.z;
   out.error = a.error + b.error + rounding(out.z);
-  return checked(std::move(out));
+  return checked(out);
 }
 
 MaybeValue product(const MathValue& a, const MathValue& b) {
@@ -174,7 +174,7 @@ MaybeValue product(const MathValue& a, const MathValue& b) {
   }
   out.z = a.z * b.z;
   out.error = std::abs(a.z) * b.error + std::abs(b.z) * a.error + rounding(out.z);
-  return checked(std::move(out));
+  return checked(out);
 }
 
 MaybeValue inverse(const MathValue& a) {
@@ -186,7 +186,7 @@ MaybeValue inverse(const MathValue& a) {
   if (a.fraction) out.fraction = reduced((*a.fraction)[1], (*a.fraction)[0]);
   out.z = 1.0L / a.z;
   out.error = a.error * std::abs(out.z) * std::abs(out.z) + rounding(out.z);
-  return checked(std::move(out));
+  return checked(out);
 }
 
 MaybeValue integer_power(const MathValue& a, std::int64_t n) {
@@ -211,7 +211,7 @@ MaybeValue integer_power(const MathValue& a, std::int64_t n) {
   const long double size = static_cast<long double>(n);
   const long double relative = std::abs(a.z) > 0 ? a.error / std::abs(a.z) : 0.0L;
   out.error = size * relative * std::abs(out.z) + (size + 1) * rounding(out.z);
-  return checked(std::move(out));
+  return checked(out);
 }
 
 MaybeValue power(const MathValue& a, const MathValue& b, bool real_roots) {

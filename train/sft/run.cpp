@@ -15,8 +15,6 @@
 namespace qgrpo::train {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr std::int32_t kAdapter = 0;
 
 SftRunOptions with_trained_lora(SftRunOptions options, const model::Config& config) {

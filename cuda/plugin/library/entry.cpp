@@ -26,6 +26,8 @@ Plugin* plugin() {
 }  // namespace qgrpo::cuda
 
 extern "C" {
+// NOLINTNEXTLINE(readability-identifier-naming): a symbol's name
 extern const qgrpo::cuda::PluginEntry qgrpo_cuda_plugin;
+// NOLINTNEXTLINE(readability-identifier-naming)
 const qgrpo::cuda::PluginEntry qgrpo_cuda_plugin = {QGRPO_BUILD_ID, qgrpo::cuda::plugin};
 }

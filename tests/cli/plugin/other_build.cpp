@@ -2,6 +2,8 @@
 #include "cuda/plugin/plugin.h"
 
 extern "C" {
+// NOLINTNEXTLINE(readability-identifier-naming): a symbol's name
 extern const qgrpo::cuda::PluginEntry qgrpo_cuda_plugin;
+// NOLINTNEXTLINE(readability-identifier-naming)
 const qgrpo::cuda::PluginEntry qgrpo_cuda_plugin = {"0.0.1 (another)", nullptr};
 }

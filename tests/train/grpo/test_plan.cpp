@@ -226,7 +226,7 @@ TEST_CASE("plan: lengths that were not given fit the model, and that is said") {
 
 TEST_CASE("plan: on a CPU, the memory that may be used is what is free") {
   const auto backend = cpu::make_cpu_backend(1);
-  const auto text = [&](const char* shape, TrainOptions o = {}) {
+  const auto text = [&](const char* shape, const TrainOptions& o = {}) {
     const MemoryPlan plan =
         make_plan(o, model::named_shape(shape), lora_of(o), *backend, WeightFormat::nf4,
                   WeightFormat::bf16, memory_budget(o.memory, std::nullopt, 24000000000u));
