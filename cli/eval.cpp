@@ -383,10 +383,7 @@ void add_eval_command(CommandLine& line) {
       [options] { return run_eval(*options); });
   add_model_options(table, options->model);
   table.group("Questions");
-  table
-      .value("--dataset", options->dataset, "FILE", "JSON lines (may be repeated)")
-
-      .required();
+  table.value("--dataset", options->dataset, "FILE", "JSON lines (may be repeated)").required();
   table.value("--limit", options->limit, "N", "The first N questions; 0 = all");
   table.value("--prompt-column", options->columns.prompt_column, "NAME",
               "Key of the question or conversation (default: prompt, messages or question)");
@@ -410,7 +407,6 @@ void add_eval_command(CommandLine& line) {
   table
       .value("--rewards", options->rewards, "NAME[:WEIGHT]",
              "Also report the mean of these built-in rewards")
-
       .separated_by(',');
   table.value("--max-completion-length,--max-tokens", options->max_completion_length, "N",
               "Tokens of an answer");

@@ -10,16 +10,10 @@
 namespace qgrpo::cli {
 namespace {
 
-std::optional<io::JsonValue> given(const io::JsonValue& line, const char* key) {
-  auto value = line.find(key);
-  if (value && value->is_null()) value.reset();
-  return value;
-}
-
 GradedPrompt read_prompt(const io::JsonValue& line) {
-  const auto messages = given(line, "messages");
-  const auto prompt = given(line, "prompt");
-  const auto question = given(line, "question");
+  const auto messages = line.find_value("messages");
+  const auto prompt = line.find_value("prompt");
+  const auto question = line.find_value("question");
   GradedPrompt out;
   if (messages) {
     out.messages = tokenizer::read_messages(*messages);
@@ -64,14 +58,14 @@ train::GroupCompletion read_completion(const io::JsonValue& value) {
           "to learn from",
           value.where());
   out.text = text.as_string();
-  if (const auto ids = given(value, "ids")) out.ids = ids->as_ids();
-  const auto finish = given(value, "finish_reason");
+  if (const auto ids = value.find_value("ids")) out.ids = ids->as_ids();
+  const auto finish = value.find_value("finish_reason");
   out.terminated = !finish || finish->as_string_view() != "length";
   return out;
 }
 
 void read_answer(const io::JsonValue& line, bool needed, GradedLine& out) {
-  const auto answer = given(line, "answer");
+  const auto answer = line.find_value("answer");
   if (!answer) {
     if (needed) line.at("answer").as_string();  // says what is missing
     return;
@@ -91,8 +85,8 @@ void read_answer(const io::JsonValue& line, bool needed, GradedLine& out) {
 GradedLine read_line(const io::JsonValue& line, bool needs_answer) {
   require(line.is_object(), "{}: expected an object with \"completion\" or \"completions\"",
           line.where());
-  const auto several = given(line, "completions");
-  const auto one = given(line, "completion");
+  const auto several = line.find_value("completions");
+  const auto one = line.find_value("completion");
   require(several.has_value() != one.has_value(),
           "{}: found {}, expected \"completion\" or \"completions\"", line.where(),
           several ? "\"completion\" and \"completions\"" : "no completion");
@@ -117,9 +111,9 @@ GradedLine read_line(const io::JsonValue& line, bool needs_answer) {
     return out;
   }
   train::GroupCompletion& completion = group.completions.emplace_back(read_completion(*one));
-  if (const auto ids = given(line, "completion_ids")) completion.ids = ids->as_ids();
+  if (const auto ids = line.find_value("completion_ids")) completion.ids = ids->as_ids();
   // As completions.jsonl has it.
-  if (const auto terminated = given(line, "terminated"))
+  if (const auto terminated = line.find_value("terminated"))
     completion.terminated = terminated->as_bool();
   return out;
 }

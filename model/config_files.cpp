@@ -27,15 +27,15 @@ std::int64_t size_at(const JsonValue& root, const char* key) {
 }
 
 std::int64_t size_or(const JsonValue& root, const char* key, std::int64_t fallback) {
-  const auto value = root.find(key);
-  if (!value || value->is_null()) return fallback;
+  const auto value = root.find_value(key);
+  if (!value) return fallback;
   return size_at(root, key);
 }
 
 // eos_token_id: a number, a list, or null.
 std::vector<std::int32_t> ids_at(const JsonValue& root, const char* key) {
-  const auto value = root.find(key);
-  if (!value || value->is_null()) return {};
+  const auto value = root.find_value(key);
+  if (!value) return {};
   if (value->is_array()) return value->as_ids();
   const std::int64_t id = value->as_int();
   require(id >= 0 && id < (std::int64_t{1} << 31), "{}: {} is not a token id", value->where(), id);
@@ -96,7 +96,7 @@ double rope_theta_of(const JsonValue& root) {
                         {{"partial_rotary_factor", Neutral::one, "rotating a part of each head"},
                          {"attention_factor", Neutral::one,
                           "scaling the attention with the rotary embedding"}}));
-    if (const auto theta = rope->find("rope_theta"); theta && !theta->is_null()) {
+    if (const auto theta = rope->find_value("rope_theta")) {
       return theta->as_double();
     }
   }
@@ -111,7 +111,7 @@ void check_sliding_window(const JsonValue& root, const Config& c) {
   constexpr std::int64_t kFullLayers = 28;
   const auto use = root.find("use_sliding_window");
   const bool used = use && !use->is_null() && use->as_bool();
-  if (const auto types = root.find("layer_types"); types && !types->is_null()) {
+  if (const auto types = root.find_value("layer_types")) {
     for (const auto& type : types->as_array()) {
       require(
           type.as_string_view() == "full_attention",
@@ -147,8 +147,8 @@ bool head_differs(const std::string& folder, const Config& c) {
 
 // Of the quantized checkpoints, those of bitsandbytes with 4 bits can be read.
 void check_quantization(const JsonValue& root, const std::string& path) {
-  const auto quantized = root.find("quantization_config");
-  if (!quantized || quantized->is_null()) return;
+  const auto quantized = root.find_value("quantization_config");
+  if (!quantized) return;
   const auto method = quantized->find("quant_method");
   const std::string name = method && method->is_string() ? method->as_string() : "bitsandbytes";
   const auto four = quantized->find("load_in_4bit");
@@ -171,7 +171,7 @@ Config load_config(const std::string& folder) {
           "{}: the model_type is \"{}\"; only the Qwen2 architecture (Qwen2, Qwen2.5) is supported",
           path, type);
   check_quantization(root, path);
-  if (const auto act = root.find("hidden_act"); act && !act->is_null()) {
+  if (const auto act = root.find_value("hidden_act")) {
     const auto name = act->as_string_view();  // the two are one function
     require(name == "silu" || name == "swish", "{}: found \"{}\", expected \"silu\"", act->where(),
             name);
@@ -184,7 +184,7 @@ Config load_config(const std::string& folder) {
   c.intermediate_size = size_at(root, "intermediate_size");
   c.vocab_size = size_at(root, "vocab_size");
   c.max_position_embeddings = size_or(root, "max_position_embeddings", 32768);
-  if (const auto head_dim = root.find("head_dim"); head_dim && !head_dim->is_null()) {
+  if (const auto head_dim = root.find_value("head_dim")) {
     c.head_dim = size_at(root, "head_dim");
   } else {
     require(c.hidden_size % c.num_heads == 0,
@@ -195,7 +195,7 @@ Config load_config(const std::string& folder) {
   c.rope_theta = rope_theta_of(root);
   if (const auto eps = root.find("rms_norm_eps"))
     c.rms_norm_eps = static_cast<float>(eps->as_double());
-  if (const auto tie = root.find("tie_word_embeddings"); tie && !tie->is_null()) {
+  if (const auto tie = root.find_value("tie_word_embeddings")) {
     c.tie_word_embeddings = tie->as_bool();
   }
   io::refuse_keys(root, kForeignConfigKeys);
@@ -246,7 +246,7 @@ GenerationDefaults load_generation_defaults(const std::string& folder) {
   number("top_p", out.sampling.top_p);
   number("min_p", out.sampling.min_p);
   number("repetition_penalty", out.sampling.repetition_penalty);
-  if (const auto k = root.find("top_k"); k && !k->is_null()) {
+  if (const auto k = root.find_value("top_k")) {
     out.sampling.top_k = static_cast<std::int32_t>(k->as_int());
   }
   if (const auto sample = root.find("do_sample");

@@ -24,18 +24,6 @@ bool exists(const std::string& path) {
   return std::filesystem::exists(path, error);
 }
 
-// The member, or nothing where it is absent or null.
-std::optional<JsonValue> find_value(const JsonValue& object, std::string_view key) {
-  auto member = object.find(key);
-  if (member && member->is_null()) return std::nullopt;
-  return member;
-}
-
-bool flag(const JsonValue& object, std::string_view key, bool otherwise) {
-  const auto member = find_value(object, key);
-  return member ? member->as_bool() : otherwise;
-}
-
 std::int32_t as_id(const JsonValue& value) {
   const std::int64_t id = value.as_int();
   require(id >= 0 && id <= INT32_MAX, "{}: {} is not a token id", value.where(), id);
@@ -120,7 +108,7 @@ bool read_normalizer(const JsonValue& root) {
 }
 
 void refuse_prefix_space(const JsonValue& byte_level) {
-  require(!flag(byte_level, "add_prefix_space", true),
+  require(!byte_level.bool_or("add_prefix_space", true),
           "{}: add_prefix_space = true is not supported", byte_level.where());
 }
 
@@ -137,13 +125,13 @@ std::string read_pretokenizer(const JsonValue& root) {
       pattern = expression->as_string();
       require(!pattern.empty(), "{}: the pattern is empty", part.where());
       const auto behavior = part.at("behavior").as_string();
-      require(behavior == "Isolated" && !flag(part, "invert", false),
+      require(behavior == "Isolated" && !part.bool_or("invert", false),
               "{}: the behavior \"{}\"{} is not supported (\"Isolated\" is)", part.where(),
-              behavior, flag(part, "invert", false) ? " with invert" : "");
+              behavior, part.bool_or("invert", false) ? " with invert" : "");
     } else if (type == "ByteLevel" && !byte_level) {
       byte_level = true;
       refuse_prefix_space(part);
-      if (flag(part, "use_regex", true)) {
+      if (part.bool_or("use_regex", true)) {
         require(pattern.empty(), "{}: ByteLevel with use_regex after a Split is not supported",
                 part.where());
         pattern = kGpt2Pattern;
@@ -190,18 +178,18 @@ void read_post_processor(const JsonValue& root, BpeDefinition& definition) {
 }
 
 void check_model(const JsonValue& model) {
-  const auto type = find_value(model, "type");
+  const auto type = model.find_value("type");
   require(!type || type->as_string_view() == "BPE",
           "{}: the model type \"{}\" is not supported (\"BPE\" is)", model.where(),
           type ? type->as_string() : "");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const auto value = find_value(model, key);
+    const auto value = model.find_value(key);
     require(!value || value->as_string_view().empty(), "{}: {} = \"{}\" is not supported",
             model.where(), key, value ? value->as_string() : "");
   }
-  require(!flag(model, "byte_fallback", false), "{}: byte_fallback is not supported",
+  require(!model.bool_or("byte_fallback", false), "{}: byte_fallback is not supported",
           model.where());
-  const auto dropout = find_value(model, "dropout");
+  const auto dropout = model.find_value("dropout");
   require(!dropout || dropout->as_double() == 0, "{}: dropout is not supported", model.where());
 }
 
@@ -210,7 +198,7 @@ void check_class(const std::string& folder) {
   const auto path = join(folder, "tokenizer_config.json");
   if (!exists(path)) return;
   io::JsonDocument document;
-  const auto type = find_value(document.parse_file(path), "tokenizer_class");
+  const auto type = document.parse_file(path).find_value("tokenizer_class");
   if (!type) return;
   const auto name = type->as_string();
   require(name == "Qwen2Tokenizer" || name == "Qwen2TokenizerFast",
@@ -231,11 +219,11 @@ BpeDefinition read_tokenizer_json(const std::string& folder) {
   check_decoder(root);
   definition.vocab = read_vocab(model.at("vocab"));
   definition.merges = read_merges(model.at("merges"));
-  definition.ignore_merges = flag(model, "ignore_merges", false);
+  definition.ignore_merges = model.bool_or("ignore_merges", false);
   definition.nfc = read_normalizer(root);
   definition.pattern = read_pretokenizer(root);
   read_post_processor(root, definition);
-  if (const auto tokens = find_value(root, "added_tokens")) {
+  if (const auto tokens = root.find_value("added_tokens")) {
     for (const auto& entry : tokens->as_array()) {
       definition.added.push_back(read_added_token(entry, as_id(entry.at("id"))));
     }

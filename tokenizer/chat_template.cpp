@@ -165,20 +165,9 @@ std::vector<Message> read_messages(const io::JsonValue& messages) {
   return out;
 }
 
-namespace {
-
-// The member, or nothing where it is absent or null.
-std::optional<io::JsonValue> given(const io::JsonValue& line, const char* key) {
-  auto value = line.find(key);
-  if (value && value->is_null()) value.reset();
-  return value;
-}
-
-}  // namespace
-
 RenderOptions read_template_variables(const io::JsonValue& line) {
   RenderOptions out;
-  if (const auto tools = given(line, "tools")) {
+  if (const auto tools = line.find_value("tools")) {
     if (tools->is_string()) {
       io::JsonDocument document;
       const io::JsonValue parsed = document.parse(tools->as_string(), tools->where());
@@ -189,7 +178,7 @@ RenderOptions read_template_variables(const io::JsonValue& line) {
       out.tools = tools->minified();
     }
   }
-  if (const auto variables = given(line, "chat_template_kwargs")) {
+  if (const auto variables = line.find_value("chat_template_kwargs")) {
     (void)variables->as_object();
     out.variables = variables->minified();
     jinja::Dict check;
@@ -204,9 +193,9 @@ RenderOptions read_template_variables(const io::JsonValue& line) {
 
 RenderOptions read_render_options(const io::JsonValue& line, bool standard) {
   RenderOptions out = read_template_variables(line);
-  const auto prompt = given(line, "add_generation_prompt");
+  const auto prompt = line.find_value("add_generation_prompt");
   out.add_generation_prompt = prompt ? prompt->as_bool() : standard;
-  if (const auto documents = given(line, "documents")) {
+  if (const auto documents = line.find_value("documents")) {
     (void)documents->as_array();
     out.documents = documents->minified();
   }

@@ -25,8 +25,8 @@ bool is_file(const fs::path& path) {
 // "chat_template" of a JSON file: a text, [{"name": .., "template": ..}, ..] or {name: text}.
 std::optional<ChatTemplateText> from_json_file(const std::string& path) {
   io::JsonDocument document;
-  const auto value = document.parse_file(path).find("chat_template");
-  if (!value || value->is_null()) return std::nullopt;
+  const auto value = document.parse_file(path).find_value("chat_template");
+  if (!value) return std::nullopt;
   ChatTemplateText out{path, ""};
   if (value->is_string()) {
     out.standard = value->as_string();

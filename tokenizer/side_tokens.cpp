@@ -19,23 +19,12 @@ using io::JsonValue;
 constexpr std::array kNamed = {"bos_token", "eos_token", "unk_token", "sep_token",
                                "pad_token", "cls_token", "mask_token"};
 
-std::optional<JsonValue> find_value(const JsonValue& object, std::string_view key) {
-  auto member = object.find(key);
-  if (member && member->is_null()) return std::nullopt;
-  return member;
-}
-
-bool flag(const JsonValue& object, std::string_view key, bool otherwise) {
-  const auto member = find_value(object, key);
-  return member ? member->as_bool() : otherwise;
-}
-
 // A special token as a text, or an object with its flags.
 AddedToken special_token(const JsonValue& value) {
   if (value.is_string()) return {.content = value.as_string(), .special = true};
   AddedToken token = read_added_token(value, 0);
   token.special = true;
-  token.normalized = flag(value, "normalized", false);
+  token.normalized = value.bool_or("normalized", false);
   return token;
 }
 
@@ -54,7 +43,7 @@ struct Specials {
       }
     }
     for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
-      const auto list = find_value(root, key);
+      const auto list = root.find_value(key);
       if (!list) continue;
       if (list->is_object()) {
         for (const auto& [name, value] : list->as_object()) {
@@ -101,11 +90,11 @@ class SideTokens {
     if (const auto path = file("tokenizer_config.json"); !path.empty()) {
       const JsonValue config = document.parse_file(path);
       configured_ = true;
-      const auto type = find_value(config, "tokenizer_class");
+      const auto type = config.find_value("tokenizer_class");
       qwen2_ = type && type->is_string() && type->as_string_view().starts_with("Qwen2Tokenizer");
       refuse(config);
       specials.read(config);
-      if (const auto tokens = find_value(config, "added_tokens_decoder")) {
+      if (const auto tokens = config.find_value("added_tokens_decoder")) {
         decoder = true;
         read_decoder(*tokens);
       }
@@ -140,9 +129,9 @@ class SideTokens {
   }
 
   void refuse(const JsonValue& config) const {
-    require(!flag(config, "split_special_tokens", false),
+    require(!config.bool_or("split_special_tokens", false),
             "{}: split_special_tokens is true, which is not supported (false is)", config.where());
-    require(!qwen2_ || !flag(config, "add_prefix_space", false),
+    require(!qwen2_ || !config.bool_or("add_prefix_space", false),
             "{}: add_prefix_space is true, which is not supported (false is)", config.where());
   }
 
@@ -231,11 +220,11 @@ AddedToken read_added_token(const JsonValue& entry, std::int32_t id) {
   AddedToken token;
   token.id = id;
   token.content = entry.at("content").as_string();
-  token.special = flag(entry, "special", false);
-  token.normalized = flag(entry, "normalized", !token.special);
-  token.lstrip = flag(entry, "lstrip", false);
-  token.rstrip = flag(entry, "rstrip", false);
-  token.single_word = flag(entry, "single_word", false);
+  token.special = entry.bool_or("special", false);
+  token.normalized = entry.bool_or("normalized", !token.special);
+  token.lstrip = entry.bool_or("lstrip", false);
+  token.rstrip = entry.bool_or("rstrip", false);
+  token.single_word = entry.bool_or("single_word", false);
   require(!token.content.empty(), "{}: an added token is empty", entry.where());
   return token;
 }

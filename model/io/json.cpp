@@ -73,6 +73,12 @@ std::optional<JsonValue> JsonValue::find(std::string_view key) const {
   return JsonValue(reference(member), fmt::format("{}: \"{}\"", where_, key));
 }
 
+std::optional<JsonValue> JsonValue::find_value(std::string_view key) const {
+  auto member = find(key);
+  if (member && member->is_null()) member.reset();
+  return member;
+}
+
 JsonValue JsonValue::at(std::string_view key) const {
   auto member = find(key);
   if (!member) fail("{}: the key \"{}\" is missing", where_, key);
@@ -83,6 +89,11 @@ bool JsonValue::as_bool() const {
   bool value;
   if (dom(element_).get(value) != simdjson::SUCCESS) wrong_type("true or false");
   return value;
+}
+
+bool JsonValue::bool_or(std::string_view key, bool otherwise) const {
+  const auto member = find_value(key);
+  return member ? member->as_bool() : otherwise;
 }
 
 std::int64_t JsonValue::as_int() const {

@@ -32,11 +32,14 @@ class JsonValue {
 
   // The member, or nothing where the key is absent (an explicit null counts as present).
   std::optional<JsonValue> find(std::string_view key) const;
+  // The member, or nothing where it is absent or null.
+  std::optional<JsonValue> find_value(std::string_view key) const;
   // The member; throws where it is absent.
   JsonValue at(std::string_view key) const;
 
   bool as_bool() const;
-  std::int64_t as_int() const;  // a whole number; 3.0 is refused
+  bool bool_or(std::string_view key, bool otherwise) const;  // the member's, where it has a value
+  std::int64_t as_int() const;                               // a whole number; 3.0 is refused
   double as_double() const;
   std::string as_string() const;
   std::string_view as_string_view() const;  // valid as long as the document
