@@ -89,7 +89,9 @@ std::string expand_classes(const std::string& pattern, const std::string& where)
 
 std::string message_of(int code) {
   PCRE2_UCHAR buffer[256];
-  pcre2_get_error_message(code, buffer, sizeof buffer);
+  // A text that does not fit is cut and still ends in a zero; a code without a text writes nothing.
+  const int length = pcre2_get_error_message(code, buffer, sizeof buffer);
+  if (length < 0 && length != PCRE2_ERROR_NOMEMORY) return fmt::format("PCRE2's error {}", code);
   return reinterpret_cast<const char*>(buffer);
 }
 
@@ -123,8 +125,8 @@ PreTokenizer::PreTokenizer(const std::string& pattern, const std::string& where)
   program_->code =
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expanded.data()), expanded.size(),
                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
-  require(program_->code != nullptr, "{}: the pre-tokenizer's pattern is not supported: {}", where,
-          message_of(error));
+  if (program_->code == nullptr)
+    fail("{}: the pre-tokenizer's pattern is not supported: {}", where, message_of(error));
   // Where the JIT compiler does not know the processor, the interpreter does the same, slower.
   program_->jit = pcre2_jit_compile(program_->code, PCRE2_JIT_COMPLETE) == 0;
 }
@@ -156,8 +158,9 @@ bool PreTokenizer::find(std::string_view text, std::size_t from, Match& match, s
                                     : pcre2_match(program_->code, subject, text.size(), from,
                                                   PCRE2_NO_UTF_CHECK, data, match.state_->context);
     if (found == PCRE2_ERROR_NOMATCH) return false;
-    require(found > 0, "{}: the pre-tokenizer's pattern failed at byte {}: {}", where_, from,
-            message_of(found));
+    if (found <= 0)
+      fail("{}: the pre-tokenizer's pattern failed at byte {}: {}", where_, from,
+           message_of(found));
     const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(data);
     begin = offsets[0];
     end = offsets[1];

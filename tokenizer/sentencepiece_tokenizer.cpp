@@ -21,7 +21,7 @@ class SentencePieceTokenizer : public Tokenizer {
   explicit SentencePieceTokenizer(const std::string& folder)
       : where_((std::filesystem::path(folder) / "tokenizer.model").string()) {
     const auto status = model_.Load(where_);
-    require(status.ok(), "{}: SentencePiece cannot read it: {}", where_, status.ToString());
+    if (!status.ok()) fail("{}: SentencePiece cannot read it: {}", where_, status.ToString());
     pieces_ = model_.GetPieceSize();
     size_ = pieces_;
     for (std::int32_t id = 0; id < pieces_; ++id) {
@@ -44,7 +44,7 @@ class SentencePieceTokenizer : public Tokenizer {
         text, special == SpecialText::kPlain,
         [&](std::string_view piece) {
           const auto status = model_.Encode({piece.data(), piece.size()}, &ids);
-          require(status.ok(), "{}: SentencePiece failed: {}", where_, status.ToString());
+          if (!status.ok()) fail("{}: SentencePiece failed: {}", where_, status.ToString());
           out.insert(out.end(), ids.begin(), ids.end());
         },
         [&](std::int32_t id) { out.push_back(id); });
