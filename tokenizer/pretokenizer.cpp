@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "model/ops/error.h"
@@ -95,6 +96,17 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
+// Steps of one search before it is stopped: enough for some backtracking, and for the linear one of
+// the known patterns in many megabytes of white space.
+constexpr std::uint64_t kStartSteps = 10'000'000;
+constexpr std::uint64_t kStepsPerByte = 16;
+constexpr std::uint32_t kMostHeap = 1 << 20;  // KiB, of the interpreter
+
+std::uint32_t most_steps(std::size_t bytes) {
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(kStartSteps + kStepsPerByte * bytes, UINT32_MAX));
+}
+
 constexpr std::size_t kJitStackStart = 32 * 1024;
 constexpr std::size_t kJitStackMost = 16 * 1024 * 1024;
 
@@ -137,8 +149,7 @@ PreTokenizer::Match::Match(const PreTokenizer& owner) : state_(std::make_unique<
   state_->data = pcre2_match_data_create_from_pattern(owner.program_->code, nullptr);
   state_->context = pcre2_match_context_create(nullptr);
   require(state_->data != nullptr && state_->context != nullptr, "out of memory in PCRE2");
-  // The default limit would stop a legitimate search in many megabytes of white space.
-  pcre2_set_match_limit(state_->context, UINT32_MAX);
+  pcre2_set_heap_limit(state_->context, kMostHeap);
   if (owner.program_->jit) {
     state_->stack = pcre2_jit_stack_create(kJitStackStart, kJitStackMost, nullptr);
     pcre2_jit_stack_assign(state_->context, nullptr, state_->stack);
@@ -151,6 +162,8 @@ bool PreTokenizer::find(std::string_view text, std::size_t from, Match& match, s
                         std::size_t& end) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   auto* data = match.state_->data;
+  pcre2_set_match_limit(match.state_->context, most_steps(text.size()));
+  pcre2_set_depth_limit(match.state_->context, most_steps(text.size()));
   while (from < text.size()) {
     // The text was checked to be UTF-8, and pcre2_jit_match checks nothing again.
     const int found = program_->jit ? pcre2_jit_match(program_->code, subject, text.size(), from, 0,
@@ -158,6 +171,14 @@ bool PreTokenizer::find(std::string_view text, std::size_t from, Match& match, s
                                     : pcre2_match(program_->code, subject, text.size(), from,
                                                   PCRE2_NO_UTF_CHECK, data, match.state_->context);
     if (found == PCRE2_ERROR_NOMATCH) return false;
+    if (found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_DEPTHLIMIT ||
+        found == PCRE2_ERROR_HEAPLIMIT) {
+      fail(
+          "{}: the pre-tokenizer's pattern does not come to an end at byte {} of a text of {} "
+          "bytes "
+          "(more than {} steps): it tries the same characters in ever new ways",
+          where_, from, text.size(), most_steps(text.size()));
+    }
     if (found <= 0)
       fail("{}: the pre-tokenizer's pattern failed at byte {}: {}", where_, from,
            message_of(found));
