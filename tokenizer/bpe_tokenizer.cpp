@@ -9,7 +9,10 @@
 namespace qgrpo::tokenizer {
 namespace {
 
-constexpr std::int32_t kMostTokens = 1 << 24;  // far above any vocabulary: a damaged file
+// Ids are places in a table: one that is far above all vocabularies, and above the number of this
+// one's tokens, is a damaged file's.
+constexpr std::size_t kMostIds = 1 << 20;
+constexpr std::size_t kMostIdsPerToken = 4;
 
 }  // namespace
 
@@ -25,10 +28,16 @@ BpeTokenizer::BpeTokenizer(const BpeDefinition& definition)
       suffix_(definition.suffix) {
   require(!definition.vocab.empty(), "{}: the vocabulary is empty", where_);
   std::int32_t highest = 0;
-  for (const auto& [spelling, id] : definition.vocab) highest = std::max(highest, id);
-  for (const auto& token : definition.added) highest = std::max(highest, token.id);
-  require(highest < kMostTokens, "{}: token id {} is too high (at most {})", where_, highest,
-          kMostTokens - 1);
+  const std::size_t count = definition.vocab.size() + definition.added.size();
+  const std::size_t most = std::max(kMostIds, kMostIdsPerToken * count);
+  const auto see = [&](const std::string& spelling, std::int32_t id) {
+    require(id < 0 || static_cast<std::size_t>(id) < most,
+            "{}: token \"{}\" has the id {}, which is too high for {} tokens (at most {})", where_,
+            spelling, id, count, most - 1);
+    highest = std::max(highest, id);
+  };
+  for (const auto& [spelling, id] : definition.vocab) see(spelling, id);
+  for (const auto& token : definition.added) see(token.content, token.id);
   tokens_.resize(static_cast<std::size_t>(highest) + 1);
   ids_.reserve(tokens_.size());
 
