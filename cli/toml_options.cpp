@@ -70,7 +70,7 @@ std::string toml_of(const train::OptionSet& set, const std::string& command,
 }
 
 void apply_toml(train::OptionSet& set, const std::string& command, const std::string& path) {
-  const std::string content = io::read_file(path);
+  const std::string content = io::read_input(path);
   toml::table table;
   try {
     table = toml::parse(std::string_view(content), std::string_view(path));

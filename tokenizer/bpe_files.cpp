@@ -213,7 +213,7 @@ BpeDefinition read_tokenizer_json(const std::string& folder) {
   BpeDefinition definition;
   definition.where = join(folder, "tokenizer.json");
   io::JsonDocument document;
-  const auto root = document.parse_file(definition.where);
+  const auto root = document.parse_file(definition.where, io::kMostFileBytes);
   const auto model = root.at("model");
   check_model(model);
   check_decoder(root);
@@ -237,7 +237,7 @@ BpeDefinition read_vocab_and_merges(const std::string& folder) {
   definition.where = join(folder, "vocab.json");
   definition.pattern = kQwen2Pattern;
   io::JsonDocument document;
-  definition.vocab = read_vocab(document.parse_file(definition.where));
+  definition.vocab = read_vocab(document.parse_file(definition.where, io::kMostFileBytes));
 
   const auto path = join(folder, "merges.txt");
   const std::string text = io::read_file(path);

@@ -22,6 +22,12 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, error);
 }
 
+// A pipe, device or folder of a file's name is there too: reading it says what it is.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
 // "chat_template" of a JSON file: a text, [{"name": .., "template": ..}, ..] or {name: text}.
 std::optional<ChatTemplateText> from_json_file(const std::string& path) {
   io::JsonDocument document;
@@ -121,15 +127,15 @@ ChatTemplate choose(const std::string& folder, const Tokenizer& tokenizer,
 std::optional<ChatTemplateText> read_chat_template(const std::string& model) {
   if (io::is_model_file(model)) return from_gguf(model);
   const fs::path folder = model;
-  if (const auto path = folder / "chat_template.jinja"; is_file(path)) {
+  if (const auto path = folder / "chat_template.jinja"; is_there(path)) {
     ChatTemplateText out{path.string(), io::read_file(path.string())};
-    if (const auto tools = folder / "chat_templates" / "tool_use.jinja"; is_file(tools)) {
+    if (const auto tools = folder / "chat_templates" / "tool_use.jinja"; is_there(tools)) {
       out.tool_use = io::read_file(tools.string());
     }
     return out;
   }
   for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
-    if (const auto path = folder / name; is_file(path)) {
+    if (const auto path = folder / name; is_there(path)) {
       if (auto found = from_json_file(path.string())) return found;
     }
   }

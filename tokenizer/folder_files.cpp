@@ -68,7 +68,7 @@ void copy_folder_files(const std::string& model, const std::string& folder,
   const fs::path from = model;
   const fs::path to = folder;
   for (const char* name : kCopied) {
-    if (fs::is_regular_file(from / name)) copy_file_whole(from / name, to / name);
+    if (fs::exists(from / name)) copy_file_whole(from / name, to / name);
   }
   if (!fs::is_directory(from / kTemplates)) return;
   fs::create_directories(to / kTemplates);

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/added_tokens.h"
@@ -20,7 +21,7 @@ class SentencePieceTokenizer : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(const std::string& folder)
       : where_((std::filesystem::path(folder) / "tokenizer.model").string()) {
-    const auto status = model_.Load(where_);
+    const auto status = model_.LoadFromSerializedProto(io::read_file(where_));
     if (!status.ok()) fail("{}: SentencePiece cannot read it: {}", where_, status.ToString());
     pieces_ = model_.GetPieceSize();
     size_ = pieces_;

@@ -64,7 +64,7 @@ jinja::Dict special_tokens(const std::string& model, const Tokenizer& tokenizer)
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const auto path = folder / name;
     std::error_code error;
-    if (!fs::is_regular_file(path, error)) continue;
+    if (!fs::exists(path, error)) continue;
     io::JsonDocument document;
     const auto root = document.parse_file(path.string());
     for (std::size_t i = 0; i < tokens.size(); ++i) {

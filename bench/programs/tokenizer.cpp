@@ -35,7 +35,7 @@ void report(const char* name, std::size_t bytes, const std::function<std::size_t
 }
 
 void run(const std::string& folder, const std::string& file) {
-  const std::string text = io::read_file(file);
+  const std::string text = io::read_input(file);
   std::vector<std::string> lines;
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) lines.push_back(line);

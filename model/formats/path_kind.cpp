@@ -179,7 +179,9 @@ void require_model(const std::string& path) {
     return;
   }
   if (!is_folder(path)) fail_nothing_there(path, "--model", kExpected);
-  if (is_file(fs::path(path) / kConfig)) return;
+  // What is no regular file is refused where it is read.
+  std::error_code error;
+  if (fs::exists(fs::path(path) / kConfig, error)) return;
   if (is_file(fs::path(path) / kAdapter)) {
     const bool checkpoint = is_file(fs::path(path) / "trainer_state.json");
     fail("{}: is {}, which needs its base: give {}", path,

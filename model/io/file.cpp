@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -32,19 +33,26 @@ class Descriptor {
   int fd_;
 };
 
-std::size_t regular_file_size(const Descriptor& file, const std::string& path) {
+struct stat kind_of(const Descriptor& file, const std::string& path) {
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) fail("{}: cannot be read ({})", path, std::strerror(errno));
   if (S_ISDIR(info.st_mode)) fail("{}: is a folder, expected a file", path);
+  return info;
+}
+
+// Its size. An open of a pipe waits for a writer unless it is told not to (O_NONBLOCK).
+std::size_t regular_file_size(const Descriptor& file, const std::string& path) {
+  if (!file.ok() && errno == ENXIO) fail("{}: is a socket or device, expected a file", path);
+  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  const struct stat info = kind_of(file, path);
+  if (S_ISFIFO(info.st_mode)) fail("{}: is a pipe, expected a file", path);
+  if (!S_ISREG(info.st_mode)) fail("{}: is a device, expected a file", path);
   return static_cast<std::size_t>(info.st_size);
 }
 
-}  // namespace
-
-std::string read_file(const std::string& path) {
-  Descriptor file(path, O_RDONLY);
-  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
-  regular_file_size(file, path);
+// What is left of the file, at most `most` bytes: one that grows, or whose size the system does not
+// say (/proc), is held to them too.
+std::string read_rest(const Descriptor& file, const std::string& path, std::size_t most) {
   std::string content;
   char buffer[1 << 16];
   for (;;) {
@@ -52,8 +60,29 @@ std::string read_file(const std::string& path) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail("{}: cannot be read ({})", path, std::strerror(errno));
     if (n == 0) return content;
+    if (static_cast<std::size_t>(n) > most - content.size())
+      fail("{}: holds more than {} MiB, the most that is read of such a file", path, most >> 20);
     content.append(buffer, n);
   }
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path, std::size_t most) {
+  const Descriptor file(path, O_RDONLY | O_NONBLOCK);
+  const std::size_t size = regular_file_size(file, path);
+  if (size > most) {
+    fail("{}: holds {} bytes, more than the {} MiB that are read of such a file", path, size,
+         most >> 20);
+  }
+  return read_rest(file, path, most);
+}
+
+std::string read_input(const std::string& path) {
+  const Descriptor file(path, O_RDONLY);
+  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  kind_of(file, path);
+  return read_rest(file, path, SIZE_MAX);
 }
 
 void write_file_atomically(const std::string& path, std::string_view content) {
@@ -97,8 +126,7 @@ void sync_path(const std::string& path) {
 }
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  Descriptor file(path, O_RDONLY);
-  if (!file.ok()) fail("{}: cannot be opened ({})", path, std::strerror(errno));
+  const Descriptor file(path, O_RDONLY | O_NONBLOCK);
   size_ = regular_file_size(file, path);
   if (size_ == 0) return;
   void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);

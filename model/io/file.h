@@ -7,8 +7,17 @@
 
 namespace qgrpo::io {
 
-// The whole file. Throws Error naming the path and the system's reason.
-std::string read_file(const std::string& path);
+// What a file that is read whole may hold: a vocabulary's are the largest. What is longer is damaged
+// or not what its name says.
+inline constexpr std::size_t kMostFileBytes = std::size_t{1} << 30;
+inline constexpr std::size_t kMostConfigBytes = std::size_t{64} << 20;
+
+// The whole file, which must be a regular one (no pipe, device or folder) of at most `most` bytes:
+// for all that a folder brings. Throws Error naming the path and what was found, or the system's
+// reason; never waits for a writer.
+std::string read_file(const std::string& path, std::size_t most = kMostFileBytes);
+// The same for what a user names as input: a pipe and a terminal too, of any length.
+std::string read_input(const std::string& path);
 
 // Writes `content` to `path` so that a reader (or a crash) sees the old file or the whole new one:
 // written to a neighbouring temporary file, synced, renamed, and the folder synced.
@@ -19,7 +28,7 @@ void write_file_atomically(const std::string& path, std::span<const std::string_
 // Forces a file's (or folder's) content to the disk. Throws Error.
 void sync_path(const std::string& path);
 
-// A read-only memory-mapped file.
+// A read-only memory-mapped regular file.
 class MappedFile {
  public:
   explicit MappedFile(const std::string& path);

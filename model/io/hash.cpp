@@ -5,7 +5,7 @@
 namespace qgrpo::io {
 
 std::uint64_t file_fingerprint(const std::string& path) {
-  const std::string content = read_file(path);
+  const std::string content = read_input(path);
   Hash64 hash;
   hash.add(content.data(), content.size());
   return hash.value();

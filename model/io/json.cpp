@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "model/io/file.h"
 #include "model/io/json_dom.h"
 #include "model/io/json_trouble.h"
 #include "model/ops/error.h"
@@ -185,8 +184,8 @@ JsonValue JsonDocument::parse(std::string_view text, std::string where) {
   return JsonValue(reference(element), std::move(where));
 }
 
-JsonValue JsonDocument::parse_file(const std::string& path) {
-  return parse(read_file(path), path);
+JsonValue JsonDocument::parse_file(const std::string& path, std::size_t most) {
+  return parse(read_file(path, most), path);
 }
 
 std::string json_parser_version() {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/io/file.h"
 #include "model/io/json_element.h"
 
 namespace qgrpo::io {
@@ -66,8 +67,8 @@ class JsonDocument {
 
   // Parses `text`; `where` names the source in messages. Throws Error on malformed JSON.
   JsonValue parse(std::string_view text, std::string where);
-  // Reads and parses a whole file.
-  JsonValue parse_file(const std::string& path);
+  // Reads and parses a whole file (read_file()).
+  JsonValue parse_file(const std::string& path, std::size_t most = kMostConfigBytes);
 
  private:
   struct Parsed;

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <filesystem>
@@ -50,6 +51,22 @@ TEST_CASE("damaged model folders") {
   SUBCASE("whole, for comparison") {
     const DamagedModel model;
     CHECK(run_qgrpo({"score", "--model", model.path()}, kIds).exit_code == 0);
+  }
+  SUBCASE("pipes and devices in place of files") {
+    for (const char* name : {"config.json", "generation_config.json", "model.safetensors"}) {
+      for (const char* device : {"/dev/zero", "/dev/null", ""}) {
+        CAPTURE(name);
+        const DamagedModel model;
+        model.remove(name);
+        const std::string path = model.path() + "/" + name;
+        if (*device == 0) {
+          REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+        } else {
+          std::filesystem::create_symlink(device, path);
+        }
+        check_model_refused(model, {name});
+      }
+    }
   }
   SUBCASE("truncated weights") {
     const DamagedModel model;

@@ -1,11 +1,13 @@
 // What the loaders refuse, and what they read besides Qwen's own settings.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
 #include "model/io/file.h"
 #include "tokenizer/load.h"
+#include "tokenizer/pretokenizer.h"
 #include "vectors.h"
 
 namespace qgrpo::test {
@@ -79,7 +81,10 @@ TEST_CASE("what is not supported in tokenizer.json is refused") {
   CHECK(contains(error(R"("dropout": null)", R"("dropout": 0.1)"), "dropout"));
   CHECK(contains(error(R"("end_of_word_suffix": "")", R"("end_of_word_suffix": "</w>")"), "</w>"));
   CHECK(contains(error(R"("vocab": {)", R"("vocab": {"!!!!!!!": 0, )"), "same id 0"));
-  CHECK(contains(error(R"("id": 999)", R"("id": 99999999)"), "too high"));
+  for (const char* high : {"99999999", "16777215", "1048576"}) {
+    CHECK(contains(error(R"("id": 999)", std::string("\"id\": ") + high),
+                   std::string("token \"<|im_end|>\" has the id ") + high + ", which is too high"));
+  }
   CHECK(contains(error(R"("id": 999)", R"("id": 5)"), "same id 5"));
   CHECK(contains(error(R"(?i:)", R"(?i()"), "pattern"));
   CHECK(contains(error(R"("merges": [)", R"("merges": ["nospace", )"), "merge 0"));
@@ -170,6 +175,62 @@ TEST_CASE("ByteLevel with its own pattern, and ignore_merges") {
   folder.write("tokenizer.json",
                replaced(text, R"("ignore_merges": false)", R"("ignore_merges": true)"));
   CHECK(load_tokenizer(folder.path())->encode("zqzqz") == std::vector<std::int32_t>{1000});
+}
+
+TEST_CASE("a tokenizer's files are regular ones of a bounded size") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/tokenizer.json";
+  const auto error = [&] { return error_of([&] { load_tokenizer(folder.path()); }); };
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);  // nobody writes to it: reading would wait for ever
+  CHECK(error_of([&] { io::read_file(path); }) == path + ": is a pipe, expected a file");
+  CHECK(error_of([&] { io::MappedFile{path}; }) == path + ": is a pipe, expected a file");
+  CHECK(contains(error(), "tokenizer.json"));
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink("/dev/zero", path);
+  CHECK(error_of([&] { io::read_file(path); }) == path + ": is a device, expected a file");
+  CHECK(error_of([&] { io::MappedFile{path}; }) == path + ": is a device, expected a file");
+  CHECK(contains(error(), "tokenizer.json"));
+  std::filesystem::remove(path);
+  std::filesystem::create_directory(path);
+  CHECK(contains(error_of([&] { io::read_file(path); }), "is a folder, expected a file"));
+  std::filesystem::remove(path);
+  folder.write("tokenizer.json", "{}");
+  std::filesystem::resize_file(path, io::kMostFileBytes + 1);  // holes: it takes no room
+  CHECK(contains(error(), "tokenizer.json: holds 1073741825 bytes, more than the 1024 MiB"));
+  folder.write("tokenizer.json", small_json());
+  folder.write("tokenizer_config.json", "{}");
+  std::filesystem::resize_file(folder.path() + "/tokenizer_config.json", io::kMostConfigBytes + 1);
+  CHECK(contains(error(), "tokenizer_config.json: holds 67108865 bytes, more than the 64 MiB"));
+  CHECK(io::read_file("/proc/self/status").size() > 100);  // the system does not say how long it is
+}
+
+TEST_CASE("a pattern that tries the same characters in ever new ways is stopped") {
+  const PreTokenizer pattern("(a+)+$|(a|aa)+b", "T");
+  PreTokenizer::Match match(pattern);
+  std::vector<std::size_t> ends;
+  const auto split = [&](const std::string& text) {
+    ends.clear();
+    pattern.split(text, match, [&](std::size_t, std::size_t end) { ends.push_back(end); });
+  };
+  CHECK(contains(error_of([&] { split(fmt::format("{:a>5000}", '!')); }),
+                 "T: the pre-tokenizer's pattern does not come to an end at byte 0"));
+  split("aab!");  // the next text is searched as the first
+  CHECK(ends == std::vector<std::size_t>{3, 4});
+  CHECK(
+      contains(error_of([] { PreTokenizer("(", "T"); }), "T: the pre-tokenizer's pattern is not"));
+}
+
+TEST_CASE("the known patterns are not stopped in megabytes of white space") {
+  for (const char* known : {kQwen2Pattern, kGpt2Pattern}) {
+    const PreTokenizer pattern(known, "T");
+    PreTokenizer::Match match(pattern);
+    std::string text;
+    text.resize(std::size_t{8} << 20, ' ');
+    text += "x";
+    std::vector<std::size_t> ends;
+    pattern.split(text, match, [&](std::size_t, std::size_t end) { ends.push_back(end); });
+    CHECK(ends == std::vector<std::size_t>{text.size() - 2, text.size()});
+  }
 }
 
 }  // namespace qgrpo::test

@@ -132,7 +132,7 @@ std::string gunzip(const std::string& packed, const std::string& path) {
 
 std::string data_file(const std::string& path) {
   check_path(path);
-  std::string content = io::read_file(path);
+  std::string content = io::read_input(path);
   if (content.starts_with("\x1f\x8b")) content = gunzip(content, path);
   refuse_other_formats(path, content);
   return content;

@@ -13,7 +13,7 @@ namespace qgrpo::train {
 
 std::vector<Group> read_replay(const std::string& path, std::int64_t vocab_size,
                                const std::vector<std::int32_t>& eos_ids) {
-  std::istringstream file(io::read_file(path));
+  std::istringstream file(io::read_input(path));
   std::vector<Group> groups;
   io::JsonDocument document;
   std::string line;

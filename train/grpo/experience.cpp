@@ -88,7 +88,8 @@ std::string experience_json(const Experience& experience) {
 
 Experience read_experience(const std::string& path) {
   io::JsonDocument document;
-  const io::JsonValue root = document.parse_file(path);
+  // As long as its completions are.
+  const io::JsonValue root = document.parse_file(path, SIZE_MAX);
   Experience out;
   out.frac_reward_zero_std = root.at("frac_reward_zero_std").as_double();
   out.data_position = static_cast<std::uint64_t>(root.at("data_position").as_int());
