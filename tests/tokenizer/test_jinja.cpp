@@ -116,6 +116,45 @@ TEST_CASE("jinja: an error names the template, the line and the construct") {
   CHECK(contains(error_of([] { tokenizer::jinja::Template("\xff", "T"); }), "not UTF-8"));
 }
 
+TEST_CASE("jinja: work on long texts and lists is counted before it is done") {
+  const std::string loop = "{% for i in range(100000) %}";
+  const std::string texts = "{% set s = 'a' * 60000000 %}{% set t = s ~ '' %}" + loop;
+  for (const char* work : {"{{ s[5] }}", "{% if s == t %}{% endif %}", "{% if s < t %}{% endif %}",
+                           "{% if s is eq(t) %}{% endif %}", "{% if s in [t] %}{% endif %}"}) {
+    CAPTURE(work);
+    CHECK(contains(problem(texts + work + "{% endfor %}"), "steps"));
+  }
+  CHECK(contains(problem("{{ ('ab' * 20000000).title() }}"), "steps"));
+  CHECK(contains(problem("{% for c in 'a' * 60000000 %}{% endfor %}"), "MiB"));
+  CHECK(contains(problem("{{ ('a' * 60000000) | list | length }}"), "MiB"));
+  // Few objects, but 2^60 of them in each other.
+  const std::string nested =
+      "{% set n = namespace(a=[0], b=[0]) %}{% for i in range(60) %}"
+      "{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}{% endfor %}";
+  CHECK(contains(problem(nested + "{{ n.a == n.b }}"), "steps"));
+  CHECK(contains(problem(nested + "{{ n.a in [n.b] }}"), "steps"));
+  CHECK(contains(problem(nested + "{{ [n.a, n.b] | sort }}"), "steps"));
+  // A search takes the time of reading, not the product of the lengths.
+  const std::string search =
+      "{% set s = 'a' * 4000000 %}{% set p = 'a' * 1000000 ~ 'b' %}"
+      "{% set q = 'b' ~ 'a' * 1000000 %}";
+  CHECK(render(search + "{{ p in s }} {{ s.find(p) }} {{ s.count(p) }} {{ s.split(p) | length }} "
+                        "{{ s.replace(p, '') | length }}") == "False -1 0 1 4000000");
+  CHECK(render(search + "{{ s.rfind(q) }} {{ s.rsplit(q) | length }} {{ s.rpartition(q)[0] }}") ==
+        "-1 1 ");
+  CHECK(render("{{ ('a ' * 300000).rsplit() | length }}") == "300000");
+  CHECK(render("{{ s.strip('b' * 1000000 ~ 'a') }}", R"({"s": "aaca"})") == "c");
+}
+
+TEST_CASE("jinja: a text is searched from its end") {
+  CHECK(render("{{ 'a--b--c'.rsplit('--', 1) }}") == "['a--b', 'c']");
+  CHECK(render("{{ 'aaa'.rsplit('aa') }} {{ 'aaa'.split('aa') }}") == "['a', ''] ['', 'a']");
+  CHECK(render("{{ 'xéyéz'.rsplit('é') | join('+') }}") == "x+y+z");
+  CHECK(render("{{ ' a éb  c '.rsplit(None, 1) | join('+') }}") == " a éb+c");
+  CHECK(render("{{ 'abab'.rfind('ab') }} {{ 'abab'.rfind('') }} {{ 'ab'.rpartition('b') }}") ==
+        "2 4 ('a', 'b', '')");
+}
+
 TEST_CASE("jinja: a template that does not end is stopped") {
   CHECK(contains(problem("{% for a in range(100000) %}{% for b in range(100000) %}{% if b %}{% "
                          "endif %}{% endfor %}"

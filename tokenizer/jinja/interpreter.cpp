@@ -67,10 +67,10 @@ struct Runtime::Loop : Object {
       });
     }
     if (name == "changed") {
-      return make_function("changed", [this](Runtime&, Arguments& arguments) {
-        const bool differs =
-            !last_checked || !equal(*last_checked, make_tuple(arguments.positional));
-        last_checked = make_tuple(arguments.positional);
+      return make_function("changed", [this](Runtime& runtime, Arguments& arguments) {
+        const Value now = make_tuple(arguments.positional);
+        const bool differs = !last_checked || compare_values(runtime, "!=", *last_checked, now);
+        last_checked = now;
         return Value(differs);
       });
     }
@@ -110,8 +110,7 @@ void Runtime::write(std::string_view text) {
     fail("the template writes more than {} MiB", kMaxText >> 20);
   }
   memory_ += static_cast<double>(text.size());
-  require(memory_ <= kMaxMemory, "the template makes more than {} MiB of values",
-          kMaxMemory / (1024 * 1024));
+  room(0);
 }
 
 void Runtime::print(const Value& value) {

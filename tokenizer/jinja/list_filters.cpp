@@ -31,7 +31,8 @@ Value dig(Runtime& runtime, Value value, const Value& path, const Value* standar
   return value;
 }
 
-Value lower_case(const Value& value, bool case_sensitive) {
+Value lower_case(Runtime& runtime, const Value& value, bool case_sensitive) {
+  runtime.weigh(value);
   return value.is_string() && !case_sensitive ? Value(to_lower(value.string())) : value;
 }
 
@@ -66,6 +67,7 @@ Value join(Runtime& runtime, const Value& input, Arguments& arguments) {
   bool begun = false;
   for (const Value& item : runtime.iterate(input)) {
     if (std::exchange(begun, true)) out += between;
+    runtime.weigh(item);
     out += to_text(
         runtime, given[1] == nullptr || given[1]->is_none() ? item : dig(runtime, item, *given[1]));
     check_text_size(static_cast<double>(out.size()));
@@ -164,6 +166,10 @@ std::vector<Value> sorted(Runtime& runtime, std::vector<Value> values,
   // Checked before: comparisons that throw must not leave std::stable_sort in the middle.
   for (std::size_t i = 1; i < keys.size(); ++i) (void)less(keys[0], keys[i]);
   runtime.work(static_cast<std::int64_t>(values.size()) * 4);
+  // Each is compared with some log2(n) others.
+  for (std::size_t n = values.size(); n > 1; n /= 2) {
+    for (const Value& key : keys) runtime.weigh(key);
+  }
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return descending ? less(keys[b], keys[a]) : less(keys[a], keys[b]);
   });
@@ -189,8 +195,8 @@ Value sort(Runtime& runtime, const Value& input, Arguments& arguments) {
   for (const Value& value : values) {
     std::vector<Value> parts;
     for (const std::string& path : paths) {
-      parts.push_back(
-          lower_case(path.empty() ? value : dig(runtime, value, path), given.flag(1, false)));
+      parts.push_back(lower_case(runtime, path.empty() ? value : dig(runtime, value, path),
+                                 given.flag(1, false)));
     }
     keys.push_back(parts.size() == 1 ? parts[0] : make_tuple(std::move(parts)));
   }
@@ -207,7 +213,7 @@ Value dictsort(Runtime& runtime, const Value& input, Arguments& arguments) {
   std::vector<Value> keys;
   for (const auto& [key, value] : input.dict().items) {
     pairs.push_back(make_tuple({key, value}));
-    keys.push_back(lower_case(by == "key" ? key : value, given.flag(0, false)));
+    keys.push_back(lower_case(runtime, by == "key" ? key : value, given.flag(0, false)));
   }
   return make_list(sorted(runtime, std::move(pairs), keys, given.flag(2, false)));
 }
@@ -217,8 +223,8 @@ Value unique(Runtime& runtime, const Value& input, Arguments& arguments) {
   Dict seen;
   std::vector<Value> out;
   for (const Value& item : runtime.iterate(input)) {
-    const Value key = lower_case(given[1] == nullptr ? item : dig(runtime, item, *given[1]),
-                                 given.flag(0, false));
+    const Value key = lower_case(
+        runtime, given[1] == nullptr ? item : dig(runtime, item, *given[1]), given.flag(0, false));
     if (seen.find(key) != nullptr) continue;
     seen.set(key, true);
     out.push_back(item);
@@ -232,7 +238,7 @@ Value extreme(Runtime& runtime, const Value& input, Arguments& arguments, bool l
   if (values.empty()) return Value::undefined("No aggregated item, sequence was empty.");
   std::vector<Value> keys;
   for (const Value& value : values) {
-    keys.push_back(lower_case(given[1] == nullptr ? value : dig(runtime, value, *given[1]),
+    keys.push_back(lower_case(runtime, given[1] == nullptr ? value : dig(runtime, value, *given[1]),
                               given.flag(0, false)));
   }
   std::size_t best = 0;

@@ -38,7 +38,7 @@ Value sequence_find(Runtime& runtime, const Value& value, bool counts, Arguments
   std::int64_t found = 0;
   for (const Value& item : value.sequence().items) {
     runtime.work(1);
-    if (equal(item, *given[0])) {
+    if (compare_values(runtime, "==", item, *given[0])) {
       if (!counts) return i;
       ++found;
     }

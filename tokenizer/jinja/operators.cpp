@@ -75,10 +75,12 @@ Value floats(const std::string& op, double a, double b) {
   return std::round((a - remainder) / b);
 }
 
-Value repeat(const Value& value, std::int64_t times) {
+Value repeat(const Runtime& runtime, const Value& value, std::int64_t times) {
   times = std::max<std::int64_t>(times, 0);
   if (value.is_string()) {
-    check_text_size(static_cast<double>(value.string().size()) * static_cast<double>(times));
+    const double bytes = static_cast<double>(value.string().size()) * static_cast<double>(times);
+    check_text_size(bytes);
+    runtime.room(bytes);
     std::string out;
     if (!value.string().empty()) {
       for (std::int64_t i = 0; i < times; ++i) out += value.string();
@@ -88,12 +90,25 @@ Value repeat(const Value& value, std::int64_t times) {
   const auto& items = value.sequence().items;
   require(static_cast<double>(items.size()) * static_cast<double>(times) < 1e7,
           "a list of more than 10 million items");
+  runtime.room(static_cast<double>(items.size() * sizeof(Value)) * static_cast<double>(times));
   std::vector<Value> out;
   if (!items.empty()) {
     for (std::int64_t i = 0; i < times; ++i) out.insert(out.end(), items.begin(), items.end());
   }
   return value.sequence().kind == SequenceKind::kTuple ? make_tuple(std::move(out))
                                                        : make_list(std::move(out));
+}
+
+// The work of comparing two values; those of different kinds are told apart at once.
+void weigh_both(Runtime& runtime, const Value& a, const Value& b) {
+  const bool alike = (a.is_string() && b.is_string()) || (a.is_sequence() && b.is_sequence()) ||
+                     (a.is_dict() && b.is_dict());
+  if (!alike) return;
+  if (a.is_string()) {
+    const std::size_t size = std::min(a.string().size(), b.string().size());
+    return runtime.work(static_cast<std::int64_t>(size / 64));
+  }
+  runtime.weigh(a);
 }
 
 bool is_list(const Value& value) {
@@ -113,6 +128,10 @@ Value binary(Runtime& runtime, const std::string& op, const Value& a, const Valu
   }
   if (op == "+") {
     if (a.is_string() && b.is_string()) {
+      const double bytes =
+          static_cast<double>(a.string().size()) + static_cast<double>(b.string().size());
+      check_text_size(bytes);
+      runtime.room(bytes);
       if (!a.is_markup() && !b.is_markup()) return a.string() + b.string();
       const auto part = [](const Value& value) {
         return value.is_markup() ? value.string() : escape_html(value.string());
@@ -120,6 +139,8 @@ Value binary(Runtime& runtime, const std::string& op, const Value& a, const Valu
       return Value::markup(part(a) + part(b));
     }
     if (is_list(a) && is_list(b) && a.sequence().kind == b.sequence().kind) {
+      runtime.room(static_cast<double>((a.sequence().items.size() + b.sequence().items.size()) *
+                                       sizeof(Value)));
       std::vector<Value> items = a.sequence().items;
       items.insert(items.end(), b.sequence().items.begin(), b.sequence().items.end());
       return a.sequence().kind == SequenceKind::kTuple ? make_tuple(std::move(items))
@@ -131,8 +152,10 @@ Value binary(Runtime& runtime, const std::string& op, const Value& a, const Valu
     }
   }
   if (op == "*") {
-    if ((a.is_string() || is_list(a)) && (b.is_int() || b.is_bool())) return repeat(a, b.integer());
-    if ((b.is_string() || is_list(b)) && (a.is_int() || a.is_bool())) return repeat(b, a.integer());
+    if ((a.is_string() || is_list(a)) && (b.is_int() || b.is_bool()))
+      return repeat(runtime, a, b.integer());
+    if ((b.is_string() || is_list(b)) && (a.is_int() || a.is_bool()))
+      return repeat(runtime, b, a.integer());
   }
   wrong_types(op, a, b);
 }
@@ -143,22 +166,25 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
     require(item.is_string(), "'in <string>' requires string as left operand, not {}",
             type_name(item));
     runtime.work(static_cast<std::int64_t>(container.string().size() / 256));
-    return container.string().find(item.string()) != std::string::npos;
+    return find_text(container.string(), item.string()) != std::string::npos;
   }
   if (container.is_dict()) {
     check_defined(item);
+    runtime.weigh(item);
     return container.dict().find(item) != nullptr;
   }
   if (container.is_undefined()) return false;
   require(container.is_sequence(), "argument of type '{}' is not iterable", type_name(container));
   for (const Value& other : runtime.iterate(container)) {
     runtime.work(1);
+    weigh_both(runtime, other, item);
     if (equal(other, item)) return true;
   }
   return false;
 }
 
 bool compare_values(Runtime& runtime, const std::string& op, const Value& a, const Value& b) {
+  if (op != "in" && op != "not in") weigh_both(runtime, a, b);
   if (op == "==") return equal(a, b);
   if (op == "!=") return !equal(a, b);
   if (op == "in") return contains(runtime, b, a);
@@ -183,6 +209,7 @@ Value slice(Runtime& runtime, const Value& value, const Value& begin, const Valu
             type_name(bound));
     return bound.integer();
   };
+  if (value.is_string()) runtime.work(static_cast<std::int64_t>(value.string().size() / 64));
   const std::u32string text = value.is_string() ? decode(value.string()) : std::u32string();
   const auto size =
       static_cast<std::int64_t>(value.is_string() ? text.size() : value.sequence().items.size());

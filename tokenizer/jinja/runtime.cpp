@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/io/utf8.h"
 #include "model/ops/error.h"
 #include "tokenizer/jinja/text.h"
 
@@ -125,9 +126,31 @@ Value Runtime::made(Value value) {
   } else if (value.is_dict()) {
     memory_ += static_cast<double>(value.dict().items.size()) * 200;
   }
-  require(memory_ <= kMaxMemory, "the template makes more than {} MiB of values",
-          kMaxMemory / (1024 * 1024));
+  room(0);
   return value;
+}
+
+void Runtime::room(double bytes) const {
+  require(memory_ + bytes <= kMaxMemory, "the template makes more than {} MiB of values",
+          kMaxMemory / (1024 * 1024));
+}
+
+void Runtime::weigh(const Value& value, int depth) {
+  check_nesting(depth);
+  if (value.is_string()) {
+    work(static_cast<std::int64_t>(value.string().size() / 64));
+  } else if (value.is_sequence()) {
+    const auto& items = value.sequence().items;
+    work(static_cast<std::int64_t>(items.size() / 16 + 1));
+    for (const Value& item : items) weigh(item, depth + 1);
+  } else if (value.is_dict()) {
+    const auto& items = value.dict().items;
+    work(static_cast<std::int64_t>(items.size() + 1));
+    for (const auto& [key, item] : items) {
+      weigh(key, depth + 1);
+      weigh(item, depth + 1);
+    }
+  }
 }
 
 Value Runtime::call(const Value& function, Arguments& arguments) {
@@ -173,6 +196,12 @@ std::optional<Value> element(const Value& value, const Value& key) {
   }
   if (!key.is_int() && !key.is_bool()) return std::nullopt;
   if (value.is_string()) {
+    if (utf8::is_ascii(value.string())) {  // bytes are letters
+      const auto size = static_cast<std::int64_t>(value.string().size());
+      const std::int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
+      if (at < 0 || at >= size) return std::nullopt;
+      return Value(value.string().substr(static_cast<std::size_t>(at), 1));
+    }
     const std::u32string text = decode(value.string());
     const auto size = static_cast<std::int64_t>(text.size());
     const std::int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
@@ -198,6 +227,8 @@ Value Runtime::item(const Value& value, const Value& key) {
                           (key.is_sequence() && key.sequence().kind != SequenceKind::kTuple))) {
     return Value::undefined(fmt::format("dict object has no element {}", to_repr(*this, key)));
   }
+  if (value.is_string()) work(static_cast<std::int64_t>(value.string().size() / 64));
+  if (value.is_dict()) weigh(key);
   if (auto found = element(value, key)) return *found;
   if (key.is_string()) {
     if (value.is_object()) {
@@ -213,10 +244,21 @@ Value Runtime::item(const Value& value, const Value& key) {
       fmt::format("{} has no element {}", object_name(value), to_repr(*this, key)));
 }
 
+namespace {
+
+constexpr double kBytesPerLetter = 128;  // a Value, a shared text and its counts
+
+}  // namespace
+
 std::vector<Value> Runtime::iterate(const Value& value) {
   std::vector<Value> items;
   if (value.is_undefined()) return items;
   if (value.is_string()) {
+    // A text of its own for each letter.
+    const double bytes = static_cast<double>(length(value.string())) * kBytesPerLetter;
+    room(bytes);
+    memory_ += bytes;
+    work(static_cast<std::int64_t>(value.string().size() / 16));
     for (const char32_t c : decode(value.string())) items.emplace_back(encode({&c, 1}));
   } else if (value.is_dict()) {
     for (const auto& [key, item] : value.dict().items) items.push_back(key);
@@ -227,6 +269,7 @@ std::vector<Value> Runtime::iterate(const Value& value) {
       items = std::move(sequence.items);
       sequence.items.clear();
     } else {
+      room(static_cast<double>(sequence.items.size() * sizeof(Value)));
       items = sequence.items;
     }
   } else {
@@ -234,8 +277,7 @@ std::vector<Value> Runtime::iterate(const Value& value) {
   }
   memory_ += static_cast<double>(items.size() * sizeof(Value));
   work(static_cast<std::int64_t>(items.size() / 16));
-  require(memory_ <= kMaxMemory, "the template makes more than {} MiB of values",
-          kMaxMemory / (1024 * 1024));
+  room(0);
   return items;
 }
 

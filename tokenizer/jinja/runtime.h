@@ -95,6 +95,10 @@ class Runtime {
   // Counts work and memory; throws Error where it is too much.
   void work(std::int64_t steps);
   Value made(Value value);  // counts a new value and returns it
+  // Throws Error where `bytes` more would be too much: asked before they are taken.
+  void room(double bytes) const;
+  // Counts the work of reading a value with all that is in it, as often as it is in it.
+  void weigh(const Value& value, int depth = 0);
 
   // Namespaces can hold themselves: they are emptied at the end.
   void remember(const std::shared_ptr<Namespace>& space) { namespaces_.push_back(space); }

@@ -31,10 +31,12 @@ std::vector<Value> split_words(std::string_view text, std::int64_t most, bool fr
       break;
     }
     if (from_right) {
-      std::size_t i = 0;
-      std::size_t begin = 0;
-      while (i < text.size()) {
-        if (is_space(utf8::next(text, i))) begin = i;
+      std::size_t begin = text.size();
+      while (begin > 0) {
+        std::size_t at = begin - 1;
+        while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80u) --at;
+        if (std::size_t next = at; is_space(utf8::next(text, next))) break;
+        begin = at;
       }
       parts.emplace_back(text.substr(begin));
       text = strip(text.substr(0, begin), nullptr, false, true);
@@ -64,16 +66,19 @@ Value split(const char* name, Runtime&, std::string_view text, Arguments& argume
   std::vector<Value> parts;
   const auto more = [&] { return most < 0 || static_cast<std::int64_t>(parts.size()) < most; };
   if (from_right) {
-    for (auto at = text.rfind(separator); at != std::string_view::npos && more();
-         at = text.rfind(separator)) {
-      parts.emplace_back(text.substr(at + separator.size()));
-      text = text.substr(0, at);
+    const std::string back(text.rbegin(), text.rend());
+    const std::string part(separator.rbegin(), separator.rend());
+    std::size_t begin = 0;  // in `back`
+    for (auto at = find_text(back, part); at != std::string::npos && more();
+         at = find_text(back, part, begin)) {
+      parts.emplace_back(text.substr(text.size() - at, at - begin));
+      begin = at + part.size();
     }
-    parts.emplace_back(text);
+    parts.emplace_back(text.substr(0, text.size() - begin));
     return make_list(reversed(parts));
   }
-  for (auto at = text.find(separator); at != std::string_view::npos && more();
-       at = text.find(separator)) {
+  for (auto at = find_text(text, separator); at != std::string_view::npos && more();
+       at = find_text(text, separator)) {
     parts.emplace_back(text.substr(0, at));
     text.remove_prefix(at + separator.size());
   }
@@ -85,7 +90,7 @@ Value partition(const char* name, const std::string& text, Arguments& arguments,
   const Parameters given(name, arguments, {"sep"}, 1);
   const std::string separator = given.text(0, "");
   require(!separator.empty(), "{}: empty separator", name);
-  const auto at = from_right ? text.rfind(separator) : text.find(separator);
+  const auto at = from_right ? find_last_text(text, separator) : find_text(text, separator);
   if (at == std::string::npos) {
     return from_right ? make_tuple({"", "", text}) : make_tuple({text, "", ""});
   }
@@ -110,7 +115,7 @@ Value find_in(Runtime& runtime, const char* name, const std::string& text, Argum
   const Parameters given(name, arguments, {"sub", "start", "end"}, 1);
   const std::string part = given.text(0, "");
   const auto [range, first] = range_of(runtime, text, given, 1);
-  const auto at = from_right ? range.rfind(part) : range.find(part);
+  const auto at = from_right ? find_last_text(range, part) : find_text(range, part);
   if (at == std::string::npos) {
     require(!must, "{}: substring not found", name);
     return -1;
@@ -130,6 +135,7 @@ Value begins_or_ends(Runtime& runtime, const char* name, const std::string& text
     check_defined(part);
     require(part.is_string(), "{}: found a {}, expected a string or a tuple of strings", name,
             type_name(part));
+    runtime.work(static_cast<std::int64_t>(part.string().size() / 64));
     if (ends ? range.ends_with(part.string()) : range.starts_with(part.string())) return true;
   }
   return false;
@@ -283,8 +289,16 @@ const std::array kStringMethods = {
       takes_nothing("capitalize", a);
       return capitalize(s);
     }},
-    NamedMethod{"title", [](Runtime&, const std::string& s, Arguments& a) -> Value { takes_nothing("title", a); return title(s); }},
-    NamedMethod{"swapcase", [](Runtime&, const std::string& s, Arguments& a) -> Value { takes_nothing("swapcase", a); return swap_case(s); }},
+    NamedMethod{"title", [](Runtime& r, const std::string& s, Arguments& a) -> Value {
+      takes_nothing("title", a);
+      r.work(static_cast<std::int64_t>(s.size()));  // each letter by itself
+      return title(s);
+    }},
+    NamedMethod{"swapcase", [](Runtime& r, const std::string& s, Arguments& a) -> Value {
+      takes_nothing("swapcase", a);
+      r.work(static_cast<std::int64_t>(s.size()));
+      return swap_case(s);
+    }},
     NamedMethod{"removeprefix", [](Runtime&, const std::string& s, Arguments& a) -> Value {
       const std::string part = Parameters("removeprefix", a, {"prefix"}, 1).text(0, "");
       return s.starts_with(part) ? s.substr(part.size()) : s;

@@ -100,12 +100,12 @@ bool upper(Runtime& runtime, const Value& value, Arguments&) {
   return has_case(text, to_upper(text), to_lower(text));
 }
 
-bool same_as(Runtime&, const Value& value, Arguments& arguments) {
+bool same_as(Runtime& runtime, const Value& value, Arguments& arguments) {
   const Value& with = other(arguments);
   if (value.is_sequence() || value.is_dict() || value.is_object()) {
     return value.address() == with.address();
   }
-  return type_name(value) == type_name(with) && equal(value, with);
+  return type_name(value) == type_name(with) && compare_values(runtime, "==", value, with);
 }
 
 bool divisible_by(Runtime& runtime, const Value& value, Arguments& arguments) {

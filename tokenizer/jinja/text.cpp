@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
@@ -125,10 +126,26 @@ std::string capitalize(std::string_view text) {
   return out + to_lower(text.substr(first));
 }
 
+std::size_t find_text(std::string_view text, std::string_view part, std::size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  if (part.empty()) return from;
+  const void* at = memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return at == nullptr ? std::string_view::npos
+                       : static_cast<std::size_t>(static_cast<const char*>(at) - text.data());
+}
+
+std::size_t find_last_text(std::string_view text, std::string_view part) {
+  // The first one from behind.
+  const std::string back(text.rbegin(), text.rend());
+  const auto at = find_text(back, std::string(part.rbegin(), part.rend()));
+  return at == std::string_view::npos ? at : text.size() - at - part.size();
+}
+
 std::string_view strip(std::string_view text, const std::string* chars, bool left, bool right) {
-  const std::u32string set = chars == nullptr ? std::u32string() : decode(*chars);
+  std::u32string set = chars == nullptr ? std::u32string() : decode(*chars);
+  std::sort(set.begin(), set.end());
   const auto drop = [&](char32_t c) {
-    return chars == nullptr ? is_space(c) : set.find(c) != std::u32string::npos;
+    return chars == nullptr ? is_space(c) : std::binary_search(set.begin(), set.end(), c);
   };
   while (left && !text.empty()) {
     std::size_t next = 0;
@@ -165,8 +182,8 @@ std::vector<std::string> split_lines(std::string_view text) {
 std::size_t count(std::string_view text, std::string_view part) {
   if (part.empty()) return length(text) + 1;
   std::size_t n = 0;
-  for (auto at = text.find(part); at != std::string_view::npos;
-       at = text.find(part, at + part.size())) {
+  for (auto at = find_text(text, part); at != std::string_view::npos;
+       at = find_text(text, part, at + part.size())) {
     ++n;
   }
   return n;
@@ -196,7 +213,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
     return out += text.substr(begin);
   }
   for (; left > 0; --left) {
-    const auto at = text.find(from, begin);
+    const auto at = find_text(text, from, begin);
     out += text.substr(begin, at - begin);
     out += to;
     begin = at + from.size();

@@ -25,6 +25,10 @@ std::string to_lower(std::string_view text);
 std::string fold_case(std::string_view text);
 std::string capitalize(std::string_view text);  // the first in title case, the rest in lower case
 
+// Where `part` begins in the text, first and last; npos: nowhere. The time is that of reading both,
+// whatever they hold (std::string_view's is their product where all letters are alike).
+std::size_t find_text(std::string_view text, std::string_view part, std::size_t from = 0);
+std::size_t find_last_text(std::string_view text, std::string_view part);
 // str.strip: without `chars`, white space.
 std::string_view strip(std::string_view text, const std::string* chars, bool left, bool right);
 // str.splitlines(keepends=False).
