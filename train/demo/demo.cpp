@@ -1,6 +1,7 @@
 #include "train/demo/demo.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -14,6 +15,8 @@
 #include "train/eval/evaluate.h"
 #include "train/grpo/trainer.h"
 #include "train/reward/answer.h"
+#include "train/run/output_dir.h"
+#include "train/run/run_lock.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::train {
@@ -29,7 +32,6 @@ TrainOptions demo_options(const TrainOptions& user, const DemoModel& demo) {
   o.base.model = demo.folder;
   if (o.data.dataset.empty()) o.data.dataset = {demo.train_path()};
   o.run.output_dir = user.run.output_dir + "/demo/grpo";
-  o.run.overwrite_output_dir = true;
   set("quantize", o.base.quantize, model::Quantize::none);
   set("system_prompt", o.prompt.system_prompt, std::optional<std::string>(""));
   set("max_prompt_length", o.prompt.max_prompt_length, 64);
@@ -58,13 +60,29 @@ std::string indented(const std::string& text) {
   return out;
 }
 
+constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors",
+                                      kTaughtPromptFile};
+
+// Refuses a folder with what publish_adapter() does not write.
+void check_adapter_replaceable(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    require(std::find(kAdapterFiles.begin(), kAdapterFiles.end(), name) != kAdapterFiles.end(),
+            "{}: was not written by the demo, which would replace its folder; move it, or choose "
+            "another --output-dir",
+            entry.path().string());
+  }
+}
+
 // The adapter's files, aside and renamed, so that a reader sees the old one or the new one.
 void publish_adapter(const std::string& checkpoint, const std::string& folder) {
   namespace fs = std::filesystem;
   const std::string temporary = folder + ".tmp";
   fs::remove_all(temporary);
   fs::create_directories(temporary);
-  for (const char* name : {"adapter_config.json", "adapter_model.safetensors", kTaughtPromptFile}) {
+  for (const char* name : kAdapterFiles) {
     fs::copy_file(checkpoint + "/" + name, temporary + "/" + name);
   }
   fs::remove_all(folder);
@@ -173,6 +191,11 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   const auto start = std::chrono::steady_clock::now();
   const std::string root = options.run.output_dir + "/demo";
   make_output_dir(root);
+  const RunLock lock(root, "train");
+  if (options.run.resume.empty()) {
+    check_new_run(root + "/grpo", "grpo", options.run.overwrite_output_dir);
+  }
+  check_adapter_replaceable(root + "/adapter");
   const DemoModel demo = make_model(console, backend, root + "/model", options.run.seed);
 
   console.line(
@@ -183,7 +206,7 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   const HeldOut held_out(demo, run, trainer.plan().generator.max_sequences);
   const Accuracy before = held_out.evaluate(trainer.model(), -1);
   const std::string checkpoint = trainer.run();
-  if (stop_requested.load()) return 0;
+  if (trainer.interrupted()) return interrupted_exit_code();
   publish_adapter(checkpoint, root + "/adapter");
   show_result(console, held_out.questions(), before, held_out.evaluate(trainer.model(), 0));
 

@@ -8,7 +8,8 @@ namespace qgrpo::train {
 // its own, cold-started by supervised training on generated questions), trains it with GRPO through
 // the same Trainer as any other model, and compares accuracy on held-out questions before and
 // after. Everything goes to OUTPUT_DIR/demo: model/ (a Hugging Face folder), adapter/, grpo/ (the
-// run). Returns the exit code.
+// run). Throws Error where an earlier demo is there and run.overwrite_output_dir is not set.
+// Returns the exit code.
 int run_demo(const TrainOptions& options, Backend& backend);
 
 }  // namespace qgrpo::train

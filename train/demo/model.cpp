@@ -14,6 +14,7 @@
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/load.h"
+#include "train/run/stop.h"
 
 namespace qgrpo::train {
 namespace {
@@ -132,7 +133,7 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
   require(!folder.empty() && folder.back() != '/', "\"{}\" is not a name for the demo's folder",
           folder);
   const auto report = [&](const DemoProgress& p) {
-    if (progress && !progress(p)) fail("interrupted");
+    if (progress && !progress(p)) throw Interrupted("interrupted");
   };
   const std::string work = folder + ".demo-tmp";
   check_replaceable(folder);

@@ -27,7 +27,7 @@ struct DemoProgress {
   double loss = 0.0;
 };
 // Called before each phase and after each step of the cold start; returning false gives up:
-// prepare_demo() throws Error("interrupted") and leaves no folder.
+// prepare_demo() throws Interrupted and leaves no folder.
 using DemoProgressFunction = std::function<bool(const DemoProgress&)>;
 
 // The folder of the finished demo model, ready for Model::load and load_tokenizer:

@@ -32,6 +32,8 @@ class GrpoTrainer final : private Method {
   // Runs to the last step (or until stop_requested), which always ends in a checkpoint; the path of
   // the result is returned.
   std::string run() { return run_.loop(*this); }
+  // Whether run() ended by stop_requested.
+  bool interrupted() const { return run_.interrupted(); }
 
   const std::vector<double>& rewards() const { return run_.state().rewards; }
   model::Model& model() { return policy_->model(); }

@@ -7,6 +7,7 @@
 #include "model/io/file.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
+#include "train/run/state.h"
 
 namespace qgrpo::train {
 namespace {
@@ -18,6 +19,15 @@ constexpr std::string_view kPrefix = "checkpoint-";
 
 std::string checkpoint_path(const std::string& output_dir, std::int64_t step) {
   return fmt::format("{}/{}{}", output_dir, kPrefix, step);
+}
+
+std::optional<std::int64_t> checkpoint_step(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* const end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || stop != end || step < 0) return std::nullopt;
+  return step;
 }
 
 void write_checkpoint(const std::string& path,
@@ -65,13 +75,8 @@ std::vector<std::pair<std::int64_t, std::string>> list_checkpoints(const std::st
   std::vector<std::pair<std::int64_t, std::string>> out;
   if (!fs::is_directory(output_dir)) return out;
   for (const auto& entry : fs::directory_iterator(output_dir)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !entry.is_directory()) continue;
-    std::int64_t step = 0;
-    const char* begin = name.data() + kPrefix.size();
-    const char* end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(begin, end, step);
-    if (error == std::errc() && stop == end) out.emplace_back(step, entry.path().string());
+    const auto step = checkpoint_step(entry.path().filename().string());
+    if (step && entry.is_directory()) out.emplace_back(*step, entry.path().string());
   }
   std::sort(out.begin(), out.end());
   return out;
@@ -134,37 +139,12 @@ std::string find_checkpoint(const std::string& resume, const std::string& output
 void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::int64_t keep) {
   if (limit <= 0) return;
   auto all = list_checkpoints(output_dir);
-  std::erase_if(all, [&](const auto& checkpoint) { return checkpoint.first == keep; });
+  std::erase_if(all, [&](const auto& checkpoint) {
+    return checkpoint.first == keep || !checkpoint_trainer(checkpoint.second);
+  });
   std::error_code error;
   for (std::size_t i = 0; i + static_cast<std::size_t>(limit) < all.size(); ++i)
     fs::remove_all(all[i].second, error);
-}
-
-void make_output_dir(const std::string& output_dir) {
-  std::error_code error;
-  fs::create_directories(output_dir, error);
-  if (error) fail("{}: the output folder cannot be made ({})", output_dir, error.message());
-}
-
-void refuse_earlier_run(const std::string& output_dir) {
-  const bool logs = fs::exists(output_dir + "/metrics.jsonl");
-  require(!logs && list_checkpoints(output_dir).empty(),
-          "{}: holds an earlier run; continue it with --resume, replace it with "
-          "--overwrite-output-dir, or choose another --output-dir",
-          output_dir);
-}
-
-void clear_output_dir(const std::string& output_dir) {
-  std::error_code error;
-  if (!fs::is_directory(output_dir)) return;
-  for (const auto& entry : fs::directory_iterator(output_dir)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) || name == "metrics.jsonl" || name == "completions.jsonl" ||
-        name == "preflight.json" || name == "held_out.jsonl") {
-      fs::remove_all(entry.path(), error);
-      if (error) fail("{}: cannot be removed ({})", entry.path().string(), error.message());
-    }
-  }
 }
 
 }  // namespace qgrpo::train

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,8 @@ namespace qgrpo::train {
 
 // OUTPUT_DIR/checkpoint-N.
 std::string checkpoint_path(const std::string& output_dir, std::int64_t step);
+// N of "checkpoint-N"; nothing for another name.
+std::optional<std::int64_t> checkpoint_step(const std::string& name);
 // Makes a checkpoint folder whose files `write` puts into the folder that it is given: written
 // beside `path`, synced, then renamed, so that what has the name is whole. An existing one is
 // replaced. Throws Error.
@@ -27,13 +30,8 @@ std::vector<std::pair<std::int64_t, std::string>> list_checkpoints(const std::st
 // The checkpoint that --resume names: `resume` itself, or the latest one of the run in it; "latest":
 // the latest one of `output_dir`. Throws Error that says what is there instead.
 std::string find_checkpoint(const std::string& resume, const std::string& output_dir);
-// Deletes the oldest until at most `limit` are left (0 = keep all), but never that of step `keep`.
+// Deletes the oldest until at most `limit` are left (0 = keep all), but never that of step `keep`,
+// nor a folder that no run of this program wrote.
 void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::int64_t keep = 0);
-// Makes the folder of a run. Throws Error.
-void make_output_dir(const std::string& output_dir);
-// Throws Error where the folder holds checkpoints or a log.
-void refuse_earlier_run(const std::string& output_dir);
-// Removes checkpoints, half-written ones, and logs of an earlier run.
-void clear_output_dir(const std::string& output_dir);
 
 }  // namespace qgrpo::train

@@ -7,7 +7,7 @@
 
 #include <ctime>
 #include <filesystem>
-#include <vector>
+#include <string_view>
 
 #include "model/io/file.h"
 #include "model/io/json.h"
@@ -19,12 +19,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1,
-                     utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
+// A start that says it is running, read by a later one, was killed.
+std::string without_running(std::string start) {
+  constexpr std::string_view kRunning = "\"status\":\"running\"";
+  const std::size_t at = start.find(kRunning);
+  if (at != std::string::npos) start.replace(at, kRunning.size(), "\"status\":\"killed\"");
+  return start;
 }
 
 // The starts that an earlier part of the run has recorded, each as JSON. A file that cannot be read
@@ -36,33 +36,22 @@ std::vector<std::string> earlier_starts(const std::string& path) {
   try {
     io::JsonDocument document;
     for (const auto& start : document.parse_file(path).at("starts").as_array())
-      starts.push_back(start.minified());
+      starts.push_back(without_running(start.minified()));
   } catch (const Error&) {
     starts.clear();
   }
   return starts;
 }
 
-std::string start_json(const RunOptions& options, const RunRecord& record) {
-  io::JsonWriter w;
-  w.begin_object();
-  w.member("time", now());
-  w.member("first_step", record.first_step);
-  for (const auto& [name, text] : build_versions()) w.member(name, text);
-  w.member("device", record.device);
-  struct utsname system {};
-  if (uname(&system) == 0) {
-    w.member("host", std::string(system.nodename));
-    w.member("system", fmt::format("{} {} {}", system.sysname, system.release, system.machine));
-  }
-  std::error_code ignored;
-  w.member("working_directory", fs::current_path(ignored).string());
-  w.member("threads", options.threads);
-  w.end_object();
-  return w.str();
-}
-
 }  // namespace
+
+std::string utc_now() {
+  const std::time_t seconds = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1,
+                     utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
+}
 
 std::map<std::string, std::string> build_versions() {
   std::map<std::string, std::string> out;
@@ -86,30 +75,84 @@ std::map<std::string, std::string> build_versions() {
   return out;
 }
 
-void write_run_folder(const RunOptions& options, const RunRecord& record) {
-  const std::string path = options.output_dir + "/run.json";
-  std::vector<std::string> starts;
-  if (record.first_step > 1) starts = earlier_starts(path);
-  starts.push_back(start_json(options, record));
+std::string RunFolder::start_json(const std::string& status, std::int64_t last_step) const {
   io::JsonWriter w;
   w.begin_object();
-  w.member("seed", static_cast<std::int64_t>(options.seed));
-  w.member("model_fingerprint", fmt::format("{:016x}", record.model_fingerprint));
-  w.member("data_fingerprint", fmt::format("{:016x}", record.data_fingerprint));
-  w.key("options");
-  w.raw(record.options_json);
-  w.key("starts");
-  w.begin_array();
-  for (const std::string& start : starts) w.raw(start);
-  w.end_array();
+  w.member("time", time_);
+  w.member("status", status);
+  if (status != "running") {
+    w.member("end_time", utc_now());
+    w.member("last_step", last_step);
+  }
+  w.member("first_step", record_.first_step);
+  for (const auto& [name, text] : build_versions()) w.member(name, text);
+  w.member("device", record_.device);
+  struct utsname system {};
+  if (uname(&system) == 0) {
+    w.member("host", std::string(system.nodename));
+    w.member("system", fmt::format("{} {} {}", system.sysname, system.release, system.machine));
+  }
+  std::error_code ignored;
+  w.member("working_directory", fs::current_path(ignored).string());
+  w.member("threads", threads_);
   w.end_object();
-  io::write_file_atomically(path, w.str() + "\n");
-  const std::string config = options.output_dir + "/config.toml";
+  return w.str();
+}
+
+RunFolder::RunFolder(const RunOptions& options, RunRecord record)
+    : folder_(options.output_dir),
+      threads_(options.threads),
+      seed_(options.seed),
+      record_(std::move(record)),
+      time_(utc_now()) {
+  if (record_.resumed) earlier_ = earlier_starts(folder_ + "/run.json");
+  write(start_json("running", 0));
+  const std::string config = folder_ + "/config.toml";
   if (!options.config_toml.empty()) {
     io::write_file_atomically(config, options.config_toml);
-  } else if (record.first_step == 1) {
+  } else if (!record_.resumed) {
     std::error_code ignored;
     fs::remove(config, ignored);  // of an earlier run
+  }
+}
+
+void RunFolder::end(const std::string& status, std::int64_t last_step) {
+  write(start_json(status, last_step));
+}
+
+void RunFolder::write(const std::string& start) const {
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("trainer", record_.trainer);
+  w.member("seed", static_cast<std::int64_t>(seed_));
+  w.member("model_fingerprint", fmt::format("{:016x}", record_.model_fingerprint));
+  w.member("data_fingerprint", fmt::format("{:016x}", record_.data_fingerprint));
+  w.key("options");
+  w.raw(record_.options_json);
+  w.key("starts");
+  w.begin_array();
+  for (const std::string& before : earlier_) w.raw(before);
+  w.raw(start);
+  w.end_array();
+  w.end_object();
+  io::write_file_atomically(folder_ + "/run.json", w.str() + "\n");
+}
+
+std::optional<std::string> recorded_trainer(const std::string& output_dir) {
+  const std::string path = output_dir + "/run.json";
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return std::nullopt;
+  try {
+    io::JsonDocument document;
+    const io::JsonValue root = document.parse_file(path);
+    for (const char* key : {"model_fingerprint", "options", "starts"}) {
+      if (!root.find(key)) return std::nullopt;
+    }
+    const auto trainer = root.find("trainer");
+    // Earlier versions wrote it for GRPO alone, without saying so.
+    return trainer && trainer->is_string() ? trainer->as_string() : "grpo";
+  } catch (const Error&) {
+    return std::nullopt;
   }
 }
 

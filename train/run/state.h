@@ -51,6 +51,10 @@ void save_trainer_state(const std::string& folder, const TrainerState& state);
 // program and trainer, or damaged.
 TrainerState load_trainer_state(const std::string& folder, const std::string& trainer = "grpo");
 
+// Whose checkpoint a folder is, "grpo" or "sft", by the keys of its trainer_state.json; nothing: none
+// of this program, or one that cannot be read.
+std::optional<std::string> checkpoint_trainer(const std::string& folder);
+
 // Refuses to continue with other options than the checkpoint's, naming the first that differs
 // (max_steps may differ).
 void check_same_options(const TrainerState& state,

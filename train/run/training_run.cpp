@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <span>
 
 #include "model/ops/error.h"
 #include "model/ops/program.h"
+#include "train/run/output_dir.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::train {
@@ -22,11 +24,24 @@ std::string resume_command(const std::string& trainer, const RunOptions& options
                      shell_word(options.output_dir));
 }
 
+// Whether a checkpoint (empty: none) is one of the output folder itself.
+bool goes_on_in(const std::string& checkpoint, const std::string& output_dir) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  return !checkpoint.empty() &&
+         fs::equivalent(fs::absolute(checkpoint, error).lexically_normal().parent_path(),
+                        output_dir, error);
+}
+
 }  // namespace
 
 TrainingRun::TrainingRun(Settings settings, Console& console)
     : settings_(std::move(settings)),
       console_(&console),
+      // What is resumed must not change while it is read.
+      lock_(!options().resume.empty() && std::filesystem::is_directory(options().output_dir)
+                ? lock()
+                : nullptr),
       checkpoint_(options().resume.empty()
                       ? std::string()
                       : find_checkpoint(options().resume, options().output_dir)) {
@@ -40,23 +55,35 @@ TrainingRun::TrainingRun(Settings settings, Console& console)
   state_.options = settings_.recorded.decisive;
 }
 
-void TrainingRun::open_output_dir() const {
-  if (checkpoint_.empty() && !options().overwrite_output_dir)
-    refuse_earlier_run(options().output_dir);
-  make_output_dir(options().output_dir);
+std::unique_ptr<RunLock> TrainingRun::lock() {
+  auto lock =
+      std::make_unique<RunLock>(options().output_dir, settings_.trainer == "sft" ? "sft" : "train");
+  if (!lock->note().empty()) console_->line("  note: " + lock->note());
+  return lock;
+}
+
+void TrainingRun::open_output_dir() {
+  const std::string& folder = options().output_dir;
+  make_output_dir(folder);
+  if (!lock_) lock_ = lock();
+  if (goes_on_in(checkpoint_, folder)) return check_writable_files(folder);
+  check_new_run(folder, settings_.trainer, options().overwrite_output_dir);
 }
 
 void TrainingRun::begin(const RunIdentity& identity, Method& method) {
-  if (!checkpoint_.empty()) {
+  const bool resumed = !checkpoint_.empty();
+  if (resumed) {
     resume(identity, method);
   } else {
     state_.data_fingerprint = identity.data_fingerprint;
     state_.reference = identity.reference;
-    clear_output_dir(options().output_dir);
-    method.begin();
+    if (options().overwrite_output_dir) clear_output_dir(options().output_dir, settings_.trainer);
   }
   if (identity.base) state_.base_fingerprint = *identity.base;
-  open_logs(identity);
+  // First of all files: by it the others are known as a run's.
+  open_folder(identity);
+  if (!resumed) method.begin();
+  open_logs();
 }
 
 void TrainingRun::resume(const RunIdentity& identity, Method& method) {
@@ -73,34 +100,57 @@ void TrainingRun::resume(const RunIdentity& identity, Method& method) {
   console_->line(fmt::format("resumed from {} (step {})", checkpoint_, state_.global_step));
 }
 
-// The run's folder, its log and trackers, and what --hours has decided.
-void TrainingRun::open_logs(const RunIdentity& identity) {
+void TrainingRun::open_folder(const RunIdentity& identity) {
+  RunRecord record;
+  record.trainer = settings_.trainer;
+  record.device = identity.device;
+  record.model_fingerprint = state_.base_fingerprint;
+  record.data_fingerprint = state_.data_fingerprint;
+  record.first_step = state_.global_step + 1;
+  record.resumed = !checkpoint_.empty();
+  record.options_json = settings_.recorded.json;
+  folder_ = std::make_unique<RunFolder>(options(), std::move(record));
+}
+
+// The run's log and trackers, and what --hours has decided.
+void TrainingRun::open_logs() {
   const std::string& folder = options().output_dir;
   metrics_log_ = std::make_unique<LogFile>(folder + "/metrics.jsonl", state_.metrics_offset);
   if (options().hours > 0) {
     timed_.emplace(options().hours, options().max_steps);
     timed_->restore(state_.global_step, state_.elapsed_seconds, state_.schedule);
   }
-  RunRecord record;
-  record.device = identity.device;
-  record.model_fingerprint = state_.base_fingerprint;
-  record.data_fingerprint = state_.data_fingerprint;
-  record.first_step = state_.global_step + 1;
-  record.options_json = settings_.recorded.json;
-  write_run_folder(options(), record);
   TrackerSettings trackers;
   trackers.report_to = options().report_to;
   trackers.output_dir = folder;
   trackers.python = options().python;
   trackers.config = settings_.recorded.json;
-  trackers.first_step = record.first_step;
+  trackers.first_step = state_.global_step + 1;
   trackers.say = [this](const std::string& line) { console_->line("  " + line); };
   trackers_ = std::make_unique<Trackers>(std::move(trackers));
 }
 
 std::string TrainingRun::loop(Method& method) {
+  try {
+    return run_steps(method);
+  } catch (const std::exception&) {
+    record_end("failed");
+    throw;
+  }
+}
+
+// The record of a run is no reason to lose the run.
+void TrainingRun::record_end(const std::string& status) {
+  try {
+    folder_->end(status, state_.global_step);
+  } catch (const Error& error) {
+    console_->line(fmt::format("  note: {}", error.what()));
+  }
+}
+
+std::string TrainingRun::run_steps(Method& method) {
   std::string saved;
-  bool interrupted = false;
+  interrupted_ = false;
   const std::int64_t first_step = state_.global_step;
   mark_ = Clock::now();
   while (state_.global_step < max_steps() || method.evaluation_due()) {
@@ -113,16 +163,17 @@ std::string TrainingRun::loop(Method& method) {
       fail("{} (everything up to step {} is in {})", error.what(), state_.global_step,
            save(method));
     }
-    interrupted = turn == Turn::interrupted;
-    if (interrupted) break;
+    interrupted_ = turn == Turn::interrupted;
+    if (interrupted_) break;
     if (save_due() || turn == Turn::best) {
       saved = save(method);
       if (state_.global_step < max_steps()) console_->line("  saved " + saved);
     }
   }
-  if (interrupted || saved.empty()) saved = save(method);
+  if (interrupted_ || saved.empty()) saved = save(method);
+  record_end(interrupted_ ? "interrupted" : "finished");
   trackers_->finish();
-  if (!interrupted) return method.finish(saved);
+  if (!interrupted_) return method.finish(saved);
   console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with: {}",
                              state_.global_step, saved,
                              resume_command(settings_.trainer, options())));

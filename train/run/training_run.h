@@ -16,6 +16,7 @@
 #include "train/run/log_file.h"
 #include "train/run/method.h"
 #include "train/run/run_folder.h"
+#include "train/run/run_lock.h"
 #include "train/run/state.h"
 #include "train/run/timed_schedule.h"
 #include "train/run/trackers.h"
@@ -48,19 +49,23 @@ class TrainingRun {
     RateSchedule rate;
     RecordedOptions recorded;
   };
-  // Reads the state that is to be resumed; `console` must outlive the run. Throws Error naming the first option that differs from
+  // Reads the state that is to be resumed, of a folder that nobody else writes (it is locked from
+  // here on); `console` must outlive the run. Throws Error naming the first option that differs from
   // the checkpoint's.
   TrainingRun(Settings settings, Console& console);
 
-  // Refuses a folder that holds an earlier run (unless that is resumed or to be overwritten), and
-  // makes it. Throws Error.
-  void open_output_dir() const;
+  // Makes the folder and locks it for this object's life; refuses one that cannot be written, that
+  // another run writes, or that holds what is neither resumed nor to be overwritten. Throws Error.
+  void open_output_dir();
   // Resumes, with Method::restore, or starts anew, with Method::begin. Throws Error where the
   // checkpoint is of another model, other data or another reference.
   void begin(const RunIdentity& identity, Method& method);
   // Runs to the end; returns the folder of the result. Where a step fails, what was learned before
   // it is saved, and the Error says where.
   std::string loop(Method& method);
+
+  // Whether loop() ended by stop_requested.
+  bool interrupted() const { return interrupted_; }
 
   TrainerState& state() { return state_; }
   const TrainerState& state() const { return state_; }
@@ -79,8 +84,12 @@ class TrainingRun {
   enum class Turn { done, best, interrupted };  // best: done, and worth a checkpoint
 
   const RunOptions& options() const { return settings_.options; }
+  std::unique_ptr<RunLock> lock();
   void resume(const RunIdentity& identity, Method& method);
-  void open_logs(const RunIdentity& identity);
+  void open_folder(const RunIdentity& identity);
+  void open_logs();
+  std::string run_steps(Method& method);
+  void record_end(const std::string& status);
   Turn take_turn(Method& method);
   bool run_step(Method& method);
   bool save_due() const;
@@ -91,8 +100,11 @@ class TrainingRun {
 
   Settings settings_;
   Console* console_;
+  std::unique_ptr<RunLock> lock_;
   std::string checkpoint_;
   TrainerState state_;
+  bool interrupted_ = false;
+  std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<LogFile> metrics_log_;
   std::unique_ptr<Trackers> trackers_;
   std::optional<TimedSchedule> timed_;  // with --hours

@@ -33,6 +33,8 @@ class SftRun final : private Method {
   // Runs to the last step (or until stop_requested), which always ends in a checkpoint; its path is
   // returned.
   std::string run() { return run_.loop(*this); }
+  // Whether run() ended by stop_requested.
+  bool interrupted() const { return run_.interrupted(); }
 
   std::int64_t max_steps() const { return run_.max_steps(); }
   std::optional<double> eval_loss() const { return run_.state().eval_loss; }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/io/file.h"
+#include "model/io/json.h"
 #include "model/ops/error.h"
 #include "train/run/stop.h"
 #include "train/run/training_run.h"
@@ -173,6 +174,88 @@ TEST_CASE("training run: stop_requested ends it before the next step, with a che
   const Sums m = r.go([](Sums&) {});
   stop_requested = false;
   CHECK(m.calls == std::vector<std::string>{"begin", "save 0"});
+}
+
+TEST_CASE("training run: run.json says how each start ended") {
+  Run r;
+  const auto statuses = [&] {
+    io::JsonDocument document;
+    std::vector<std::string> out;
+    for (const auto& start : document.parse_file(r.folder + "/run.json").at("starts").as_array()) {
+      out.push_back(fmt::format("{} {} {}", start.at("first_step").as_int(),
+                                start.at("status").as_string(),
+                                start.find("last_step") ? start.at("last_step").as_int() : -1));
+    }
+    return out;
+  };
+  stop_requested = true;
+  r.go([](Sums&) {});
+  stop_requested = false;
+  CHECK(r.run->interrupted());
+  CHECK(statuses() == std::vector<std::string>{"1 interrupted 0"});
+  r.settings.options.resume = "latest";
+  CHECK_THROWS_AS(r.go([](Sums& s) { s.fails_at = 4; }), Error);
+  CHECK(statuses().back() == "1 failed 3");
+  r.run.emplace(r.settings, r.console);  // killed in a step: nobody has said its end
+  Sums killed(*r.run);
+  r.run->open_output_dir();
+  r.run->begin(r.identity, killed);
+  CHECK(statuses().back() == "4 running -1");
+  r.go([](Sums&) {});
+  CHECK_FALSE(r.run->interrupted());
+  CHECK(statuses() ==
+        std::vector<std::string>{"1 interrupted 0", "1 failed 3", "4 killed -1", "4 finished 6"});
+}
+
+TEST_CASE("training run: a folder that a run writes is refused to all others") {
+  Run r;
+  r.settings.options.save_steps = 1;
+  r.go([](Sums& s) { s.interrupted_at = 3; });
+  const std::string before = io::read_file(r.folder + "/metrics.jsonl");
+  const auto refused = [&](auto&& change) {  // beside r.run, which holds the lock
+    TrainingRun::Settings settings = r.settings;
+    change(settings.options);
+    try {
+      TrainingRun second(settings, r.console);
+      second.open_output_dir();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("not refused");
+  };
+  const std::string who =
+      fmt::format("another run writes to this folder (qgrpo sft, process {}", getpid());
+  CHECK(refused([](RunOptions&) {}).find(who) != std::string::npos);
+  CHECK(refused([](RunOptions& o) { o.overwrite_output_dir = true; }).find(who) !=
+        std::string::npos);
+  CHECK(refused([](RunOptions& o) { o.resume = "latest"; }).find(who) != std::string::npos);
+  CHECK(io::read_file(r.folder + "/metrics.jsonl") == before);
+  r.run.reset();
+  CHECK(refused([](RunOptions& o) { o.resume = "latest"; }) == "not refused");
+}
+
+TEST_CASE("training run: a resume into another run's folder does not cut its logs") {
+  Run source("source");
+  source.go([](Sums& s) { s.interrupted_at = 3; });
+  Run r;
+  r.go([](Sums&) {});
+  r.settings.options.resume = source.checkpoint(2);
+  CHECK(r.refusal().find("holds an earlier run") != std::string::npos);
+  CHECK(io::read_file(r.folder + "/metrics.jsonl").find("\"sum\":91") != std::string::npos);
+}
+
+TEST_CASE("training run: a new run removes its like when asked, and nothing else") {
+  Run r;
+  r.go([](Sums&) {});
+  fs::create_directories(r.folder + "/checkpoint-100-good");
+  io::write_file_atomically(r.folder + "/completions.jsonl", "mine\n");
+  CHECK(r.refusal().find("checkpoint-6") != std::string::npos);
+  r.settings.options.overwrite_output_dir = true;
+  r.settings.options.save_steps = 0;
+  r.go([](Sums&) {});
+  CHECK(list_checkpoints(r.folder).size() == 1);
+  CHECK(fs::exists(r.folder + "/checkpoint-100-good"));
+  CHECK(io::read_file(r.folder + "/completions.jsonl") == "mine\n");
 }
 
 TEST_CASE("training run: a step that fails loses nothing of what was learned before") {
