@@ -173,8 +173,11 @@ class EvalRun {
         });
     shown_ = 0.0;
     if (show) show_progress("");
-    require(finished, "interrupted after {} of {} questions ({} {}); no report was written", done,
-            groups.size(), policy, mode);
+    if (!finished) {
+      throw train::Interrupted(
+          fmt::format("interrupted after {} of {} questions ({} {}); no report was written", done,
+                      groups.size(), policy, mode));
+    }
     for (auto& group : groups) {
       for (auto& c : group.completions) {
         if (!rewards_.empty()) c.reward = train::score(rewards_, c.text, group.answer).total;

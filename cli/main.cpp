@@ -15,6 +15,7 @@
 #include "model/ops/error.h"
 #include "model/ops/program.h"
 #include "train/run/run_folder.h"
+#include "train/run/stop.h"
 
 namespace {
 
@@ -103,6 +104,8 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const qgrpo::cli::UsageError& error) {
     return report(error.what(), kUsage);
+  } catch (const qgrpo::train::Interrupted& error) {
+    return report(error.what(), qgrpo::train::interrupted_exit_code());
   } catch (const qgrpo::Error& error) {
     return report(error.what(), kFailure);
   } catch (const std::bad_alloc&) {

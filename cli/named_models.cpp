@@ -34,7 +34,9 @@ std::string local_model(const std::string& value, bool weights) {
   options.choose = weights ? hub::model_files : hub::description_files;
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
   try {
-    return hub::pull(http, hub::parse_repo(value), options).folder;
+    return stoppable([&] { return hub::pull(http, hub::parse_repo(value), options).folder; });
+  } catch (const train::Interrupted&) {
+    throw;
   } catch (const Error& error) {
     fail("{} (there is no such folder here, so it was looked for on the Hub)", error.what());
   }

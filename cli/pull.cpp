@@ -30,7 +30,8 @@ int run_pull(const PullCommand& command) {
   options.exclude = command.exclude;
   if (command.model_only) options.choose = hub::model_files;
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
-  const hub::PullResult result = hub::pull(http, hub::parse_repo(command.repo), options);
+  const hub::PullResult result =
+      stoppable([&] { return hub::pull(http, hub::parse_repo(command.repo), options); });
   fmt::print(stderr, "qgrpo: {} files, {}, of which {} were fetched now\n", result.files,
              io::format_bytes(result.bytes), io::format_bytes(result.fetched));
   std::cout << result.folder << '\n' << std::flush;

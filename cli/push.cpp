@@ -25,8 +25,8 @@ int run_push(const PushCommand& command) {
   TransferProgress progress("sending");
   hub::PushOptions options = command.options;
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
-  const hub::PushResult result =
-      hub::push(http, hub::parse_repo(command.repo), command.folder, options);
+  const hub::PushResult result = stoppable(
+      [&] { return hub::push(http, hub::parse_repo(command.repo), command.folder, options); });
   if (result.url.empty()) {
     fmt::print(stderr, "qgrpo: nothing to send: {} has all {} files as they are\n", command.repo,
                result.files);

@@ -70,8 +70,9 @@ int run_sft(SftCommand& command) {
   options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  train::SftRun(options, *backend).run();
-  return 0;
+  train::SftRun run(options, *backend);
+  run.run();
+  return run.interrupted() ? train::interrupted_exit_code() : 0;
 }
 
 }  // namespace

@@ -66,8 +66,9 @@ int run_train(TrainCommand& command) {
   const auto backend = make_backend(command.device);
   const StopSignals signals;
   if (demo) return train::run_demo(options, *backend);
-  train::GrpoTrainer(options, *backend).run();
-  return 0;
+  train::GrpoTrainer trainer(options, *backend);
+  trainer.run();
+  return trainer.interrupted() ? train::interrupted_exit_code() : 0;
 }
 
 }  // namespace
