@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #endif
 
 #include "bench/stopwatch.h"
+#include "model/ops/error.h"
 
 namespace qgrpo::bench {
 namespace {
@@ -91,9 +94,15 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t words) {
 double together(int threads, const std::function<void(int)>& part) {
   const auto start = Clock::now();
   std::vector<std::thread> others;
-  for (int t = 1; t < threads; ++t) others.emplace_back([&part, t] { part(t); });
-  part(0);
+  std::string refusal;
+  try {
+    for (int t = 1; t < threads; ++t) others.emplace_back([&part, t] { part(t); });
+    part(0);
+  } catch (const std::system_error& error) {
+    refusal = error.what();
+  }
   for (auto& other : others) other.join();
+  if (!refusal.empty()) fail("{} threads cannot be started ({})", threads, refusal);
   return seconds_since(start);
 }
 

@@ -4,6 +4,8 @@
 
 #include <exception>
 
+#include "model/ops/error.h"
+
 namespace qgrpo::cpu {
 namespace {
 
@@ -15,10 +17,23 @@ constexpr int kSpins = 2000;
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { worker(t); });
+  try {
+    for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { worker(t); });
+  } catch (const std::exception& refusal) {  // by the system, or no memory
+    const std::size_t started = workers_.size() + 1;
+    stop();  // else those that run would be waited for without end
+    fail(
+        "{} of {} threads could be started ({}): give fewer with --threads, or raise the limits "
+        "(ulimit -u, ulimit -v, a container's number of processes)",
+        started, threads, refusal.what());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -15,7 +15,7 @@ namespace qgrpo::cpu {
 // number of threads.
 class ThreadPool {
  public:
-  // `threads` includes the calling one; at least 1.
+  // `threads` includes the calling one; at least 1. Throws Error where the system refuses one.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -31,6 +31,7 @@ class ThreadPool {
  private:
   void worker(int thread);
   void run_tasks(int thread);
+  void stop();
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <future>
+#include <system_error>
 
 namespace qgrpo::exporting {
 
@@ -17,7 +18,11 @@ void produce_in_order(int threads, std::size_t count, const std::function<T(std:
   for (std::size_t i = 0; i < count; ++i) {
     for (; started < std::min(count, i + static_cast<std::size_t>(std::max(1, threads)));
          ++started) {
-      ahead.push_back(std::async(std::launch::async, produce, started));
+      try {
+        ahead.push_back(std::async(std::launch::async, produce, started));
+      } catch (const std::system_error&) {  // no more threads: it is produced when its turn comes
+        ahead.push_back(std::async(std::launch::deferred, produce, started));
+      }
     }
     T item = ahead.front().get();
     ahead.pop_front();
