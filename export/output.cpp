@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "model/io/file.h"
@@ -59,6 +61,76 @@ void OutputFile::finish() {
 
 // ---------------------------------------------------------------- the whole output
 
+namespace {
+
+// A safetensors file of an export has its header padded to this size, its first 8 bytes; other
+// programs pad to the next multiple of 8.
+constexpr std::size_t kHeaderRoom = std::size_t{1} << 19;
+
+bool is_exported_shard(const fs::path& path) {
+  std::uint64_t size = 0;
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(&size), sizeof size);
+  return file.good() && size == kHeaderRoom - 8;
+}
+
+// The first entry of a folder that no export wrote; "model.safetensors" where there is none of its
+// weights; empty: an export wrote all of it.
+std::string foreign_entry(const std::string& folder) {
+  static constexpr std::array kNames = {"config.json",
+                                        "generation_config.json",
+                                        "model.safetensors.index.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.json",
+                                        "chat_template.jinja",
+                                        "chat_templates",
+                                        "qgrpo_prompt.json",
+                                        "LICENSE",
+                                        "NOTICE"};
+  bool weights = false;
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    if (name.starts_with("model") && name.ends_with(".safetensors")) {
+      if (!is_exported_shard(folder + "/" + name)) return name;
+      weights = true;
+    } else if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
+      return name;
+    }
+  }
+  return weights ? "" : "model.safetensors";
+}
+
+// Refuses to replace what no export wrote.
+void check_replaceable(const std::string& path, bool folder) {
+  std::error_code error;
+  if (!folder) {
+    std::string magic(4, '\0');
+    std::ifstream file(path, std::ios::binary);
+    require(fs::is_empty(path, error) || (file.read(magic.data(), 4) && magic == "GGUF"),
+            "{}: is no GGUF file, so it is not replaced; choose another --output", path);
+    return;
+  }
+  require(fs::exists(path + "/config.json", error),
+          "{}: holds no model (no config.json), so it is not replaced; choose another --output",
+          path);
+  const std::string foreign = foreign_entry(path);
+  require(foreign.empty(),
+          "{}: {} was not written by an export, so the folder is not replaced; move it, or choose "
+          "another --output",
+          path, foreign);
+}
+
+}  // namespace
+
 PendingOutput::PendingOutput(const std::string& path, bool folder, bool overwrite) : path_(path) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   require(!path_.empty(), "--output: found nothing, expected a {}", folder ? "folder" : "file");
@@ -70,9 +142,7 @@ PendingOutput::PendingOutput(const std::string& path, bool folder, bool overwrit
     require(fs::is_directory(path_, error) == folder,
             "{}: is a {}, but this export makes a {}; choose another --output", path_,
             folder ? "file" : "folder", folder ? "folder" : "file");
-    require(!folder || empty || fs::exists(path_ + "/config.json", error),
-            "{}: holds no model (no config.json), so it is not replaced; choose another --output",
-            path_);
+    if (!empty) check_replaceable(path_, folder);
   }
   const auto parent = fs::path(path_).parent_path();
   if (!parent.empty()) fs::create_directories(parent, error);
@@ -179,7 +249,7 @@ struct SafetensorsFolder::Shard {
 
   // Enough for a model of 4096 layers would be 20 MB; shards of ordinary models have hundreds of
   // tensors.
-  static constexpr std::size_t kRoom = std::size_t{1} << 19;
+  static constexpr std::size_t kRoom = kHeaderRoom;
 
   OutputFile file;
   std::string listed;

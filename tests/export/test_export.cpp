@@ -205,6 +205,17 @@ TEST_CASE("export: bad requests leave nothing behind") {
   CHECK(run_export(tiny, "merged", out).exit_code == 1);
   CHECK(run_export(tiny, "bnb-4bit", out, {"--overwrite"}).exit_code == 0);
   CHECK(model::Checkpoint(out).bnb4bit());
+  scratch.write("out/notes.txt", "mine");
+  refuse({"--model", tiny, "--to", "merged", "--output", out, "--overwrite"}, {"notes.txt"});
+  CHECK(read_text(out + "/notes.txt") == "mine");
+  // A model that another program wrote.
+  std::filesystem::copy(tiny, scratch.path("theirs"), std::filesystem::copy_options::recursive);
+  refuse({"--model", tiny, "--to", "merged", "--output", scratch.path("theirs"), "--overwrite"},
+         {"was not written by an export"});
+  scratch.write("text.gguf", "mine");
+  refuse({"--model", tiny, "--to", "gguf", "--output", scratch.path("text.gguf"), "--overwrite"},
+         {"is no GGUF file"});
+  CHECK(read_text(scratch.path("text.gguf")) == "mine");
 }
 
 TEST_CASE(
