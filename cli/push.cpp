@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -18,16 +19,32 @@ struct PushCommand {
   hub::PushOptions options;
 };
 
+// One line a file, its size before its path, and one for all.
+void print_files(std::FILE* to, const std::vector<hub::PushFile>& files) {
+  std::uint64_t total = 0;
+  for (const hub::PushFile& file : files) {
+    fmt::print(to, "{:>10}  {}\n", io::format_bytes(file.size), file.path);
+    total += file.size;
+  }
+  fmt::print(stderr, "qgrpo: {} files, {}\n", files.size(), io::format_bytes(total));
+}
+
 int run_push(const PushCommand& command) {
   hub::Http http(hub::settings_from_environment());
   const StopSignals signals;
   http.stopped = [] { return train::stop_requested.load(); };
   TransferProgress progress("sending");
   hub::PushOptions options = command.options;
+  options.listed = [&](const std::vector<hub::PushFile>& files) {
+    print_files(options.dry_run ? stdout : stderr, files);
+  };
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
   const hub::PushResult result = stoppable(
       [&] { return hub::push(http, hub::parse_repo(command.repo), command.folder, options); });
-  if (result.url.empty()) {
+  if (options.dry_run) {
+    require(std::fflush(stdout) == 0, "cannot write to standard output");
+    fmt::print(stderr, "qgrpo: a dry run: nothing was sent to {}\n", command.repo);
+  } else if (result.url.empty()) {
     fmt::print(stderr, "qgrpo: nothing to send: {} has all {} files as they are\n", command.repo,
                result.files);
   } else {
@@ -55,6 +72,8 @@ void add_push_command(CommandLine& line) {
               "Only files that match (shell patterns)");
   table.value("--exclude", command->options.exclude, "PATTERN", "No files that match");
   table.value("--message", command->options.message, "TEXT", "Of the commit");
+  table.bare_flag("--dry-run", command->options.dry_run,
+                  "List the files that would be sent, and send nothing");
   table.bare_flag("--private", command->options.private_repo,
                   "A repository that is made now is private");
 }

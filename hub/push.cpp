@@ -1,68 +1,26 @@
 #include "hub/push.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <span>
 
 #include "hub/digest.h"
+#include "hub/push_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
-#include "model/io/utf8.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
 namespace {
 
-namespace fs = std::filesystem;
 constexpr std::size_t kFilesPerQuestion = 256;
 constexpr std::size_t kSampleBytes = 512;
 constexpr std::uint64_t kMostParts = 10000;
 
-struct LocalFile {
-  std::string path;  // in the repository
-  std::string local;
-  std::uint64_t size = 0;
+struct LocalFile : PushFile {
   bool lfs = false;
-  std::string oid;  // SHA-256 for LFS, else git's SHA-1
+  std::string oid = {};  // SHA-256 for LFS, else git's SHA-1
 };
-
-bool matches(const std::vector<std::string>& patterns, const std::string& path) {
-  return std::any_of(patterns.begin(), patterns.end(), [&](std::string pattern) {
-    if (pattern.ends_with('/')) pattern += '*';
-    return fnmatch(pattern.c_str(), path.c_str(), 0) == 0;
-  });
-}
-
-std::vector<LocalFile> list_folder(const std::string& folder, const PushOptions& options) {
-  require(fs::is_directory(folder), "{}: is no folder; expected the folder to send", folder);
-  std::vector<LocalFile> files;
-  for (auto it = fs::recursive_directory_iterator(folder,
-                                                  fs::directory_options::follow_directory_symlink);
-       it != fs::recursive_directory_iterator(); ++it) {
-    const std::string name = it->path().filename().string();
-    if (name.starts_with('.') && name != ".gitattributes") {
-      if (it->is_directory()) it.disable_recursion_pending();
-      continue;
-    }
-    if (!it->is_regular_file() || name.ends_with(".tmp") || name.ends_with(".incomplete")) continue;
-    LocalFile file;
-    file.path = it->path().lexically_relative(folder).generic_string();
-    file.local = it->path().string();
-    if (!options.include.empty() && !matches(options.include, file.path)) continue;
-    if (matches(options.exclude, file.path)) continue;
-    require(utf8::is_valid(file.path), "{}: holds a file whose name is not UTF-8", folder);
-    check_repo_path(file.path, folder);
-    file.size = it->file_size();
-    files.push_back(std::move(file));
-  }
-  std::sort(files.begin(), files.end(),
-            [](const LocalFile& a, const LocalFile& b) { return a.path < b.path; });
-  require(!files.empty(), "{}: has no file to send (hidden ones stay at home)", folder);
-  return files;
-}
 
 std::string head_of(const LocalFile& file) {
   const io::MappedFile mapped(file.local);
@@ -76,14 +34,18 @@ class Push {
       : http_(http), repo_(repo), folder_(folder), options_(options) {}
 
   PushResult run() {
-    require(!http_.settings().offline, "HF_HUB_OFFLINE forbids to send anything");
+    require(options_.dry_run || !http_.settings().offline,
+            "HF_HUB_OFFLINE forbids to send anything");
     require(
-        !http_.settings().token.empty(),
+        options_.dry_run || !http_.settings().token.empty(),
         "{}: sending takes a token that may write (HF_TOKEN, or the file that Python's `hf auth "
         "login` makes)",
         repo_.id);
-    files_ = list_folder(folder_, options_);
-    result_.files = files_.size();
+    const auto files = push_files(folder_, options_.include, options_.exclude);
+    if (options_.listed) options_.listed(files);
+    result_.files = files.size();
+    if (options_.dry_run) return result_;
+    for (const PushFile& file : files) files_.push_back({file});
     make_repo();
     std::vector<LocalFile> changed;
     for (std::size_t at = 0; at < files_.size(); at += kFilesPerQuestion) {

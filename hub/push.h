@@ -6,6 +6,7 @@
 
 #include "hub/http.h"
 #include "hub/pull.h"
+#include "hub/push_files.h"
 
 // Sending a folder to a repository.
 namespace qgrpo::hub {
@@ -15,6 +16,9 @@ struct PushOptions {
   std::vector<std::string> exclude;
   std::string message;        // of the commit; empty: one that names the folder
   bool private_repo = false;  // where the repository is made now
+  bool dry_run = false;       // list, and send nothing
+  // What will be sent, before anything is.
+  std::function<void(const std::vector<PushFile>&)> listed = {};
   std::function<void(const PullProgress&)> progress;
 };
 
@@ -28,8 +32,8 @@ struct PushResult {
 
 // Makes the repository where it does not exist, sends the large files (LFS) that the Hub does not
 // have, then makes one commit of all files that differ: it appears whole or not at all. Nothing
-// that the repository has and the folder has not is deleted. Hidden files and folders, and *.tmp
-// and *.incomplete, stay at home. Throws Error.
+// that the repository has and the folder has not is deleted. Which files: push_files(). A dry run
+// takes neither a token nor the network. Throws Error.
 PushResult push(Http& http, const Repo& repo, const std::string& folder,
                 const PushOptions& options);
 

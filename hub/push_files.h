@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// Which files of a folder are sent.
+namespace qgrpo::hub {
+
+struct PushFile {
+  std::string path;   // in the repository
+  std::string local;  // on this machine
+  std::uint64_t size = 0;
+};
+
+// The files below `folder` that the patterns leave (as in PullOptions), by path. Hidden ones, *.tmp
+// and *.incomplete stay at home, but for .gitattributes. Throws Error naming the file, unless
+// `exclude` leaves it out: a link that leads out of the folder or round in a circle; a name that keys
+// and tokens have (.env, *.pem, id_rsa, ..), and that no pattern of `include` is, letter by letter.
+std::vector<PushFile> push_files(const std::string& folder, const std::vector<std::string>& include,
+                                 const std::vector<std::string>& exclude);
+
+}  // namespace qgrpo::hub
