@@ -39,10 +39,11 @@ Columns choose_columns(const io::JsonValue& first, const DatasetOptions& options
     columns.prompt = first_key(
         first, {"prompt", "messages", "question", "problem", "conversations", "instruction"});
   }
-  require(!columns.prompt.empty(),
-          "{}: the key \"question\" is missing (and \"prompt\", and \"messages\"); {}",
-          first.where(),
-          keys_found(first, "--prompt-column, and the answer's with --answer-column"));
+  if (columns.prompt.empty()) {
+    fail("{}: the key \"question\" is missing (and \"prompt\", and \"messages\"); {}",
+         first.where(),
+         keys_found(first, "--prompt-column, and the answer's with --answer-column"));
+  }
   const auto is = [&](const char* name) { return columns.prompt == name; };
   columns.shape = options.prompt_column.empty() &&
                   (is("conversations") || is("instruction") || is("messages")) &&
@@ -83,8 +84,10 @@ std::optional<std::string> read_prompt(const io::JsonValue& line, const Columns&
       return std::nullopt;
     }
     const auto conversation = conversation_of_shape(line);
-    require(conversation.has_value(), "{}: another shape than the first line's; {}", where,
-            keys_found(line, "--prompt-column"));
+    if (!conversation) {
+      fail("{}: another shape than the first line's; {}", where,
+           keys_found(line, "--prompt-column"));
+    }
     prompt = converted.parse(*conversation, prompt.where());
   }
   if (!prompt.is_array()) {
@@ -127,10 +130,11 @@ void read_answer(const io::JsonValue& line, const Columns& columns, const Datase
   const bool absent = !value || value->is_null();
   const std::string& where = line.where();
   if (absent && !reference) {
-    require(!(options.answer_required || columns.format == AnswerFormat::gsm8k ||
-              !options.answer_column.empty()),
-            "{}: the key \"{}\" is {}; {}", where, columns.answer, value ? "null" : "missing",
-            keys_found(line, "--answer-column"));
+    if (options.answer_required || columns.format == AnswerFormat::gsm8k ||
+        !options.answer_column.empty()) {
+      fail("{}: the key \"{}\" is {}; {}", where, columns.answer, value ? "null" : "missing",
+           keys_found(line, "--answer-column"));
+    }
     return;
   }
   std::string text;

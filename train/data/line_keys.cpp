@@ -38,7 +38,7 @@ void refuse_zero_weight(const io::JsonValue& line) {
   if (!weight || weight->is_null()) return;
   const bool zero =
       weight->is_bool() ? !weight->as_bool() : weight->is_number() && weight->as_double() == 0.0;
-  require(!zero, "{}: weight is {}: leave the line out", line.where(), weight->minified());
+  if (zero) fail("{}: weight is {}: leave the line out", line.where(), weight->minified());
 }
 
 // A "system" beside messages that do not begin with it.
@@ -84,8 +84,8 @@ bool is_learned(const std::string& json, const std::string& where) {
     const auto value = message.find(key);
     if (!value || value->is_null()) continue;
     const bool flag = value->is_bool();
-    require(flag || value->is_number(), "{}: found {}, expected 0 or 1", value->where(),
-            value->minified());
+    if (!flag && !value->is_number())
+      fail("{}: found {}, expected 0 or 1", value->where(), value->minified());
     const double number = flag ? (value->as_bool() ? 1.0 : 0.0) : value->as_double();
     require(number == 0.0 || number == 1.0,
             "{}: found {}, expected 0 (not learned) or 1; other weights are not supported",

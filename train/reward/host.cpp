@@ -150,15 +150,16 @@ HostAnswer RewardHost::read_answer(const std::string& line, std::size_t count) c
     fail_with_answer(line, "{\"rewards\": [..]} with a number or null for each completion");
   const auto read_row = [&](const io::JsonValue& row, std::size_t index) {
     const auto items = row.as_array();
-    require(items.size() == count,
-            "{}: answered with {} rewards for {} completions, expected one for "
-            "each",
-            label(index), items.size(), count);
+    if (items.size() != count) {
+      fail("{}: answered with {} rewards for {} completions, expected one for each", label(index),
+           items.size(), count);
+    }
     std::vector<double> values;
     for (const io::JsonValue& item : items) {
-      require(item.is_null() || item.is_number(),
-              "{}: answered with {} for completion {}, expected a number, or null to skip it",
-              label(index), excerpt(item.minified()), values.size());
+      if (!item.is_null() && !item.is_number()) {
+        fail("{}: answered with {} for completion {}, expected a number, or null to skip it",
+             label(index), excerpt(item.minified()), values.size());
+      }
       values.push_back(item.is_null() ? std::numeric_limits<double>::quiet_NaN()
                                       : item.as_double());
     }

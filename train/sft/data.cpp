@@ -101,12 +101,15 @@ SftExample read_example(const io::JsonValue& line, const tokenizer::Tokenizer& t
   const auto prompt = line.find("prompt");
   const auto completion = line.find("completion");
   const auto text = line.find("text");
-  require(prompt.has_value() == completion.has_value() || messages || text,
-          "{}: found \"{}\" without \"{}\"; {}", where, prompt ? "prompt" : "completion",
-          prompt ? "completion" : "prompt", other_keys(line));
+  if (prompt.has_value() != completion.has_value() && !messages && !text) {
+    fail("{}: found \"{}\" without \"{}\"; {}", where, prompt ? "prompt" : "completion",
+         prompt ? "completion" : "prompt", other_keys(line));
+  }
   const int forms = (messages ? 1 : 0) + (text ? 1 : 0) + (prompt && completion ? 1 : 0);
-  require(forms == 1, "{}: found {}, expected exactly one of {}", where,
-          forms == 0 ? other_keys(line) : std::string("several forms of an example"), kExpected);
+  if (forms != 1) {
+    fail("{}: found {}, expected exactly one of {}", where,
+         forms == 0 ? other_keys(line) : std::string("several forms of an example"), kExpected);
+  }
   check_sft_keys(line);
 
   if (text) return text_example("", text->as_string_view(), tokenizer, options.eos_token_id);
