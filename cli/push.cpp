@@ -20,13 +20,19 @@ struct PushCommand {
 };
 
 // One line a file, its size before its path, and one for all.
-void print_files(std::FILE* to, const std::vector<hub::PushFile>& files) {
+void print_files(std::FILE* to, const hub::PushSelection& chosen) {
   std::uint64_t total = 0;
-  for (const hub::PushFile& file : files) {
+  for (const hub::PushFile& file : chosen.files) {
     fmt::print(to, "{:>10}  {}\n", io::format_bytes(file.size), file.path);
     total += file.size;
   }
-  fmt::print(stderr, "qgrpo: {} files, {}\n", files.size(), io::format_bytes(total));
+  fmt::print(stderr, "qgrpo: {} files, {}\n", chosen.files.size(), io::format_bytes(total));
+  if (!chosen.kept.empty()) {
+    fmt::print(stderr,
+               "qgrpo: kept here, since they tell of this machine (--include names one that is to "
+               "be sent): {}\n",
+               fmt::join(chosen.kept, ", "));
+  }
 }
 
 int run_push(const PushCommand& command) {
@@ -35,8 +41,8 @@ int run_push(const PushCommand& command) {
   http.stopped = [] { return train::stop_requested.load(); };
   TransferProgress progress("sending");
   hub::PushOptions options = command.options;
-  options.listed = [&](const std::vector<hub::PushFile>& files) {
-    print_files(options.dry_run ? stdout : stderr, files);
+  options.listed = [&](const hub::PushSelection& chosen) {
+    print_files(options.dry_run ? stdout : stderr, chosen);
   };
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
   const hub::PushResult result = stoppable(

@@ -41,11 +41,11 @@ class Push {
         "{}: sending takes a token that may write (HF_TOKEN, or the file that Python's `hf auth "
         "login` makes)",
         repo_.id);
-    const auto files = push_files(folder_, options_.include, options_.exclude);
-    if (options_.listed) options_.listed(files);
-    result_.files = files.size();
+    const PushSelection chosen = push_files(folder_, options_.include, options_.exclude);
+    if (options_.listed) options_.listed(chosen);
+    result_.files = chosen.files.size();
     if (options_.dry_run) return result_;
-    for (const PushFile& file : files) files_.push_back({file});
+    for (const PushFile& file : chosen.files) files_.push_back({file});
     make_repo();
     std::vector<LocalFile> changed;
     for (std::size_t at = 0; at < files_.size(); at += kFilesPerQuestion) {

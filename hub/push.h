@@ -18,7 +18,7 @@ struct PushOptions {
   bool private_repo = false;  // where the repository is made now
   bool dry_run = false;       // list, and send nothing
   // What will be sent, before anything is.
-  std::function<void(const std::vector<PushFile>&)> listed = {};
+  std::function<void(const PushSelection&)> listed = {};
   std::function<void(const PullProgress&)> progress;
 };
 

@@ -65,6 +65,15 @@ bool looks_secret(const std::string& name) {
   });
 }
 
+// The records that a run keeps of the machine it ran on: the host's name, folders, the whole command.
+bool tells_of_machine(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (name == "run.json" || name == "run.lock" || name.starts_with("events.out.tfevents."))
+    return true;
+  std::error_code ignored;
+  return name == "config.toml" && fs::exists(path.parent_path() / "run.json", ignored);
+}
+
 bool matches(const std::vector<std::string>& patterns, const std::string& path) {
   return std::any_of(patterns.begin(), patterns.end(), [&](std::string pattern) {
     if (pattern.ends_with('/')) pattern += '*';
@@ -83,11 +92,12 @@ class Walk {
        const std::vector<std::string>& exclude)
       : folder_(folder), include_(include), exclude_(exclude), root_(fs::canonical(folder)) {}
 
-  std::vector<PushFile> run() {
+  PushSelection run() {
     enter(folder_, "");
-    std::sort(files_.begin(), files_.end(),
+    std::sort(chosen_.files.begin(), chosen_.files.end(),
               [](const PushFile& a, const PushFile& b) { return a.path < b.path; });
-    return std::move(files_);
+    std::sort(chosen_.kept.begin(), chosen_.kept.end());
+    return std::move(chosen_);
   }
 
  private:
@@ -134,7 +144,11 @@ class Walk {
           "'{}', or, if it is to be sent, name it with --include '{}'",
           folder_, path, path, path);
     }
-    files_.push_back({path, entry.path().string(), entry.file_size()});
+    if (!named && tells_of_machine(entry.path())) {
+      chosen_.kept.push_back(path);
+      return;
+    }
+    chosen_.files.push_back({path, entry.path().string(), entry.file_size()});
   }
 
   void check_link(const fs::path& link, const std::string& path) const {
@@ -158,17 +172,18 @@ class Walk {
   const std::vector<std::string>& exclude_;
   const fs::path root_;
   std::vector<fs::path> inside_;  // the folders that are being read, without links
-  std::vector<PushFile> files_;
+  PushSelection chosen_;
 };
 
 }  // namespace
 
-std::vector<PushFile> push_files(const std::string& folder, const std::vector<std::string>& include,
-                                 const std::vector<std::string>& exclude) {
+PushSelection push_files(const std::string& folder, const std::vector<std::string>& include,
+                         const std::vector<std::string>& exclude) {
   require(fs::is_directory(folder), "{}: is no folder; expected the folder to send", folder);
-  auto files = Walk(folder, include, exclude).run();
-  require(!files.empty(), "{}: has no file to send (hidden ones stay at home)", folder);
-  return files;
+  PushSelection chosen = Walk(folder, include, exclude).run();
+  require(!chosen.files.empty(),
+          "{}: has no file to send (hidden ones and a run's own records stay at home)", folder);
+  return chosen;
 }
 
 }  // namespace qgrpo::hub

@@ -54,8 +54,9 @@ bool Checkpoint::contains(const std::string& name) const {
 }
 
 void Checkpoint::check_contains(const std::string& name) const {
-  require(contains(name), "{}: tensor \"{}\" is missing{}", progress_->path, name,
-          source_->why_missing(name));
+  if (!contains(name)) {
+    fail("{}: tensor \"{}\" is missing{}", progress_->path, name, source_->why_missing(name));
+  }
 }
 
 StoredMatrix Checkpoint::matrix(const std::string& name, const Shape& shape) {

@@ -315,18 +315,18 @@ TEST_CASE("push: one commit, of what the Hub has not, large files apart") {
   hub.token = "hf_test";
   hub.server.faults(
       R"([{"match": "/part/", "status": 500}, {"match": "/upload/", "status": 503}])");
-  std::vector<hub::PushFile> announced;
+  hub::PushSelection announced;
   const hub::PushResult result =
       push("me/new", {.include = {},
                       .exclude = {},
                       .message = "first",
                       .private_repo = true,
                       .dry_run = false,
-                      .listed = [&](const std::vector<hub::PushFile>& files) { announced = files; },
+                      .listed = [&](const hub::PushSelection& chosen) { announced = chosen; },
                       .progress = {}});
-  REQUIRE(announced.size() == 5);  // one of them the Hub will leave out
-  CHECK(announced[0].path == "adapter.safetensors");
-  CHECK(announced[0].size == 250000);
+  REQUIRE(announced.files.size() == 5);  // one of them the Hub will leave out
+  CHECK(announced.files[0].path == "adapter.safetensors");
+  CHECK(announced.files[0].size == 250000);
   CHECK(result.changed == 4);
   CHECK(result.sent == 255000);
   CHECK(result.url == hub.server.endpoint() + "/me/new/commit/" + result.commit);

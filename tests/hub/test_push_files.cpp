@@ -36,7 +36,8 @@ TEST_CASE("push: what leaves the folder, and what looks like a secret") {
   const auto paths = [&](const std::vector<std::string>& include = {},
                          const std::vector<std::string>& exclude = {}) {
     std::vector<std::string> found;
-    for (const auto& file : hub::push_files(out, include, exclude)) found.push_back(file.path);
+    for (const auto& file : hub::push_files(out, include, exclude).files)
+      found.push_back(file.path);
     return found;
   };
   const auto refused = [&](const std::string& path, const std::string& why) {
@@ -78,10 +79,22 @@ TEST_CASE("push: what leaves the folder, and what looks like a secret") {
     scratch.write(std::string("out/") + name, "x");
   CHECK(paths().size() == 5);
 
+  // What a run keeps of the machine.
+  for (const char* name : {"run.json", "run.lock", "config.toml", "events.out.tfevents.1.host.2.0"})
+    scratch.write(std::string("out/") + name, "x");
+  scratch.write("out/sub/config.toml", "x");  // beside no run.json: not a run's
+  CHECK(paths().size() == 6);
+  CHECK(hub::push_files(out, {}, {}).kept ==
+        std::vector<std::string>{"config.toml", "events.out.tfevents.1.host.2.0", "run.json",
+                                 "run.lock"});
+  CHECK(hub::push_files(out, {"*", "run.json"}, {}).files.size() == 7);
+  fs::remove(out + "/sub/config.toml");
+
   const ProgramResult listed = run_qgrpo({"push", out, "me/x", "--dry-run"});  // and no token
   CHECK(listed.exit_code == 0);
   CHECK(listed.lines().size() == 5);
   CHECK(listed.out.find("sub/a.bin") != std::string::npos);
+  CHECK(listed.err.find("events.out.tfevents.1.host.2.0, run.json, run.lock") != std::string::npos);
   CHECK(listed.err.find("nothing was sent to me/x") != std::string::npos);
 }
 
