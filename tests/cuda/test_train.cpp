@@ -1,6 +1,7 @@
 #include "model/golden.h"
 #include "model/parameters.h"
 #include "support/program.h"
+#include "train/grpo/canary.h"
 #include "train/grpo/trl_scenarios.h"
 #include "train_support.h"
 
@@ -246,6 +247,32 @@ TEST_CASE("cuda train: a stopped and resumed run equals the uninterrupted one, b
 // token differs where the number falls between the two backends' boundaries, whose distance is
 // bf16's rounding of the probabilities (0.5 % on average); from there on a completion is another
 // one. Of 16 tokens that is about one completion in twenty; the rest of a run follows from that.
+TEST_CASE("cuda train: a bf16 copy of the adapter that an update has left behind is noticed") {
+  const Backends b = both_backends();
+  if (!b) return;
+  auto model = model::Model::load(*b.cuda, vector_path("tiny_qwen2"), model::Quantize::none);
+  model::LoraConfig lora;
+  lora.r = 4;
+  const auto adapter = model::LoraAdapter::create(*b.cuda, model.config(), lora, 1);
+  model.set_adapters({&adapter});
+  CHECK_NOTHROW(train::check_published(model, adapter, 0, 0));
+  const auto& factors = adapter.at(0, model::Projection::q);
+  std::vector<float> changed(factors.b.elements(), 0.0f);
+  changed.back() = 1.0f;
+  b.cuda->upload(factors.b, changed.data());
+  b.cuda->synchronize();
+  std::string fault;
+  try {
+    train::check_published(model, adapter, 0, 0);
+  } catch (const Error& error) {
+    fault = error.what();
+  }
+  CHECK(fault.find("self_attn.q_proj.lora_B") != std::string::npos);
+  CHECK(fault.find("a stale bf16 copy") != std::string::npos);
+  adapter.refresh_shadows(*b.cuda);
+  CHECK_NOTHROW(train::check_published(model, adapter, 0, 0));
+}
+
 TEST_CASE("cuda train: ten steps of the demo agree with the CPU's") {
   const Backends b = both_backends();
   if (!b) return;

@@ -4,6 +4,7 @@
 
 #include "model/io/file.h"
 #include "model/ops/error.h"
+#include "train/grpo/canary.h"
 #include "train/grpo/preflight.h"
 #include "train/grpo/rollout.h"
 #include "train/grpo/settings.h"
@@ -34,6 +35,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
   record.fresh = begins_round(context.step);
   record.learning_rate = context.learning_rate;
   if (record.fresh) {
+    check_published(policy_->model(), policy_->adapter(), kPolicyAdapter, context.step);
     ExperienceBuilder round(options_, run_.state().data_position);
     while (round.missing() > 0) {  // once; with dynamic sampling until every group has a signal
       // prompts -> completions -> rewards
@@ -58,6 +60,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
       policy_->pass(), policy_->model(), policy_->parameters().gradients(), experience_.groups,
       update_settings(options_, experience_.groups), &logprobs);
   check(record, context.step);
+  note_difference(record, context.step);
 
   // gradient -> clip -> AdamW
   record.update = update_parameters(policy_->optimizer(), policy_->parameters(),
@@ -144,6 +147,18 @@ void GrpoTrainer::check(const StepRecord& record, std::int64_t step) const {
           "step {}: the log-probs of sampling and training differ by {:.4f} on average, more than "
           "--logp-difference-limit {}; the run stops",
           step + 1, record.gradient.logp_difference_mean, limit);
+}
+
+// Where activations are float32, sampling and training promise the same bits.
+void GrpoTrainer::note_difference(const StepRecord& record, std::int64_t step) {
+  const bool same = policy_->model().backend().activation_dtype() != DType::f32 || !record.fresh ||
+                    inputs_.replay() || record.gradient.logp_difference_max == 0.0;
+  if (same || difference_noted_) return;
+  difference_noted_ = true;
+  console_.line(fmt::format(
+      "  note: step {}: the log-probs of sampling and training differ by up to {:.2g}, though this "
+      "backend promises the same bits: please report it (the run goes on)",
+      step + 1, record.gradient.logp_difference_max));
 }
 
 // The step is done: its part of the run's state.

@@ -67,6 +67,7 @@ class GrpoTrainer final : private Method {
   bool score(std::span<Group> groups, std::string_view phase);
   bool preflight(std::span<const Group> groups);
   void check(const StepRecord& record, std::int64_t step) const;
+  void note_difference(const StepRecord& record, std::int64_t step);
   StepOutcome count(const StepRecord& record);
 
   // Whether step 0, 1, ... begins with sampling.
@@ -95,6 +96,7 @@ class GrpoTrainer final : private Method {
   std::optional<Evaluator::Result> evaluation_;   // the latest
   std::int64_t superseded_best_ = 0;              // step of the checkpoint that was the best before
   std::int64_t truncated_prompts_shown_ = 0;
+  bool difference_noted_ = false;
 };
 
 }  // namespace qgrpo::train
