@@ -188,6 +188,26 @@ TEST_CASE("wandb's process: absent, without wandb, ending early, silent") {
   CHECK(count == 199);
 }
 
+TEST_CASE("wandb's process imports nothing of the current folder") {
+  const Folder folder;
+  setenv("WANDB_MODE", "disabled", 0);  // where there is one
+  for (const char* name : {"wandb.py", "json.py"}) {
+    std::ofstream(folder.path + "/" + name) << "open(__file__ + '.ran', 'w')\n"
+                                               "def init(**settings): raise RuntimeError('mine')\n";
+  }
+  std::vector<std::string> said;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path);
+  {
+    Trackers trackers(settings(folder.path, {"wandb"}, said));
+    trackers.finish();
+  }
+  std::filesystem::current_path(before);
+  for (const std::string& line : said) CHECK(line.find("mine") == std::string::npos);
+  CHECK(!std::filesystem::exists(folder.path + "/wandb.py.ran"));
+  CHECK(!std::filesystem::exists(folder.path + "/json.py.ran"));
+}
+
 TEST_CASE("--hours: the steps that fit, and a learning rate that ends with them") {
   TimedSchedule schedule(1.0, 1 << 30);
   double time = 0.0, last = 0.0;
