@@ -11,13 +11,17 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-constexpr std::array<DeviceModel, 3> kCards = {{
+constexpr std::array<DeviceModel, 5> kCards = {{
     {"l4", "NVIDIA L4", 8, 9, 58, 22570 * kMiB, 1536, 24, 100 * 1024, 99 * 1024, 48 << 20, 192,
      2040000, 6251000},
     {"a100", "NVIDIA A100-SXM4-40GB", 8, 0, 108, 40337 * kMiB, 2048, 32, 164 * 1024, 163 * 1024,
      40 << 20, 5120, 1410000, 1215000},
     {"h100", "NVIDIA H100 80GB HBM3", 9, 0, 132, 81006 * kMiB, 2048, 32, 228 * 1024, 227 * 1024,
      50 << 20, 5120, 1980000, 2619000},
+    {"h200", "NVIDIA H200", 9, 0, 132, 143771 * kMiB, 2048, 32, 228 * 1024, 227 * 1024, 50 << 20,
+     6144, 1980000, 3201000},
+    {"t4", "Tesla T4", 7, 5, 40, 15095 * kMiB, 1024, 16, 64 * 1024, 64 * 1024, 4 << 20, 256,
+     1590000, 5001000},
 }};
 
 }  // namespace
@@ -37,7 +41,7 @@ DeviceModel device_from_environment() {
   const std::string key = text_setting("SOFTGPU_DEVICE", "l4");
   const auto* card =
       std::find_if(kCards.begin(), kCards.end(), [&](const auto& c) { return c.key == key; });
-  require(card != kCards.end(), "SOFTGPU_DEVICE={}: expected l4, a100 or h100", key);
+  require(card != kCards.end(), "SOFTGPU_DEVICE={}: expected l4, a100, h100, h200 or t4", key);
   DeviceModel model = *card;
   const std::uint64_t sms =
       number_setting("SOFTGPU_SMS", static_cast<std::uint64_t>(model.sm_count));

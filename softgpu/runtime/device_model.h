@@ -29,7 +29,7 @@ struct DeviceModel {
   DeviceLimits limits() const;
 };
 
-// The card that SOFTGPU_DEVICE names (l4, a100, h100; l4 if unset) with SOFTGPU_SMS multiprocessors
+// The card that SOFTGPU_DEVICE names (l4, a100, h100, h200, t4; l4 if unset) with SOFTGPU_SMS multiprocessors
 // (all of the card's if unset). Fewer make programs that size their grid by the card run faster.
 // Throws softgpu::Error for a name or number that is not one.
 DeviceModel device_from_environment();

@@ -11,6 +11,7 @@
 #include "softgpu/runtime/graph.h"
 #include "softgpu/runtime/module.h"
 #include "softgpu/runtime/profile.h"
+#include "softgpu/runtime/settings.h"
 #include "softgpu/runtime/stream.h"
 
 namespace softgpu::runtime {
@@ -107,6 +108,8 @@ cudaError_t entry(const char* name, F&& body, Poisoned poisoned = Poisoned::kRef
   try {
     if (thread_state().in_callback)
       return finish(name, cudaErrorNotPermitted, "called in a host function");
+    if (const int code = planned_failure(name); code != 0)
+      return finish(name, static_cast<cudaError_t>(code), "");
     Runtime& runtime = Runtime::get();
     const std::lock_guard lock(runtime.mutex);
     if (poisoned == Poisoned::kRefuse) runtime.throw_fault();

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "softgpu/runtime/properties.h"
+#include "softgpu/runtime/settings.h"
 #include "softgpu/runtime/state.h"
 
 using namespace softgpu::runtime;
@@ -94,8 +95,10 @@ cudaError_t SOFTGPU_GET_PROPERTIES(Properties* properties, int device) {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = kVersion;
-  return cudaSuccess;
+  return entry(
+      "cudaDriverGetVersion",
+      [&](Runtime&) { *version = static_cast<int>(number_setting("SOFTGPU_DRIVER", kVersion)); },
+      Poisoned::kAllow);
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = kVersion;
