@@ -56,14 +56,26 @@ void note_cpu(const cuda::FoundCuda& found) {
              explained ? found.availability.problem : "no CUDA device");
 }
 
+// What find_cuda() finds, and the backend where there is one: it needs more of CUDA's libraries.
+std::unique_ptr<Backend> open_cuda(cuda::FoundCuda& found) {
+  found = cuda::find_cuda();
+  if (!found.availability.problem.empty()) return nullptr;
+  try {
+    return found.plugin->make_backend();
+  } catch (const Error& error) {
+    found.availability = {true, error.what()};
+    return nullptr;
+  }
+}
+
 // The CUDA backend, or null where `auto` is to compute on the CPU.
 std::unique_ptr<Backend> try_cuda(bool automatic, Workload workload) {
   if (workload == Workload::host) {
     require(automatic, "--device cuda: this command computes on the CPU; use --device cpu");
     return nullptr;
   }
-  const cuda::FoundCuda found = cuda::find_cuda();
-  if (found.availability.problem.empty()) return found.plugin->make_backend();
+  cuda::FoundCuda found;
+  if (auto backend = open_cuda(found)) return backend;
   require(automatic, "--device cuda: {}; use --device cpu", found.availability.problem);
   note_cpu(found);
   return nullptr;

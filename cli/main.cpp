@@ -53,9 +53,10 @@ std::string cpu_text() {
 std::string cuda_text() {
   const qgrpo::cuda::CudaBuild build = qgrpo::cuda::cuda_build();
   if (!build.built) return "not built";
-  const std::string file = qgrpo::cuda::plugin_file();
-  return fmt::format("toolkit {}, architectures {}, {}", build.toolkit, build.architectures,
-                     file.empty() ? "libqgrpo_cuda.so is missing" : file);
+  const std::vector<std::string> files = qgrpo::cuda::plugin_files();
+  return fmt::format(
+      "toolkit {}, architectures {}, {}", build.toolkit, build.architectures,
+      files.empty() ? "libqgrpo_cuda.so is missing" : fmt::to_string(fmt::join(files, ", ")));
 }
 
 // What --version prints; loads no CUDA library.

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "cuda/device/availability.h"
+#include "cuda/availability.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo::cuda {

@@ -36,8 +36,9 @@ struct Library {
   Library() {
     const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
     std::string reason;
-    void* handle = open_cuda_library(name, reason);
-    if (handle == nullptr) fail("CUDA: {}; {}", reason, cuda_library_remedy("cuBLAS"));
+    void* handle = open_cuda_library(name, CUBLAS_VER_MAJOR, reason);
+    if (handle == nullptr)
+      fail("CUDA: {}; {}", reason, cuda_library_remedy("cuBLAS", CUBLAS_VER_MAJOR));
     const auto find = [&](auto& function, const char* symbol) {
       void* address = dlsym(handle, symbol);
       require(address != nullptr, "CUDA: {} has no {}", name, symbol);

@@ -2,10 +2,12 @@
 
 #include <dlfcn.h>
 
-#include <array>
+#include <algorithm>
 #include <filesystem>
+#include <vector>
 
 #include "cuda/plugin/cuda_libraries.h"
+#include "cuda/plugin/driver.h"
 #include "model/ops/error.h"
 #include "qgrpo_build_version.h"
 
@@ -16,29 +18,60 @@ namespace fs = std::filesystem;
 
 constexpr const char* kLibrary = "libqgrpo_cuda.so";
 
-// Empty where the system does not say.
-fs::path program_folder() {
+// Where a backend may lie, and the major version of CUDA that it takes.
+struct Place {
+  fs::path file;
+  int major = 0;
+};
+
+// Beside the program (a build folder); installed; installed beside that one, for older drivers. Empty
+// where the system does not say where the program lies.
+std::vector<Place> plugin_places() {
   std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  if (!folder.is_absolute()) return {};
+  const fs::path installed = folder.parent_path() / "lib/qgrpo";
+  std::vector<Place> places = {{folder / kLibrary, QGRPO_CUDA_MAJOR},
+                               {installed / kLibrary, QGRPO_CUDA_MAJOR}};
+  if (QGRPO_CUDA_MAJOR > 12) places.push_back({installed / "cuda12" / kLibrary, 12});
+  return places;
 }
 
-std::array<fs::path, 2> plugin_places() {
-  const fs::path folder = program_folder();
-  return {folder / kLibrary, (folder.parent_path() / "lib/qgrpo" / kLibrary)};
+std::vector<Place> plugins() {
+  std::vector<Place> found;
+  std::error_code ignored;
+  for (Place& place : plugin_places()) {
+    if (fs::exists(place.file, ignored)) found.push_back(std::move(place));
+  }
+  return found;
 }
 
-Plugin& open_plugin(const std::string& file) {
+// The first that the driver is new enough for; the first of all where it suits none, whose own error
+// is then the user's. The software GPU's runtime needs no driver.
+const Place& suitable(const std::vector<Place>& found) {
+  if (found.size() == 1) return found.front();
+  const int driver = driver_cuda_version();
+  const auto suits = [&](const Place& place) {
+    return driver == 0 || driver >= place.major * 1000;
+  };
+  const auto chosen = std::find_if(found.begin(), found.end(), suits);
+  return chosen == found.end() ? found.front() : *chosen;
+}
+
+Plugin& open_plugin(const Place& place) {
+  const std::string file = place.file.string();
   // Opened first, and from more places than the linker knows: the backend's own reference to it is
   // then the same by its name. Where that fails, the backend's run path may still have it.
   std::string ignored;
-  open_cuda_library(fmt::format("libcudart.so.{}", QGRPO_CUDA_MAJOR), ignored);
+  open_cuda_library(fmt::format("libcudart.so.{}", place.major), place.major, ignored);
   // Global: the software GPU's counters are found in the process's symbols (bench/device_counts.cpp).
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (handle == nullptr) {
     std::string reason = linker_reason();
     if (reason.starts_with(file + ": ")) reason.erase(0, file.size() + 2);
     const bool runtime = reason.find("libcudart") != std::string::npos;
-    fail("{}: {}{}", file, reason, runtime ? "; " + cuda_library_remedy("runtime") : "");
+    fail("{}: {}{}", file, reason,
+         runtime ? "; " + cuda_library_remedy("runtime", place.major) : "");
   }
   const auto* entry = static_cast<const PluginEntry*>(dlsym(handle, kPluginEntryName));
   require(entry != nullptr, "{}: has no {}: it is not qgrpo's CUDA backend; install qgrpo anew",
@@ -49,38 +82,29 @@ Plugin& open_plugin(const std::string& file) {
   return *entry->plugin();
 }
 
-// Whether the machine has an NVIDIA driver for a GPU, as far as files say: Linux's own, or Windows'
-// below WSL.
-bool driver_present() {
-  std::error_code ignored;
-  return fs::exists("/dev/nvidiactl", ignored) || fs::exists("/dev/dxg", ignored);
-}
-
 }  // namespace
 
 CudaBuild cuda_build() {
   return {QGRPO_CUDA_MAJOR > 0, QGRPO_CUDA_TOOLKIT, QGRPO_CUDA_ARCHITECTURES};
 }
 
-std::string plugin_file() {
-  std::error_code ignored;
-  for (const fs::path& file : plugin_places()) {
-    if (!file.is_absolute()) continue;
-    if (fs::exists(file, ignored)) return file.string();
-  }
-  return "";
+std::vector<std::string> plugin_files() {
+  std::vector<std::string> files;
+  for (const Place& place : plugins()) files.push_back(place.file.string());
+  return files;
 }
 
 Plugin& load_plugin() {
   require(cuda_build().built, "this build has no CUDA backend");
   static Plugin& plugin = []() -> Plugin& {
-    const std::string file = plugin_file();
-    if (file.empty()) {
-      const auto places = plugin_places();
+    const std::vector<Place> found = plugins();
+    if (found.empty()) {
+      const std::vector<Place> places = plugin_places();
+      require(!places.empty(), "{}: /proc does not say where this program lies", kLibrary);
       fail("{}: found neither in {} nor in {}; install qgrpo anew", kLibrary,
-           places[0].parent_path().string(), places[1].parent_path().string());
+           places[0].file.parent_path().string(), places[1].file.parent_path().string());
     }
-    return open_plugin(file);
+    return open_plugin(suitable(found));
   }();
   return plugin;
 }

@@ -2,13 +2,15 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cuda/plugin/plugin.h"
 
 // Finds and opens libqgrpo_cuda.so, and what it needs.
 //
 // The library lies beside the program (in a build folder) or in ../lib/qgrpo of the program's folder
-// (installed). It has a run path, behind LD_LIBRARY_PATH: /usr/local/cuda/lib64, the toolkit of the
+// (installed); there, in lib/qgrpo/cuda12, may be a second one, of CUDA 12, which is taken where the
+// driver is too old for the first. Each has a run path, behind LD_LIBRARY_PATH: /usr/local/cuda/lib64, the toolkit of the
 // build. More about CUDA's own libraries: cuda/plugin/cuda_libraries.h.
 namespace qgrpo::cuda {
 
@@ -20,8 +22,8 @@ struct CudaBuild {
 };
 CudaBuild cuda_build();
 
-// The file that load_plugin() opens, or an empty text where there is none.
-std::string plugin_file();
+// The files that load_plugin() chooses from, the one for the newest drivers first.
+std::vector<std::string> plugin_files();
 
 // The backend, opened by the first call; the others return the same. Throws Error, in one line that
 // says what was tried, why it failed and what to do, where the build has none, or it or a library

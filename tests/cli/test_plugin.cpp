@@ -101,7 +101,7 @@ TEST_CASE("CUDA backend: missing, broken, another's: one line, and the CPU compu
     folder.write("bin/libqgrpo_cuda.so", text);
     check_refused(
         score(program, "cuda"), 1,
-        {folder.path("bin/libqgrpo_cuda.so"), "libcudart.so.9", "install CUDA", "LD_LIBRARY_PATH"});
+        {folder.path("bin/libqgrpo_cuda.so"), "libcudart.so.9", "install CUDA", "QGRPO_CUDA_PATH"});
   }
   check_works_on_cpu(program);
 }
