@@ -76,7 +76,7 @@ class Wheel(unittest.TestCase):
     def make(self, toolkit="13.0.88", name="out"):
         output = os.path.join(self.folder.name, name)
         os.makedirs(output, exist_ok=True)
-        return self.wheel.write_wheel(output, "0.1.0", self.TAG, self.root, 1700000000, toolkit)
+        return self.wheel.write_wheel(output, "0.1.0", self.TAG, self.root, 1700000000, [toolkit])
 
     def test_record(self):
         path = self.make()
@@ -102,12 +102,15 @@ class Wheel(unittest.TestCase):
     def test_extras(self):
         for toolkit, requirements in (("13.0.88", ("nvidia-cuda-runtime>=13.0,<14", "nvidia-cublas>=13.0,<14")),
                                       ("12.4.131", ("nvidia-cuda-runtime-cu12>=12.4,<13", "nvidia-cublas-cu12>=12.4,<13"))):
-            text = self.wheel.metadata("0.1.0", "", toolkit)
+            text = self.wheel.metadata("0.1.0", "", [toolkit])
             extra = "cuda" + toolkit[:2]
             self.assertIn(f"Provides-Extra: {extra}\n", text)
             for requirement in requirements:
                 self.assertIn(f'Requires-Dist: {requirement}; extra == "{extra}"\n', text)
-        self.assertNotIn("Extra", self.wheel.metadata("0.1.0", "", None))
+        both = self.wheel.metadata("0.1.0", "", ["13.0.88", "12.4.131"])
+        self.assertIn("Provides-Extra: cuda13\n", both)
+        self.assertIn("Provides-Extra: cuda12\n", both)
+        self.assertNotIn("Extra", self.wheel.metadata("0.1.0", ""))
 
     def test_same_bytes(self):
         first, second = self.make(name="a"), self.make(name="b")

@@ -34,8 +34,8 @@ CUDA_WHEELS = {
 }
 
 
-def metadata(version, readme, toolkit=None):
-    """METADATA; `toolkit`: "13.0.88" of the CUDA backend, or nothing without one."""
+def metadata(version, readme, toolkits=()):
+    """METADATA; `toolkits`: "13.0.88" of each CUDA backend."""
     lines = [
         "Metadata-Version: 2.1", "Name: qgrpo", f"Version: {version}",
         "Summary: GRPO training of Qwen2.5 models in one C++/CUDA program, with no ML framework",
@@ -44,7 +44,7 @@ def metadata(version, readme, toolkit=None):
         "Classifier: License :: OSI Approved :: MIT License", "Classifier: Operating System :: POSIX :: Linux",
         "Classifier: Topic :: Scientific/Engineering :: Artificial Intelligence",
     ]
-    if toolkit:
+    for toolkit in toolkits:
         parts = toolkit.split(".")
         major = int(parts[0])
         lines.append(f"Provides-Extra: cuda{major}")
@@ -67,7 +67,7 @@ def tree(folder):
     return found
 
 
-def write_wheel(output, version, tag, root, epoch, toolkit=None):
+def write_wheel(output, version, tag, root, epoch, toolkits=()):
     """The wheel of an installed tree: its bin and lib below the package, its licenses and README in dist-info.
     Returns the file's path. The same tree gives the same bytes."""
     info = f"qgrpo-{version}.dist-info"
@@ -83,7 +83,7 @@ def write_wheel(output, version, tag, root, epoch, toolkit=None):
         if name == "LICENSE" or name.startswith("licenses/"):
             files[f"{info}/licenses/{name}"] = (content, False)
     readme = documents["README.md"][0].decode()
-    files[f"{info}/METADATA"] = (metadata(version, readme, toolkit).encode(), False)
+    files[f"{info}/METADATA"] = (metadata(version, readme, toolkits).encode(), False)
     files[f"{info}/WHEEL"] = (f"Wheel-Version: 1.0\nGenerator: qgrpo\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(), False)
     files[f"{info}/entry_points.txt"] = (b"[console_scripts]\nqgrpo = qgrpo:main\n", False)
     record = []
