@@ -210,7 +210,8 @@ __device__ inline void update_block(const State8bit& s, std::int64_t block,
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+// Four blocks a multiprocessor, 64 registers: unasked, ptxas takes them too and spills from sm_90 on.
+__global__ void __launch_bounds__(kThreads, 4)
     adamw_8bit_kernel(State8bit s, AdamWCoefficients c, const DynamicMaps* maps) {
   __shared__ DynamicMaps tables;
   constexpr int kWords = sizeof(DynamicMaps) / sizeof(float);

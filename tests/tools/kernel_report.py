@@ -76,8 +76,8 @@ class KernelReport(unittest.TestCase):
     def test_plain_kernels_pass(self):
         code, output, rows = self.report(PLAIN + MMA)
         self.assertIn(code, (0, 77), output)
-        self.assertEqual(len(rows), 4)  # two kernels, two architectures
-        self.assertEqual({row["arch"] for row in rows}, {80, 89})
+        self.assertEqual(len(rows), 12)  # two kernels, six architectures
+        self.assertEqual({row["arch"] for row in rows}, {80, 86, 89, 90, 100, 120})
         for row in rows:
             self.assertEqual((row["spill"], row["stack"]), (0, 0))
             self.assertLessEqual(row["registers"], 32)
