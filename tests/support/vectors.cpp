@@ -9,7 +9,8 @@
 namespace qgrpo::test {
 
 std::string vector_path(const std::string& relative) {
-  return std::string(QGRPO_TEST_VECTORS) + "/" + relative;
+  const char* other = std::getenv("QGRPO_VECTORS");
+  return std::string(other != nullptr ? other : QGRPO_TEST_VECTORS) + "/" + relative;
 }
 
 std::optional<std::string> external_path(const char* variable, const std::string& relative) {

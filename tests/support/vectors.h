@@ -5,7 +5,7 @@
 
 namespace qgrpo::test {
 
-// The path of a file in tests/vectors.
+// The path of a file in tests/vectors of the checkout, or in $QGRPO_VECTORS.
 std::string vector_path(const std::string& relative);
 
 // Large data that is not part of the repository, named by `variable` or else found at `relative` in
