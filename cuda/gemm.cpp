@@ -25,6 +25,7 @@ struct Library {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtMatmulAlgoCheck) algo_check;
   decltype(&cublasLtMatmul) matmul;
 
   static const Library& get() {
@@ -55,6 +56,7 @@ struct Library {
     find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
     find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
     find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    find(algo_check, "cublasLtMatmulAlgoCheck");
     find(matmul, "cublasLtMatmul");
   }
 };
@@ -91,6 +93,7 @@ Layout make_layout(cudaDataType_t type, std::int64_t rows, std::int64_t cols, st
 }
 
 constexpr std::int64_t kPlanRows = 1024;
+constexpr std::int64_t kAnyRows = -1;
 
 cudaDataType_t cuda_type(DType type) {
   return type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
@@ -175,13 +178,37 @@ class Gemm::Implementation {
   }
 
  private:
+  using Shape = std::tuple<Form, cudaDataType_t, std::int64_t, std::int64_t, std::int64_t>;
+
+  // The algorithm of the shape, or where cuBLASLt says that it does not suit this number of rows, the
+  // one for exactly these.
   const cublasLtMatmulAlgo_t& plan(const Product& p) {
     // The batch's rows are m, or in a product that sums over them k.
-    const auto key = std::tuple(p.form, p.y_type, p.n, p.form == Form::tn ? p.m : p.k, p.stride);
-    const auto known = plans_.find(key);
+    const Shape shape(p.form, p.y_type, p.n, p.form == Form::tn ? p.m : p.k, p.stride);
+    const std::int64_t rows = p.form == Form::tn ? p.k : p.m;
+    const auto known = plans_.find({shape, rows});
     if (known != plans_.end()) return known->second;
-    Product typical = p;
-    (p.form == Form::tn ? typical.k : typical.m) = kPlanRows;
+    auto typical = plans_.find({shape, kAnyRows});
+    if (typical == plans_.end()) {
+      Product q = p;
+      (p.form == Form::tn ? q.k : q.m) = kPlanRows;
+      typical = plans_.emplace(std::pair(shape, kAnyRows), choose(q)).first;
+    }
+    const bool suits = rows == kPlanRows || is_suitable(typical->second, p);
+    return plans_.emplace(std::pair(shape, rows), suits ? typical->second : choose(p))
+        .first->second;
+  }
+
+  bool is_suitable(const cublasLtMatmulAlgo_t& algorithm, const Product& p) const {
+    const Layout a = p.first(), b = p.second(), c = p.result();
+    cublasLtMatmulHeuristicResult_t found{};
+    return Library::get().algo_check(handle_, products_[static_cast<int>(p.form)], a.get(), b.get(),
+                                     c.get(), c.get(), &algorithm,
+                                     &found) == CUBLAS_STATUS_SUCCESS &&
+           found.state == CUBLAS_STATUS_SUCCESS && found.workspaceSize <= kGemmWorkspaceBytes;
+  }
+
+  cublasLtMatmulAlgo_t choose(const Product& p) const {
     cublasLtMatmulPreference_t raw = nullptr;
     QGRPO_CUBLAS(preference_create, &raw);
     const Handle<cublasLtMatmulPreference_t> preference(raw, Library::get().preference_destroy);
@@ -197,22 +224,21 @@ class Gemm::Implementation {
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, row_alignment(p.stride, 2));
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_y);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_y);
-    const Layout a = typical.first(), b = typical.second(), c = typical.result();
+    const Layout a = p.first(), b = p.second(), c = p.result();
     cublasLtMatmulHeuristicResult_t found{};
     int count = 0;
     QGRPO_CUBLAS(heuristic, handle_, products_[static_cast<int>(p.form)], a.get(), b.get(), c.get(),
                  c.get(), raw, 1, &found, &count);
-    require(count == 1, "CUDA: cuBLASLt has no algorithm for a product of {} x {} x {}", typical.m,
-            typical.n, typical.k);
-    return plans_.emplace(key, found.algo).first->second;
+    require(count == 1, "CUDA: cuBLASLt has no algorithm for a product of {} x {} x {}", p.m, p.n,
+            p.k);
+    return found.algo;
   }
 
   Device& device_;
   cublasLtHandle_t handle_ = nullptr;
   std::array<cublasLtMatmulDesc_t, 3> products_{};  // by Form
-  std::map<std::tuple<Form, cudaDataType_t, std::int64_t, std::int64_t, std::int64_t>,
-           cublasLtMatmulAlgo_t>
-      plans_;
+  // By shape and rows; kAnyRows: the shape's own. Some hundreds of numbers of rows at most in a run.
+  std::map<std::pair<Shape, std::int64_t>, cublasLtMatmulAlgo_t> plans_;
 };
 
 Gemm::Gemm(Device& device) : implementation_(std::make_unique<Implementation>(device)) {}

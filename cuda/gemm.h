@@ -12,8 +12,9 @@ namespace qgrpo::cuda {
 // does not load it.
 //
 // The algorithm of a shape (layout, N, K, type of y) is asked for once, for 1024 rows, without
-// split-K reductions, and then used for any number of rows: a row's sums run in one order, whatever
-// the other rows.
+// split-K reductions, and then used for any number of rows that cuBLASLt accepts it for
+// (cublasLtMatmulAlgoCheck): a row's sums run in one order, whatever the other rows. For a number of
+// rows that it does not suit, one is asked for.
 class Gemm {
  public:
   // Throws Error where the library cannot be opened.

@@ -2,6 +2,8 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -53,6 +55,19 @@ cublasStatus_t describe(const char* name, cublasLtMatmulDesc_t desc, cublasLtMat
       make_problem(*object<Description>(desc), *object<Layout>(a), *object<Layout>(b),
                    *object<Layout>(c), *object<Layout>(d), problem, status);
   return text.empty() ? CUBLAS_STATUS_SUCCESS : refuse(name, status, text);
+}
+
+// What the one algorithm here carries: that it is one, and the columns of D that it suits. With
+// SOFTGPU_CUBLASLT_COLUMNS=N it suits N, and those that it was asked for: programs that use one for
+// other sizes have to ask.
+constexpr std::uint64_t kAlgorithm = 0x736f6674;
+std::uint64_t most_columns(std::uint64_t asked) {
+  const char* text = std::getenv("SOFTGPU_CUBLASLT_COLUMNS");
+  return text == nullptr ? UINT64_MAX
+                         : std::max<std::uint64_t>(asked, std::strtoull(text, nullptr, 10));
+}
+bool suits(const cublasLtMatmulAlgo_t* algorithm, const Problem& problem) {
+  return algorithm->data[0] == kAlgorithm && problem.n <= algorithm->data[1];
 }
 
 unsigned worker_count() {
@@ -246,6 +261,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   results[0] = {};
   results[0].state = CUBLAS_STATUS_SUCCESS;
   results[0].wavesCount = 1.0f;
+  results[0].algo.data[0] = kAlgorithm;
+  results[0].algo.data[1] = most_columns(problem.n);
   *returned = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -259,23 +276,34 @@ cublasStatus_t cublasLtMatmulAlgoInit(cublasLtHandle_t, cublasComputeType_t, cud
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
                                        cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                        cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                       const cublasLtMatmulAlgo_t*,
+                                       const cublasLtMatmulAlgo_t* algorithm,
                                        cublasLtMatmulHeuristicResult_t* result) {
   int returned = 0;
-  return cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, c, d, nullptr, 1, result, &returned);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, c, d, nullptr, 1, result, &returned);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  Problem problem;
+  describe("cublasLtMatmulAlgoCheck", desc, a, b, c, d, problem);
+  if (!suits(algorithm, problem)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  result->algo = *algorithm;
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha,
                               const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
                               cublasLtMatrixLayout_t c_layout, void* d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*, void*,
-                              size_t, cudaStream_t stream) {
+                              cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t* algorithm, void*, size_t,
+                              cudaStream_t stream) {
   constexpr const char* kName = "cublasLtMatmul";
   Call call;
   const cublasStatus_t status =
       describe(kName, desc, a_layout, b_layout, c_layout, d_layout, call.problem);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
+  if (algorithm != nullptr && !suits(algorithm, call.problem)) {
+    return refuse(kName, CUBLAS_STATUS_NOT_SUPPORTED, "the algorithm does not suit this product");
+  }
   if (alpha == nullptr || beta == nullptr) {
     return refuse(kName, CUBLAS_STATUS_INVALID_VALUE, "alpha or beta is null");
   }

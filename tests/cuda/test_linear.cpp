@@ -44,6 +44,29 @@ TEST_CASE("cuda linear: a row's bits do not depend on the rows beside it") {
   CHECK(tail(rows(0, 40)) == tail(rows(20, 20)));
 }
 
+// On the software GPU an algorithm of cuBLASLt then suits no more rows than it was asked for, 1024.
+TEST_CASE(
+    "cuda linear: rows for which cuBLASLt refuses the shape's algorithm get one of their own") {
+  setenv("SOFTGPU_CUBLASLT_COLUMNS", "1", 1);
+  const Backends b = both_backends();
+  if (!b) return;
+  const auto w = bf16_values(16 * 32, 41);
+  const std::vector<AdapterRun> runs = {{0, 1500, -1}};
+  const auto x = bf16_values(1500 * 32, 42);
+  const auto product = [&](Backend& backend) {
+    const auto weight = backend.prepare({w.data(), DType::f32, {16, 32}}, WeightFormat::bf16);
+    Linear linear;
+    linear.weight = weight.get();
+    const OnBackend xs(backend, x, {1500, 32}),
+        y(backend, std::vector<float>(1500 * 16, NAN), {1500, 16});
+    backend.layer().linear_forward(y, xs, linear, runs);
+    return y.values();
+  };
+  const auto device = product(*b.cuda);
+  unsetenv("SOFTGPU_CUBLASLT_COLUMNS");
+  CHECK(worst_difference(device, product(*b.cpu)) < 0.02);
+}
+
 TEST_CASE("cuda nf4: a weight has the value bf16(code * absmax)") {
   const Backends b = both_backends();
   if (!b) return;
