@@ -70,6 +70,7 @@ int run_sft(SftCommand& command) {
   options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
+  const WriteSignals writes;
   train::SftRun run(options, *backend);
   run.run();
   return run.interrupted() ? train::interrupted_exit_code() : 0;

@@ -65,6 +65,7 @@ int run_train(TrainCommand& command) {
   command.device.threads = options.run.threads;
   const auto backend = make_backend(command.device);
   const StopSignals signals;
+  const WriteSignals writes;
   if (demo) return train::run_demo(options, *backend);
   train::GrpoTrainer trainer(options, *backend);
   trainer.run();

@@ -11,12 +11,21 @@
 #include <cstdlib>
 
 namespace qgrpo::train {
+namespace {
+
+// What nobody can be shown (a full disk, a reader that has gone) is no reason to end a run.
+void put(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+  std::clearerr(stdout);
+}
+
+}  // namespace
 
 Console::Console() : terminal_(isatty(STDOUT_FILENO) == 1) {}
 
 Console::~Console() {
   clear_live();
-  std::fflush(stdout);
 }
 
 std::size_t Console::columns() const {
@@ -24,14 +33,13 @@ std::size_t Console::columns() const {
 }
 
 void Console::clear_live() {
-  if (live_shown_) fmt::print("\r\033[K");
+  if (live_shown_) put("\r\033[K");
   live_shown_ = false;
 }
 
 void Console::line(const std::string& text) {
   clear_live();
-  fmt::print("{}\n", text);
-  std::fflush(stdout);
+  put(text + "\n");
 }
 
 void Console::live(const std::string& text) {
@@ -41,8 +49,7 @@ void Console::live(const std::string& text) {
   last_live_ = now;
   live_shown_ = true;
   const std::size_t most = columns();
-  fmt::print("\r\033[K{}", most > 1 ? cut_to(text, most - 1) : text);
-  std::fflush(stdout);
+  put("\r\033[K" + (most > 1 ? cut_to(text, most - 1) : text));
 }
 
 std::size_t terminal_columns(int descriptor) {
