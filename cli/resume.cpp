@@ -78,6 +78,7 @@ void take_run_options(train::OptionSet& set, train::RunOptions& run, const std::
                       const std::string& command) {
   if (run.resume.empty()) return;
   const std::string checkpoint = train::find_checkpoint(run.resume, run.output_dir);
+  train::require_whole(checkpoint, train::Look::state);
   const train::TrainerState state = train::load_trainer_state(checkpoint, trainer);
   std::error_code error;
   const std::string folder = fs::path(checkpoint).parent_path().empty()

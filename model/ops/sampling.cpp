@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "model/ops/diverged.h"
 #include "model/ops/error.h"
 #include "model/ops/rng.h"
 
@@ -55,16 +56,17 @@ void require_drawn(SamplingStatus status, const SampleRequest& request) {
     case kDrawn:
       return;
     case kTemperatureOverflow:
-      fail("sampling: the logits overflow at temperature {}: use 0 for greedy sampling",
-           request.params.temperature);
+      throw Diverged(
+          fmt::format("sampling: the logits overflow at temperature {}: use 0 for greedy sampling",
+                      request.params.temperature));
     case kPenaltyOverflow:
       fail("sampling: the logits overflow with repetition_penalty {} at temperature {}",
            request.params.repetition_penalty, request.params.temperature);
     case kLogitsNotFinite:
-      fail(
+      throw Diverged(fmt::format(
           "sampling: the logits of prompt {}, sample {}, position {} hold NaN or infinity: the "
           "model's weights or its adapter have diverged",
-          request.prompt, request.sample, request.position);
+          request.prompt, request.sample, request.position));
   }
 }
 

@@ -52,7 +52,6 @@ struct StepMetrics {
   std::int64_t discarded_groups = 0;   // sampled in this step and replaced: no signal
   UpdateStatistics update;
   bool has_kl = false;
-  bool skipped = false;  // the gradient was not finite: no update
   std::int64_t skipped_steps = 0;
   std::int64_t prompts_truncated = 0;  // so far
 };

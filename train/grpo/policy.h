@@ -36,7 +36,9 @@ class Policy {
   model::Model& model() { return *model_; }
   const model::LoraAdapter& adapter() const { return *adapter_; }
   model::TrainableParameters& parameters() { return *parameters_; }
+  const model::TrainableParameters& parameters() const { return *parameters_; }
   Optimizer& optimizer() { return *optimizer_; }
+  const Optimizer& optimizer() const { return *optimizer_; }
   // These two share the pool: begin_phase() stands between uses of one and of the other.
   engine::Generator& generator() { return *generator_; }
   model::TrainingPass& pass() { return *pass_; }

@@ -59,7 +59,6 @@ std::string step_text(const StepMetrics& metrics, double seconds_left, std::size
 void show_step(Console& console, const StepMetrics& m, const std::vector<double>& rewards,
                double seconds_left, std::int64_t logging_steps) {
   console.line(step_text(m, seconds_left, console.columns()));
-  if (m.skipped) console.line("  the gradient of this step is not finite: the update was skipped");
   if (m.frac_reward_zero_std == 1.0)
     console.line(
         "  all completions of each group scored the same: nothing to learn from in this step");

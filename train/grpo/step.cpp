@@ -63,8 +63,9 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
   note_difference(record, context.step);
 
   // gradient -> clip -> AdamW
-  record.update = update_parameters(policy_->optimizer(), policy_->parameters(),
-                                    context.learning_rate, options_.optimizer.max_grad_norm);
+  record.update =
+      update_parameters(policy_->optimizer(), policy_->parameters(), record.gradient.loss,
+                        context.learning_rate, options_.optimizer.max_grad_norm);
   // Later steps on the same completions take their ratios to the policy that sampled them.
   if (record.fresh && options_.objective.num_iterations > 1) {
     keep_old_logprobs(experience_, logprobs);
@@ -135,18 +136,18 @@ bool GrpoTrainer::preflight(std::span<const Group> groups) {
   return true;
 }
 
-// Ends the run before an update that could only do harm.
+// Ends the run before an update that could only do harm. A loss that is not finite is not one: it
+// updates nothing.
 void GrpoTrainer::check(const StepRecord& record, std::int64_t step) const {
-  require(std::isfinite(record.gradient.loss),
-          "step {}: the loss is not finite: the weights of the model or the adapter have diverged",
-          step + 1);
+  if (!std::isfinite(record.gradient.loss)) return;
   // After the first of several iterations the policy is no longer the one that sampled.
   const double limit = options_.objective.logp_difference_limit;
   if (!record.fresh || limit == 0 || !record.gradient.has_sampling) return;
-  require(record.gradient.logp_difference_mean <= limit,
-          "step {}: the log-probs of sampling and training differ by {:.4f} on average, more than "
-          "--logp-difference-limit {}; the run stops",
-          step + 1, record.gradient.logp_difference_mean, limit);
+  if (record.gradient.logp_difference_mean <= limit) return;
+  throw Diverged(fmt::format(
+      "step {}: the log-probs of sampling and training differ by {:.4f} on average, more than "
+      "--logp-difference-limit {}; the run stops",
+      step + 1, record.gradient.logp_difference_mean, limit));
 }
 
 // Where activations are float32, sampling and training promise the same bits.
@@ -173,7 +174,12 @@ StepOutcome GrpoTrainer::count(const StepRecord& record) {
   // A step whose completions no reward has scored is a gap that the curve bridges.
   const double before = state.rewards.empty() ? 0.0 : state.rewards.back();
   state.rewards.push_back(std::isnan(metrics_.reward) ? before : metrics_.reward);
-  return {.tokens = metrics_.num_tokens, .skipped = record_.update.skipped};
+  // The log-probs of later iterations are compared with nothing.
+  const Weights finite = record_.fresh ? Weights::sound : Weights::open;
+  return {.tokens = metrics_.num_tokens,
+          .skipped = record_.update.skipped,
+          .weights = std::isfinite(record_.gradient.loss) ? finite : Weights::unsound,
+          .broken = record_.update.broken};
 }
 
 }  // namespace qgrpo::train

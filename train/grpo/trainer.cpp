@@ -56,8 +56,6 @@ GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
   identity.reference = policy_->reference();
   identity.device = backend.description();
   run_.begin(identity, *this);
-  completions_log_.emplace(options_.run.output_dir + "/completions.jsonl",
-                           run_.state().completions_offset);
 }
 
 // Plans, refuses what does not fit, then allocates and loads.
@@ -112,9 +110,11 @@ void GrpoTrainer::begin() {
 void GrpoTrainer::restore(const std::string& folder) {
   TrainerState& state = run_.state();
   if (options_.eval.eval_every > 0) {
-    if (state.best_metric && state.eval_fingerprint != evaluator_.fingerprint()) forget_best();
+    if (state.best_metric && state.eval_fingerprint != evaluator_.fingerprint())
+      forget_best("the evaluation is another one than before");
     state.eval_fingerprint = evaluator_.fingerprint();
   }
+  find_best(folder);
   policy_->load_adapter(folder);
   load_optimizer(folder, state.optimizer_step, policy_->optimizer());
   if (!begins_round(state.global_step)) {
@@ -136,15 +136,24 @@ void GrpoTrainer::save(const std::string& folder) {
 }
 
 // A checkpoint that was kept only because it was the best is not needed once another one is.
-void GrpoTrainer::saved() {
+void GrpoTrainer::saved(std::int64_t last_sound) {
   const TrainerState& state = run_.state();
   const std::int64_t step = superseded_best_;
+  if (step == 0 || step == last_sound) return;  // it goes with the next one
   superseded_best_ = 0;
-  if (step == 0 || step == state.best_global_step || step == state.global_step) return;
+  if (step == state.best_global_step || step == state.global_step) return;
   const std::int64_t every = options_.run.save_steps;
   if (every > 0 && step % every == 0) return;  // pruned in its turn
-  std::error_code error;
-  std::filesystem::remove_all(checkpoint_path(options_.run.output_dir, step), error);
+  const std::string path = checkpoint_path(options_.run.output_dir, step);
+  if (std::filesystem::is_directory(path)) remove_checkpoint(path);
+}
+
+std::uint64_t GrpoTrainer::checkpoint_bytes() const {
+  return checkpoint_room(policy_->parameters(), policy_->optimizer());
+}
+
+std::string GrpoTrainer::not_finite() const {
+  return policy_->optimizer().not_finite_value();
 }
 
 std::string GrpoTrainer::log(const StepTimes& times) {
@@ -160,17 +169,17 @@ std::string GrpoTrainer::log(const StepTimes& times) {
   metrics_.training_time = times.seconds - record_.sampling_seconds;
   metrics_.update = record_.gradient;
   metrics_.has_kl = options_.objective.beta != 0.0;
-  metrics_.skipped = record_.update.skipped;
   metrics_.skipped_steps = state.skipped_steps;
   metrics_.prompts_truncated = state.prompts_truncated;
   if (!inputs_.replay() && record_.fresh) {
     const auto names = inputs_.reward_names();
+    std::string lines;
     for (const Group& group : experience_.groups) {
       for (const auto& c : group.completions)
-        completions_log_->append(completion_json(metrics_.step, group, c, names));
+        lines += completion_json(metrics_.step, group, c, names) + "\n";
     }
+    run_.log_completions(lines);
   }
-  state.completions_offset = completions_log_->size();
   return metrics_json(metrics_);
 }
 
@@ -178,6 +187,10 @@ void GrpoTrainer::show(const StepTimes& times) {
   if (run_.shows_step()) {
     show_step(console_, metrics_, run_.state().rewards, times.seconds_left,
               options_.run.logging_steps);
+  }
+  if (record_.update.skipped) {
+    console_.line("  " +
+                  skipped_text(record_.update, record_.gradient.loss, metrics_.skipped_steps));
   }
   if (metrics_.prompts_truncated > truncated_prompts_shown_) {
     console_.line(fmt::format(
@@ -215,12 +228,28 @@ void GrpoTrainer::evaluated() {
   state.best_model_checkpoint = checkpoint_path(options_.run.output_dir, state.global_step);
 }
 
+// The best checkpoint may have moved with its run, or be gone.
+void GrpoTrainer::find_best(const std::string& folder) {
+  TrainerState& state = run_.state();
+  if (!state.best_metric) return;
+  const auto run = std::filesystem::path(folder).parent_path();
+  const std::string here =
+      checkpoint_path(run.empty() ? std::string(".") : run.string(), state.best_global_step);
+  std::error_code error;
+  if (std::filesystem::is_directory(here, error)) {
+    state.best_model_checkpoint = here;
+  } else if (!std::filesystem::is_directory(state.best_model_checkpoint, error)) {
+    const std::int64_t evaluated = state.last_eval_step;
+    forget_best("the best checkpoint is not there any more");
+    state.last_eval_step = evaluated;
+  }
+}
+
 // The best of other questions, or by another measure, cannot be compared with.
-void GrpoTrainer::forget_best() {
+void GrpoTrainer::forget_best(const std::string& reason) {
   TrainerState& state = run_.state();
   console_.line(
-      fmt::format("the evaluation is another one than before: {} is no longer compared with",
-                  state.best_model_checkpoint));
+      fmt::format("{}: {} is no longer compared with", reason, state.best_model_checkpoint));
   state.best_metric.reset();
   state.best_reward = 0.0;
   state.best_global_step = 0;

@@ -57,7 +57,9 @@ class GrpoTrainer final : private Method {
   std::optional<Evaluated> evaluate() override;
   void evaluated() override;
   void save(const std::string& folder) override;
-  void saved() override;
+  void saved(std::int64_t last_sound) override;
+  std::uint64_t checkpoint_bytes() const override;
+  std::string not_finite() const override;
   void restore(const std::string& folder) override;
   void begin() override;
   std::string finish(const std::string& checkpoint) override;
@@ -76,7 +78,8 @@ class GrpoTrainer final : private Method {
   }
   void load(Backend& backend);
   void check_room(const Backend& backend) const;
-  void forget_best();
+  void find_best(const std::string& folder);
+  void forget_best(const std::string& reason);
 
   Console console_;
   const model::Config config_;
@@ -87,7 +90,6 @@ class GrpoTrainer final : private Method {
   TrainingRun run_;
   MemoryPlan plan_;
   std::optional<Policy> policy_;
-  std::optional<LogFile> completions_log_;
 
   Experience experience_;                         // what the steps learn from
   std::map<std::string, double> reward_metrics_;  // of reward functions, in the latest round

@@ -51,6 +51,34 @@ double Optimizer::gradient_norm() const {
   return std::sqrt(backend_->train().sum_of_squares_all(gradients));
 }
 
+namespace {
+
+// Squares of float32 numbers do not overflow in double: a sum is finite where all of them are.
+template <typename View>
+std::string first_not_finite(Backend& backend, const std::vector<model::Parameter>& parameters,
+                             View&& view) {
+  for (const auto& p : parameters) {
+    const ConstTensorView one = view(p);
+    if (!std::isfinite(backend.train().sum_of_squares_all(std::span(&one, 1)))) return p.name;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string Optimizer::not_finite_gradient() const {
+  return first_not_finite(*backend_, parameters_,
+                          [](const model::Parameter& p) { return ConstTensorView(p.gradient); });
+}
+
+std::string Optimizer::not_finite_value() const {
+  std::vector<ConstTensorView> values;
+  for (const auto& p : parameters_) values.emplace_back(p.value);
+  if (std::isfinite(backend_->train().sum_of_squares_all(values))) return "";
+  return first_not_finite(*backend_, parameters_,
+                          [](const model::Parameter& p) { return ConstTensorView(p.value); });
+}
+
 void Optimizer::step(double lr, double grad_scale) {
   ++step_;
   AdamWParams params;

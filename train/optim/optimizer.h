@@ -47,6 +47,10 @@ class Optimizer {
 
   // The 2-norm of all gradients: squares summed in double, tensor after tensor.
   double gradient_norm() const;
+  // The first parameter whose gradient, or value, has a NaN or an infinity, by its name; empty: none
+  // has.
+  std::string not_finite_gradient() const;
+  std::string not_finite_value() const;
   // One update of every parameter with its gradient * grad_scale. Counts the step; full training
   // must publish() the new values afterwards.
   void step(double lr, double grad_scale);

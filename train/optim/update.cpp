@@ -7,15 +7,27 @@
 namespace qgrpo::train {
 
 ParameterUpdate update_parameters(Optimizer& optimizer, model::TrainableParameters& parameters,
-                                  double learning_rate, double max_grad_norm) {
+                                  double loss, double learning_rate, double max_grad_norm) {
   ParameterUpdate update;
   update.grad_norm = optimizer.gradient_norm();
-  update.skipped = !std::isfinite(update.grad_norm);
-  if (update.skipped) return update;
+  update.skipped = !std::isfinite(loss) || !std::isfinite(update.grad_norm);
+  if (update.skipped) {
+    update.not_finite = optimizer.not_finite_gradient();
+    return update;
+  }
   const double scale = max_grad_norm > 0 ? clip_coefficient(update.grad_norm, max_grad_norm) : 1.0;
   optimizer.step(learning_rate, scale);
-  parameters.publish();
+  update.broken = optimizer.not_finite_value();
+  if (update.broken.empty()) parameters.publish();
   return update;
+}
+
+std::string skipped_text(const ParameterUpdate& update, double loss, std::int64_t skipped_steps) {
+  const std::string tensor = update.not_finite.empty()
+                                 ? std::string()
+                                 : fmt::format(" (the first tensor of it: {})", update.not_finite);
+  return fmt::format("the {} of this step is not finite{}: the update was skipped ({} so far)",
+                     std::isfinite(loss) ? "gradient" : "loss", tensor, skipped_steps);
 }
 
 }  // namespace qgrpo::train

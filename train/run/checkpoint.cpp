@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <map>
 
 #include "model/io/file.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
+#include "train/options/run.h"
 #include "train/run/state.h"
 
 namespace qgrpo::train {
@@ -14,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kOld = ".old";
 
 }  // namespace
 
@@ -30,6 +33,23 @@ std::optional<std::int64_t> checkpoint_step(const std::string& name) {
   return step;
 }
 
+namespace {
+
+void sync_parent(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  io::sync_path(parent.empty() ? "." : parent.string());
+}
+
+}  // namespace
+
+std::string free_path(const std::string& path) {
+  std::string out = path;
+  std::error_code error;
+  for (int i = 2; fs::exists(fs::symlink_status(out, error)); ++i)
+    out = fmt::format("{}-{}", path, i);
+  return out;
+}
+
 void write_checkpoint(const std::string& path,
                       const std::function<void(const std::string& folder)>& write) {
   const std::string temporary = path + ".tmp";
@@ -42,24 +62,36 @@ void write_checkpoint(const std::string& path,
   check(error, "create the checkpoint folder");
   try {
     write(temporary);
+    io::sync_path(temporary);
   } catch (...) {
     fs::remove_all(temporary, error);
     throw;
   }
-  io::sync_path(temporary);
-  // rename() replaces no folder that has content: an older checkpoint of the same step goes aside
-  // first.
-  const std::string old = path + ".old";
-  fs::remove_all(old, error);
-  if (fs::exists(path)) {
-    fs::rename(path, old, error);
-    check(error, "move the earlier checkpoint of this step aside");
+  // No run of this program has put anything there: an own checkpoint of this step is not written
+  // again, those of a branch that was left are elsewhere.
+  if (fs::exists(fs::symlink_status(path, error))) {
+    fs::rename(path, free_path(path + "-aside"), error);
+    check(error, "move aside what has its name");
   }
   fs::rename(temporary, path, error);
   check(error, "rename the checkpoint into place");
-  const fs::path parent = fs::path(path).parent_path();
-  io::sync_path(parent.empty() ? "." : parent.string());
-  fs::remove_all(old, error);
+  sync_parent(path);
+}
+
+void remove_checkpoint(const std::string& path) {
+  const std::string temporary = path + ".tmp";
+  std::error_code error;
+  fs::remove_all(temporary, error);
+  if (!error) fs::rename(path, temporary, error);
+  if (!error) fs::remove_all(temporary, error);
+  if (error) fail("{}: cannot be removed ({})", path, error.message());
+}
+
+std::uint64_t checkpoint_room(const model::TrainableParameters& parameters,
+                              const Optimizer& optimizer) {
+  constexpr std::uint64_t kSmallFiles = std::uint64_t{1} << 20;
+  return static_cast<std::uint64_t>(parameters.count()) * sizeof(float) + optimizer.bytes() +
+         kSmallFiles;
 }
 
 void load_optimizer(const std::string& folder, std::int64_t steps, Optimizer& optimizer) {
@@ -72,14 +104,19 @@ void load_optimizer(const std::string& folder, std::int64_t steps, Optimizer& op
 }
 
 std::vector<std::pair<std::int64_t, std::string>> list_checkpoints(const std::string& output_dir) {
-  std::vector<std::pair<std::int64_t, std::string>> out;
-  if (!fs::is_directory(output_dir)) return out;
-  for (const auto& entry : fs::directory_iterator(output_dir)) {
-    const auto step = checkpoint_step(entry.path().filename().string());
-    if (step && entry.is_directory()) out.emplace_back(*step, entry.path().string());
+  std::map<std::int64_t, std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(output_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    if (const auto step = checkpoint_step(name); step && entry.is_directory(error))
+      found[*step] = entry.path().string();
+    // Of a killed save of an earlier version; tidy_leftovers() gives it its name back.
+    if (!name.ends_with(kOld)) continue;
+    const auto step = checkpoint_step(name.substr(0, name.size() - kOld.size()));
+    if (step && entry.is_directory(error) && checkpoint_trainer(entry.path().string()))
+      found.emplace(*step, entry.path().string());
   }
-  std::sort(out.begin(), out.end());
-  return out;
+  return {found.begin(), found.end()};
 }
 
 namespace {
@@ -136,15 +173,23 @@ std::string find_checkpoint(const std::string& resume, const std::string& output
   return all.back().second;
 }
 
-void prune_checkpoints(const std::string& output_dir, std::int64_t limit, std::int64_t keep) {
-  if (limit <= 0) return;
-  auto all = list_checkpoints(output_dir);
-  std::erase_if(all, [&](const auto& checkpoint) {
-    return checkpoint.first == keep || !checkpoint_trainer(checkpoint.second);
-  });
-  std::error_code error;
-  for (std::size_t i = 0; i + static_cast<std::size_t>(limit) < all.size(); ++i)
-    fs::remove_all(all[i].second, error);
+std::string whole_checkpoint(const std::string& output_dir, std::int64_t step) {
+  const auto all = list_checkpoints(output_dir);
+  for (auto one = all.rbegin(); one != all.rend(); ++one) {
+    if (one->first <= step && checkpoint_damage(one->second).empty()) return one->second;
+  }
+  return "";
+}
+
+void require_whole(const std::string& checkpoint, Look look) {
+  const std::string damage = checkpoint_damage(checkpoint, look);
+  if (damage.empty()) return;
+  const fs::path path(checkpoint);
+  const std::string run = path.parent_path().empty() ? "." : path.parent_path().string();
+  const auto step = checkpoint_step(path.filename().string());
+  const std::string before = step ? whole_checkpoint(run, *step - 1) : std::string();
+  if (before.empty()) fail("{}; no whole checkpoint is before it: start a new run", damage);
+  fail("{}; go on from the whole checkpoint before it: --resume {}", damage, shell_word(before));
 }
 
 }  // namespace qgrpo::train

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "model/ops/diverged.h"
+
 namespace qgrpo::train {
 
 // Of the step that is to be done.
@@ -12,10 +14,20 @@ struct StepContext {
   double learning_rate = 0.0;
 };
 
+// What a step says about the weights that it began with.
+enum class Weights {
+  sound,   // what they computed is finite and within all limits
+  open,    // nothing
+  unsound  // the loss is not finite
+};
+
 // What a run counts of a step.
 struct StepOutcome {
   std::int64_t tokens = 0;  // prompt and completion tokens seen for the first time
-  bool skipped = false;     // the gradient was not finite: no update
+  bool skipped = false;     // the loss or the gradient was not finite: no update
+  Weights weights = Weights::sound;
+  // The first tensor that the update has left with a value that is not finite; empty: none.
+  std::string broken = {};
 };
 
 // What a run knows once the step is counted.
@@ -31,7 +43,7 @@ class Method {
   virtual ~Method() = default;
 
   // One optimizer step. Nothing where stop_requested has interrupted it; then, and where it throws
-  // Error, nothing has changed.
+  // Error, nothing has changed. Throws Diverged where the weights cannot be learned from any more.
   virtual std::optional<StepOutcome> step(const StepContext& context) = 0;
   // Of the step just counted: its line of metrics.jsonl, and what else it logs.
   virtual std::string log(const StepTimes& times) = 0;
@@ -51,8 +63,12 @@ class Method {
 
   // Writes into a checkpoint's folder what it consists of, but for the run's state.
   virtual void save(const std::string& folder) = 0;
-  // A checkpoint has been saved: what only it made superfluous may go.
-  virtual void saved() {}
+  // About so many bytes.
+  virtual std::uint64_t checkpoint_bytes() const { return 0; }
+  // The first trained tensor with a value that is not finite; empty: there is none.
+  virtual std::string not_finite() const { return ""; }
+  // A checkpoint has been saved: what only it made superfluous may go, but not that of `last_sound`.
+  virtual void saved([[maybe_unused]] std::int64_t last_sound) {}
   // Goes on as save() left it; the run's state is that checkpoint's already.
   virtual void restore(const std::string& folder) = 0;
   // A new run begins in an empty output folder.

@@ -24,6 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kDiverged = "diverged-";  // before a checkpoint's name
+constexpr std::string_view kAbandoned =
+    "abandoned-after-";  // before a step: a folder of checkpoints
 constexpr std::array kLogs = {"metrics.jsonl", "completions.jsonl", "preflight.json",
                               "held_out.jsonl"};
 constexpr std::array kRecords = {"config.toml", "run.json"};
@@ -36,11 +39,41 @@ bool is_record(const std::string& name) {
   return std::find(kRecords.begin(), kRecords.end(), name) != kRecords.end();
 }
 
+std::string without_end(const std::string& text, std::size_t characters) {
+  return text.substr(0, text.size() - characters);
+}
+
+// N, or N-2, N-3, ...: as free_path() counts.
+bool is_numbered(const std::string& text) {
+  const std::size_t dash = text.find('-');
+  const auto number = [](const std::string& digits) {
+    return checkpoint_step(std::string(kPrefix) + digits).has_value();
+  };
+  return number(text.substr(0, dash)) &&
+         (dash == std::string::npos || number(text.substr(dash + 1)));
+}
+
 // checkpoint-N, or one that is being written or replaced.
 bool is_checkpoint_name(const std::string& name) {
-  constexpr std::size_t kEnding = 4;
-  const bool aside = name.ends_with(".tmp") || name.ends_with(".old");
-  return checkpoint_step(name.substr(0, name.size() - (aside ? kEnding : 0))).has_value();
+  const LeftoverKind kind = leftover_kind(name);
+  return checkpoint_step(name) || kind == LeftoverKind::unfinished ||
+         kind == LeftoverKind::replaced;
+}
+
+bool is_diverged_name(const std::string& name) {
+  constexpr std::size_t kBegin = kDiverged.size() + kPrefix.size();
+  return name.starts_with(fmt::format("{}{}", kDiverged, kPrefix)) &&
+         is_numbered(name.substr(kBegin));
+}
+
+bool is_abandoned_name(const std::string& name) {
+  return name.starts_with(kAbandoned) && is_numbered(name.substr(kAbandoned.size()));
+}
+
+// Whose name begins as a checkpoint's, or as that of checkpoints which were set aside.
+bool is_like_checkpoint(const std::string& name) {
+  return name.starts_with(kPrefix) || is_diverged_name(name) || is_abandoned_name(name) ||
+         (leftover_kind(name) == LeftoverKind::unfinished);
 }
 
 // Whether a run of the trainer writes a log or record of this name.
@@ -73,7 +106,7 @@ std::vector<std::string> names_in(const std::string& output_dir) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) || is_log(name) || is_record(name)) names.push_back(name);
+    if (is_like_checkpoint(name) || is_log(name) || is_record(name)) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -93,10 +126,17 @@ std::optional<std::string> trainer_in(const std::string& output_dir,
 // Whether a run wrote it; `owner`: trainer_in() of its folder.
 bool is_own(const fs::path& path, const std::optional<std::string>& owner) {
   const std::string name = path.filename().string();
-  if (name.starts_with(kPrefix)) {
-    if (!is_checkpoint_name(name) || !is_plain_folder(path)) return false;
+  if (is_abandoned_name(name)) {
+    // One that a run has gone on in is a run of its own.
+    return is_plain_folder(path) && !recorded_trainer(path.string()) &&
+           trainer_in(path.string(), names_in(path.string()));
+  }
+  if (is_like_checkpoint(name)) {
+    const bool known = is_checkpoint_name(name) || is_diverged_name(name);
+    if (!known || !is_plain_folder(path)) return false;
     if (checkpoint_trainer(path.string())) return true;
-    return owner && !checkpoint_step(name);  // it was being written when its run was killed
+    // It was being written, or removed, when its run was killed.
+    return owner && leftover_kind(name) != LeftoverKind::none;
   }
   if (!is_plain_file(path)) return false;
   if (name == "config.toml") return beginning(path, 8).starts_with("# qgrpo ");
@@ -110,7 +150,7 @@ bool is_own(const fs::path& path, const std::optional<std::string>& owner) {
 
 int rank(const std::string& name) {
   if (is_log(name)) return 0;
-  if (name.starts_with(kPrefix)) return 1;
+  if (is_like_checkpoint(name)) return 1;
   return name == "run.json" ? 3 : 2;
 }
 
@@ -123,6 +163,17 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 }  // namespace
+
+LeftoverKind leftover_kind(const std::string& name) {
+  constexpr std::size_t kEnding = 4;
+  const bool unfinished = name.ends_with(".tmp");
+  if (!unfinished && !name.ends_with(".old")) return LeftoverKind::none;
+  const std::string plain = without_end(name, kEnding);
+  if (unfinished && (is_record(plain) || plain == "preflight.json" || plain == "held_out.jsonl"))
+    return LeftoverKind::record;
+  if (!checkpoint_step(plain) && !is_diverged_name(plain)) return LeftoverKind::none;
+  return unfinished ? LeftoverKind::unfinished : LeftoverKind::replaced;
+}
 
 OutputFiles output_files(const std::string& output_dir, const std::string& trainer) {
   OutputFiles files;
@@ -173,7 +224,7 @@ void check_new_run(const std::string& output_dir, const std::string& trainer, bo
 void check_writable_files(const std::string& output_dir) {
   for (const std::string& name : names_in(output_dir)) {
     const std::string path = output_dir + "/" + name;
-    if (name.starts_with(kPrefix) || ::access(path.c_str(), W_OK) == 0) continue;
+    if (is_like_checkpoint(name) || ::access(path.c_str(), W_OK) == 0) continue;
     fail("{}: cannot be written ({})", path, std::strerror(errno));
   }
 }
@@ -182,8 +233,14 @@ void clear_output_dir(const std::string& output_dir, const std::string& trainer)
   std::error_code error;
   for (const std::string& name : output_files(output_dir, trainer).own) {
     const std::string path = output_dir + "/" + name;
-    fs::remove_all(path, error);
-    if (error) fail("{}: cannot be removed ({})", path, error.message());
+    if (is_abandoned_name(name)) {
+      clear_output_dir(path, trainer);
+      fs::remove(path, error);  // it stays where it holds something else
+    } else if (checkpoint_step(name)) {
+      remove_checkpoint(path);
+    } else if (fs::remove_all(path, error); error) {
+      fail("{}: cannot be removed ({})", path, error.message());
+    }
   }
 }
 

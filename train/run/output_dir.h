@@ -8,8 +8,8 @@ namespace qgrpo::train {
 
 // Names of a folder's entries that are named as a run's are.
 struct OutputFiles {
-  // Written by a run of this program: logs, then checkpoints (half-written ones too), config.toml,
-  // run.json. In this order they are removed, so that what is left after a crash is still known.
+  // Written by a run of this program: logs, then checkpoints (half-written ones and those set aside
+  // too), config.toml, run.json. In this order they are removed, so that what is left after a crash is still known.
   std::vector<std::string> own;
   // Named so that a run of `trainer` would write over them, but not written by one.
   std::vector<std::string> in_the_way;
@@ -21,6 +21,15 @@ struct OutputFiles {
 // a log by the run.json or the checkpoint beside it and by its first line, config.toml by its first
 // line. Links are nobody's. `trainer`: "grpo" or "sft".
 OutputFiles output_files(const std::string& output_dir, const std::string& trainer);
+
+// What a killed run leaves under a name of its own.
+enum class LeftoverKind {
+  none,        // another name
+  unfinished,  // checkpoint-N.tmp: was being written or removed
+  replaced,    // checkpoint-N.old: earlier versions put it there while they wrote checkpoint-N anew
+  record       // run.json.tmp, ...: was being written
+};
+LeftoverKind leftover_kind(const std::string& name);
 
 // Makes the folder of a run. Throws Error with the system's reason where it cannot be made or
 // written.

@@ -1,7 +1,6 @@
 #include "train/run/state.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "train/run/checkpoint_manifest.h"
 
 namespace qgrpo::train {
 namespace {
@@ -18,19 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::int64_t kFormat = 1;
 constexpr const char* kFile = "/trainer_state.json";
-
-std::string hex(std::uint64_t value) {
-  return fmt::format("{:016x}", value);
-}
-
-std::uint64_t parse_hex(const io::JsonValue& value) {
-  const std::string_view text = value.as_string_view();
-  std::uint64_t out = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, 16);
-  require(error == std::errc() && end == text.data() + text.size(),
-          "{}: \"{}\" is not a hexadecimal number", value.where(), text);
-  return out;
-}
+constexpr const char* kUnwritten = "unwritten_logs.json";
 
 std::int64_t count_of(const io::JsonValue& value) {
   const std::int64_t number = value.as_int();
@@ -101,6 +89,10 @@ void read_grpo(TrainerState& s, const io::JsonValue& root, const std::string& pa
     s.best_reward = root.at("best_reward").as_double();
     s.best_global_step = count_at(root, "best_global_step");
     s.best_model_checkpoint = root.at("best_model_checkpoint").as_string();
+    require(s.best_global_step <= s.global_step && s.last_eval_step <= s.global_step,
+            "{}: best_global_step {} and last_eval_step {} contradict global_step {}; the file is "
+            "damaged",
+            path, s.best_global_step, s.last_eval_step, s.global_step);
   }
   require(
       std::ssize(s.rewards) == s.global_step && s.optimizer_step + s.skipped_steps == s.global_step,
@@ -148,11 +140,21 @@ void add_earlier_options(const std::string& folder, std::map<std::string, std::s
 
 }  // namespace
 
-void save_trainer_state(const std::string& folder, const TrainerState& state) {
+std::uint64_t save_trainer_state(const std::string& folder, const TrainerState& state,
+                                 const UnwrittenLogs& unwritten) {
+  const std::string lines = folder + "/" + kUnwritten;
+  if (!unwritten.empty()) {
+    io::JsonWriter w;
+    w.begin_object();
+    for (const auto& [name, text] : unwritten) w.member(name, text);
+    w.end_object();
+    io::write_file_atomically(lines, w.str() + "\n");
+  }
   const bool grpo = state.trainer == "grpo";
   io::JsonWriter w;
   w.begin_object();
   grpo ? write_grpo(w, state) : write_sft(w, state);
+  w.member("sound_step", state.sound_step);
   w.member("elapsed_seconds", state.elapsed_seconds);
   w.key("schedule");
   w.begin_array();
@@ -165,8 +167,29 @@ void save_trainer_state(const std::string& folder, const TrainerState& state) {
   w.begin_object();
   for (const auto& [name, value] : state.options) w.member(name, value);
   w.end_object();
+  w.key("files");
+  const Manifest files =
+      unwritten.empty() ? make_manifest(folder, {kUnwritten}) : make_manifest(folder);
+  write_manifest(w, files);
   w.end_object();
-  io::write_file_atomically(folder + kFile, w.str() + "\n");
+  const std::string text = seal(w.str());
+  io::write_file_atomically(folder + kFile, text);
+  std::error_code ignored;
+  if (unwritten.empty()) fs::remove(lines, ignored);  // of an earlier state
+  std::uint64_t bytes = text.size();
+  for (const auto& [name, sum] : files) bytes += sum.bytes;
+  return bytes;
+}
+
+UnwrittenLogs load_unwritten_logs(const std::string& folder) {
+  UnwrittenLogs logs;
+  io::JsonDocument state;
+  const auto files = state.parse_file(folder + kFile).find("files");
+  if (!files || !read_manifest(*files).contains(kUnwritten)) return logs;
+  io::JsonDocument document;
+  const auto lines = document.parse_file(folder + "/" + kUnwritten, SIZE_MAX);
+  for (const auto& [name, text] : lines.as_object()) logs[name] = text.as_string();
+  return logs;
 }
 
 TrainerState load_trainer_state(const std::string& folder, const std::string& trainer) {
@@ -185,12 +208,13 @@ TrainerState load_trainer_state(const std::string& folder, const std::string& tr
   s.base_fingerprint = parse_hex(root.at("base_fingerprint"));
   s.data_fingerprint = parse_hex(root.at("data_fingerprint"));
   s.metrics_offset = static_cast<std::uint64_t>(count_at(root, "metrics_offset"));
+  s.sound_step = std::min(count_or(root, "sound_step", s.global_step), s.global_step);
   if (const auto elapsed = root.find("elapsed_seconds")) s.elapsed_seconds = elapsed->as_double();
   const auto schedule = root.find("schedule");
   for (const auto& value : schedule ? schedule->as_array() : std::vector<io::JsonValue>()) {
     const auto pair = value.as_array();
     require(pair.size() == 2, "{}: found {} numbers, expected 2", value.where(), pair.size());
-    s.schedule.push_back({pair[0].as_int(), pair[1].as_int()});
+    s.schedule.push_back({count_of(pair[0]), count_of(pair[1])});
   }
   for (const auto& [name, value] : root.at("options").as_object())
     s.options[name] = value.as_string();

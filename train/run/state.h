@@ -26,6 +26,8 @@ struct TrainerState {
   double elapsed_seconds = 0.0;                   // of training, for --hours
   std::vector<TimedSchedule::Decision> schedule;  // what --hours has decided
   std::map<std::string, std::string> options;     // that decide the result
+  // The latest step at whose weights a later one has found nothing wrong (Method, StepOutcome).
+  std::int64_t sound_step = 0;
 
   // GRPO's.
   std::uint64_t data_position = 0;  // groups taken from the data stream
@@ -44,8 +46,17 @@ struct TrainerState {
   std::optional<double> eval_loss;  // the latest
 };
 
-// Writes trainer_state.json into a checkpoint's folder. Throws Error.
-void save_trainer_state(const std::string& folder, const TrainerState& state);
+// Log lines that a checkpoint has because their log did not take them, by the log's name
+// (train/run/log_file.h): unwritten_logs.json.
+using UnwrittenLogs = std::map<std::string, std::string>;
+
+// Writes trainer_state.json into a checkpoint's folder, with the checksums of the files that are
+// there; `unwritten`, where there are such lines, first. In a folder that has them already they are
+// replaced, at one moment. Returns the bytes of all files. Throws Error.
+std::uint64_t save_trainer_state(const std::string& folder, const TrainerState& state,
+                                 const UnwrittenLogs& unwritten = {});
+// Throws Error.
+UnwrittenLogs load_unwritten_logs(const std::string& folder);
 
 // Reads it; `trainer`: whose checkpoint it must be. Throws Error where it is no checkpoint of this
 // program and trainer, or damaged.

@@ -3,25 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <new>
 #include <span>
 
 #include "model/ops/error.h"
-#include "model/ops/program.h"
+#include "train/run/checkpoint_history.h"
 #include "train/run/output_dir.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::train {
 namespace {
 
+// So many steps in a row without an update: the run ends.
+constexpr std::int64_t kMostSkippedInRow = 10;
+
 std::string describe_reference(const std::string& reference) {
   return reference == "base" ? "the base model" : fmt::format("the adapter {}", reference);
-}
-
-// What goes on with the run, for the shell.
-std::string resume_command(const std::string& trainer, const RunOptions& options) {
-  if (!options.resume_command.empty()) return options.resume_command;
-  return fmt::format("{} {} --resume {}", program_name, trainer == "sft" ? "sft" : "train",
-                     shell_word(options.output_dir));
 }
 
 // Whether a checkpoint (empty: none) is one of the output folder itself.
@@ -42,11 +39,10 @@ TrainingRun::TrainingRun(Settings settings, Console& console)
       lock_(!options().resume.empty() && std::filesystem::is_directory(options().output_dir)
                 ? lock()
                 : nullptr),
-      checkpoint_(options().resume.empty()
-                      ? std::string()
-                      : find_checkpoint(options().resume, options().output_dir)) {
+      checkpoint_(find_resumed()) {
   state_.trainer = settings_.trainer;
   if (!checkpoint_.empty()) {
+    require_whole(checkpoint_);
     state_ = load_trainer_state(checkpoint_, settings_.trainer);
     check_same_options(state_, settings_.recorded.decisive, checkpoint_);
     require(state_.global_step <= options().max_steps, "{}: is at step {}, beyond --max-steps {}",
@@ -60,6 +56,17 @@ std::unique_ptr<RunLock> TrainingRun::lock() {
       std::make_unique<RunLock>(options().output_dir, settings_.trainer == "sft" ? "sft" : "train");
   if (!lock->note().empty()) console_->line("  note: " + lock->note());
   return lock;
+}
+
+// Empty: a new run.
+std::string TrainingRun::find_resumed() const {
+  if (options().resume.empty()) return "";
+  std::string found = find_checkpoint(options().resume, options().output_dir);
+  if (!lock_ || !goes_on_in(found, options().output_dir)) return found;
+  tidy_leftovers(options().output_dir);
+  // It may have got its name back.
+  const std::string named = found.substr(0, found.rfind('.'));
+  return std::filesystem::is_directory(found) ? found : named;
 }
 
 void TrainingRun::open_output_dir() {
@@ -78,12 +85,20 @@ void TrainingRun::begin(const RunIdentity& identity, Method& method) {
     state_.data_fingerprint = identity.data_fingerprint;
     state_.reference = identity.reference;
     if (options().overwrite_output_dir) clear_output_dir(options().output_dir, settings_.trainer);
+    tidy_leftovers(options().output_dir);
   }
   if (identity.base) state_.base_fingerprint = *identity.base;
+  reserve_ = std::make_unique<Reserve>(options().output_dir, method.checkpoint_bytes());
+  if (resumed) leave_branch();
   // First of all files: by it the others are known as a run's.
   open_folder(identity);
-  if (!resumed) method.begin();
-  open_logs();
+  try {
+    if (!resumed) method.begin();
+    open_logs();
+  } catch (const std::exception&) {
+    record_end("failed");
+    throw;
+  }
 }
 
 void TrainingRun::resume(const RunIdentity& identity, Method& method) {
@@ -98,6 +113,20 @@ void TrainingRun::resume(const RunIdentity& identity, Method& method) {
           describe_reference(identity.reference));
   method.restore(checkpoint_);
   console_->line(fmt::format("resumed from {} (step {})", checkpoint_, state_.global_step));
+}
+
+// A checkpoint that is not the newest begins another branch.
+void TrainingRun::leave_branch() {
+  const std::string& folder = options().output_dir;
+  if (!goes_on_in(checkpoint_, folder)) return;
+  LogLengths logs = {{"metrics.jsonl", state_.metrics_offset}};
+  if (settings_.trainer == "grpo")
+    logs.emplace_back("completions.jsonl", state_.completions_offset);
+  const std::string left = abandon_later(folder, state_.global_step, logs);
+  if (!left.empty()) console_->line("  " + left);
+  std::error_code error;
+  if (std::filesystem::equivalent(checkpoint_, checkpoint_path(folder, state_.global_step), error))
+    saved_step_ = state_.global_step;
 }
 
 void TrainingRun::open_folder(const RunIdentity& identity) {
@@ -115,7 +144,17 @@ void TrainingRun::open_folder(const RunIdentity& identity) {
 // The run's log and trackers, and what --hours has decided.
 void TrainingRun::open_logs() {
   const std::string& folder = options().output_dir;
-  metrics_log_ = std::make_unique<LogFile>(folder + "/metrics.jsonl", state_.metrics_offset);
+  const UnwrittenLogs lines =
+      checkpoint_.empty() ? UnwrittenLogs() : load_unwritten_logs(checkpoint_);
+  const bool goes_on = goes_on_in(checkpoint_, folder);
+  const auto open = [&](const std::string& name, std::uint64_t offset) {
+    const auto own = lines.find(name);
+    const std::string note =
+        logs_.open(folder, name, offset, own == lines.end() ? std::string() : own->second);
+    if (goes_on && !note.empty()) console_->line("  note: " + note);
+  };
+  open("metrics.jsonl", state_.metrics_offset);
+  if (settings_.trainer == "grpo") open("completions.jsonl", state_.completions_offset);
   if (options().hours > 0) {
     timed_.emplace(options().hours, options().max_steps);
     timed_->restore(state_.global_step, state_.elapsed_seconds, state_.schedule);
@@ -149,35 +188,44 @@ void TrainingRun::record_end(const std::string& status) {
 }
 
 std::string TrainingRun::run_steps(Method& method) {
-  std::string saved;
   interrupted_ = false;
-  const std::int64_t first_step = state_.global_step;
+  first_step_ = state_.global_step;
   mark_ = Clock::now();
-  while (state_.global_step < max_steps() || method.evaluation_due()) {
-    Turn turn;
-    try {
-      turn = take_turn(method);
-    } catch (const Error& error) {
-      // A step that fails has changed nothing: what was learned before it is kept.
-      if (state_.global_step == first_step) throw;
-      fail("{} (everything up to step {} is in {})", error.what(), state_.global_step,
-           save(method));
-    }
-    interrupted_ = turn == Turn::interrupted;
-    if (interrupted_) break;
-    if (save_due() || turn == Turn::best) {
-      saved = save(method);
-      if (state_.global_step < max_steps()) console_->line("  saved " + saved);
-    }
+  std::string saved;
+  try {
+    take_turns(method);
+    if (unsound_ && !interrupted_) throw Diverged("the loss of the last step is not finite");
+    saved = save(method);
+  } catch (const NotSaved&) {
+    throw;
+  } catch (const Diverged& error) {
+    if (state_.optimizer_step == 0) throw;
+    end_diverged(method, error.what());
+  } catch (const std::exception& error) {
+    // A step that fails has changed nothing: what was learned before it is kept.
+    if (state_.global_step == first_step_) throw;
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    end_failed(method, memory ? "out of memory: lower the lengths or the number of completions"
+                              : error.what());
   }
-  if (interrupted_ || saved.empty()) saved = save(method);
+  if (!interrupted_) prune(method, true);
   record_end(interrupted_ ? "interrupted" : "finished");
   trackers_->finish();
   if (!interrupted_) return method.finish(saved);
   console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with: {}",
-                             state_.global_step, saved,
-                             resume_command(settings_.trainer, options())));
+                             state_.global_step, saved, resume_command()));
   return saved;
+}
+
+void TrainingRun::take_turns(Method& method) {
+  while (state_.global_step < max_steps() || method.evaluation_due()) {
+    const Turn turn = take_turn(method);
+    interrupted_ = turn == Turn::interrupted;
+    if (interrupted_) return;
+    if (!save_due() && turn != Turn::best) continue;
+    const std::string saved = save(method);
+    if (state_.global_step < max_steps()) console_->line("  saved " + saved);
+  }
 }
 
 // A step, and the evaluation that is due behind it. A run that was interrupted in its evaluation
@@ -209,29 +257,47 @@ bool TrainingRun::run_step(Method& method) {
   const StepTimes times{seconds.count(), seconds_left()};
   log(method.log(times));
   method.show(times);
+  judge(*outcome, method);
   return true;
 }
 
+// What a step says about the weights that it began with.
+void TrainingRun::judge(const StepOutcome& outcome, Method& method) {
+  const std::int64_t before = state_.global_step - 1;
+  skipped_in_row_ = outcome.skipped ? skipped_in_row_ + 1 : 0;
+  unsound_ = outcome.weights == Weights::unsound;
+  if (outcome.weights == Weights::sound) {
+    state_.sound_step = before;
+    if (saved_step_ == before) prune(method, false);
+  }
+  if (unsound_ && before == 0) {
+    throw Diverged(
+        "step 1: the loss is not finite: the weights of the model or the adapter have diverged");
+  }
+  if (!outcome.broken.empty()) {
+    throw Diverged(fmt::format("step {}: the update has made \"{}\" not finite", state_.global_step,
+                               outcome.broken));
+  }
+  if (skipped_in_row_ < kMostSkippedInRow) return;
+  throw Diverged(fmt::format("step {}: for {} steps in a row the loss or a gradient was not finite",
+                             state_.global_step, skipped_in_row_));
+}
+
+void TrainingRun::append(const std::string& log, const std::string& lines) {
+  const std::string trouble = logs_.append(log, lines);
+  if (!trouble.empty()) console_->line("  " + trouble);
+  changed_ = true;
+}
+
 void TrainingRun::log(const std::string& line) {
-  metrics_log_->append(line);
+  append("metrics.jsonl", line + "\n");
   trackers_->log(state_.global_step, line);
-  state_.metrics_offset = metrics_log_->size();
 }
 
 bool TrainingRun::save_due() const {
+  if (unsound_) return false;
   if (state_.global_step == max_steps()) return true;
   return options().save_steps > 0 && state_.global_step % options().save_steps == 0;
-}
-
-std::string TrainingRun::save(Method& method) {
-  const std::string path = checkpoint_path(options().output_dir, state_.global_step);
-  write_checkpoint(path, [&](const std::string& folder) {
-    method.save(folder);
-    save_trainer_state(folder, state_);
-  });
-  prune_checkpoints(options().output_dir, options().save_total_limit, state_.best_global_step);
-  method.saved();
-  return path;
 }
 
 // At a step's end. What came between the steps (checkpoints, evaluations) counts with the next one.

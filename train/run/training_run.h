@@ -15,6 +15,7 @@
 #include "train/run/console.h"
 #include "train/run/log_file.h"
 #include "train/run/method.h"
+#include "train/run/reserve.h"
 #include "train/run/run_folder.h"
 #include "train/run/run_lock.h"
 #include "train/run/state.h"
@@ -61,7 +62,9 @@ class TrainingRun {
   // checkpoint is of another model, other data or another reference.
   void begin(const RunIdentity& identity, Method& method);
   // Runs to the end; returns the folder of the result. Where a step fails, what was learned before
-  // it is saved, and the Error says where.
+  // it is saved, and the Error says where. Where the weights have diverged, they are no checkpoint-N,
+  // and the Error names the last good one. Where a log or checkpoint cannot be written, the room that
+  // was kept for it takes what was learned, and the Error says what came first.
   std::string loop(Method& method);
 
   // Whether loop() ended by stop_requested.
@@ -75,28 +78,48 @@ class TrainingRun {
   std::int64_t max_steps() const { return timed_ ? timed_->max_steps() : options().max_steps; }
   // Of step 0, 1, ...
   double learning_rate(std::int64_t step) const;
+  // Adds whole lines to completions.jsonl (a run of "grpo").
+  void log_completions(const std::string& lines) { append("completions.jsonl", lines); }
   // Whether the console shows the step that was counted last: every logging_steps, the first, the
   // last.
   bool shows_step() const;
 
  private:
+  // What was learned could not be saved, or only with the room that was kept for it: the run ends.
+  class NotSaved : public Error {
+   public:
+    explicit NotSaved(const std::string& message) : Error(message) {}
+  };
   using Clock = std::chrono::steady_clock;
   enum class Turn { done, best, interrupted };  // best: done, and worth a checkpoint
 
   const RunOptions& options() const { return settings_.options; }
   std::unique_ptr<RunLock> lock();
+  std::string find_resumed() const;
   void resume(const RunIdentity& identity, Method& method);
+  void leave_branch();
   void open_folder(const RunIdentity& identity);
   void open_logs();
   std::string run_steps(Method& method);
+  void take_turns(Method& method);
   void record_end(const std::string& status);
   Turn take_turn(Method& method);
   bool run_step(Method& method);
+  void judge(const StepOutcome& outcome, Method& method);
   bool save_due() const;
-  std::string save(Method& method);
+  void append(const std::string& log, const std::string& lines);
   void log(const std::string& line);
   void count_time();
   double seconds_left() const;
+
+  // training_run_save.cpp: what is kept, however the run ends.
+  std::string save(Method& method);
+  void write(Method& method, const std::string& path);
+  void prune(Method& method, bool at_end);
+  std::string resume_command() const;
+  std::string last_good() const;
+  [[noreturn]] void end_failed(Method& method, const std::string& reason);
+  [[noreturn]] void end_diverged(Method& method, const std::string& reason);
 
   Settings settings_;
   Console* console_;
@@ -104,8 +127,14 @@ class TrainingRun {
   std::string checkpoint_;
   TrainerState state_;
   bool interrupted_ = false;
+  std::int64_t first_step_ = 0;      // done when this start began
+  std::int64_t saved_step_ = -1;     // of the checkpoint that has the weights as they are, or had
+  bool changed_ = false;             // something was logged since it was saved
+  std::int64_t skipped_in_row_ = 0;  // the latest steps that updated nothing
+  bool unsound_ = false;             // the latest step's loss was not finite
   std::unique_ptr<RunFolder> folder_;
-  std::unique_ptr<LogFile> metrics_log_;
+  std::unique_ptr<Reserve> reserve_;
+  RunLogs logs_;
   std::unique_ptr<Trackers> trackers_;
   std::optional<TimedSchedule> timed_;  // with --hours
   Clock::time_point mark_;              // what state_.elapsed_seconds has counted up to

@@ -1,6 +1,7 @@
 #include "train/sft/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "model/config_files.h"
@@ -148,7 +149,10 @@ double SftRun::epoch(std::int64_t steps) const {
 std::optional<StepOutcome> SftRun::step(const StepContext& context) {
   console_.live(fmt::format("step {}: training", context.step + 1));
   step_ = trainer_->step(examples_of_step(options_, inputs_, context.step), context.learning_rate);
-  return StepOutcome{.tokens = step_.tokens, .skipped = step_.skipped};
+  return StepOutcome{.tokens = step_.tokens,
+                     .skipped = step_.update.skipped,
+                     .weights = std::isfinite(step_.loss) ? Weights::sound : Weights::unsound,
+                     .broken = step_.update.broken};
 }
 
 std::string SftRun::log(const StepTimes& times) {
@@ -175,8 +179,8 @@ void SftRun::show(const StepTimes& times) {
       step_.learning_rate, static_cast<double>(step_.tokens) / std::max(times.seconds, 1e-9),
       format_duration(times.seconds_left));
   run_.shows_step() ? console_.line(text) : console_.live(text);
-  if (step_.skipped) {
-    console_.line("  the gradient of this step is not finite: the update was skipped");
+  if (step_.update.skipped) {
+    console_.line("  " + skipped_text(step_.update, step_.loss, run_.state().skipped_steps));
   }
 }
 
@@ -222,6 +226,14 @@ void SftRun::save(const std::string& folder) {
          config_.max_position_embeddings});
   }
   io::write_safetensors(folder + "/optimizer.safetensors", trainer_->optimizer().state_tensors());
+}
+
+std::uint64_t SftRun::checkpoint_bytes() const {
+  return checkpoint_room(*parameters_, trainer_->optimizer());
+}
+
+std::string SftRun::not_finite() const {
+  return trainer_->optimizer().not_finite_value();
 }
 
 // Adapter, or model, are the checkpoint's since they were loaded.

@@ -48,6 +48,8 @@ class SftRun final : private Method {
   std::optional<Evaluated> evaluate() override;
   void evaluated() override;
   void save(const std::string& folder) override;
+  std::uint64_t checkpoint_bytes() const override;
+  std::string not_finite() const override;
   void restore(const std::string& folder) override;
   std::string finish(const std::string& checkpoint) override;
 

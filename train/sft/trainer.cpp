@@ -171,16 +171,10 @@ SftStep SftTrainer::step(std::span<const SftExample> examples, std::optional<dou
   out.step = optimizer_.step_count() + 1;
   out.loss /= learned;
   out.entropy /= learned;
-  require(
-      std::isfinite(out.loss),
-      "supervised step {}: the loss is {}: the weights of the model or the adapter have diverged; "
-      "try a lower learning rate",
-      out.step, out.loss);
   out.learning_rate = rate ? *rate : sft_learning_rate(options_, out.step);
-  const ParameterUpdate update =
-      update_parameters(optimizer_, *parameters_, out.learning_rate, options_.max_grad_norm);
-  out.gradient_norm = update.grad_norm;
-  out.skipped = update.skipped;
+  out.update = update_parameters(optimizer_, *parameters_, out.loss, out.learning_rate,
+                                 options_.max_grad_norm);
+  out.gradient_norm = out.update.grad_norm;
   return out;
 }
 
@@ -191,6 +185,10 @@ std::vector<SftStep> run_sft(model::Model& model, model::TrainableParameters& pa
   std::vector<SftStep> curve;
   for (std::int64_t step = 1; step <= options.max_steps; ++step) {
     curve.push_back(trainer.step(source(step)));
+    require(std::isfinite(curve.back().loss),
+            "supervised step {}: the loss is {}: the weights of the model or the adapter have "
+            "diverged; try a lower learning rate",
+            curve.back().step, curve.back().loss);
     if (progress && !progress(curve.back())) break;
   }
   return curve;

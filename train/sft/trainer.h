@@ -10,7 +10,7 @@
 #include "model/model.h"
 #include "model/parameters.h"
 #include "model/training_pass.h"
-#include "train/optim/optimizer.h"
+#include "train/optim/update.h"
 
 // Supervised fine-tuning: the model learns to give a completion to a prompt. docs/demo.md uses it
 // for the demo's cold start; it is not bound to it.
@@ -53,7 +53,7 @@ struct SftStep {
   double loss = 0.0;                // mean -log p over the learned tokens, nats
   double entropy = 0.0;             // mean entropy of the predictions of those tokens, nats
   double gradient_norm = 0.0;       // before clipping
-  bool skipped = false;             // it was not finite: no update
+  ParameterUpdate update;           // what became of it
   double learning_rate = 0.0;       // of this step
   std::int64_t tokens = 0;          // prompt and completion
   std::int64_t learned_tokens = 0;  // those that the loss is over
@@ -77,15 +77,16 @@ class SftTrainer {
   SftTrainer(model::Model& model, model::TrainableParameters& parameters, std::int32_t adapter,
              const SftOptions& options, std::optional<model::PassCapacity> pass = std::nullopt);
 
-  // One optimizer step on these examples, with sft_learning_rate() or the given rate. A gradient
-  // that is not finite updates nothing. Throws Error on no examples, an empty prompt or completion,
-  // nothing to learn, an id outside the vocabulary, an example longer than micro_batch_tokens or the
-  // model's positions, and a loss that is not finite: nothing has changed then.
+  // One optimizer step on these examples, with sft_learning_rate() or the given rate. A loss or
+  // gradient that is not finite updates nothing. Throws Error on no examples, an empty prompt or completion,
+  // nothing to learn, an id outside the vocabulary, and an example longer than micro_batch_tokens or
+  // the model's positions: nothing has changed then.
   SftStep step(std::span<const SftExample> examples, std::optional<double> rate = std::nullopt);
   // The loss of examples without learning from them. Throws Error as step() does.
   SftEvaluation evaluate(std::span<const SftExample> examples);
 
   Optimizer& optimizer() { return optimizer_; }
+  const Optimizer& optimizer() const { return optimizer_; }
 
  private:
   // What a micro-batch predicts.
@@ -120,7 +121,8 @@ using SftSource = std::function<std::vector<SftExample>(std::int64_t step)>;
 // Called after each step; returning false ends the training there.
 using SftProgress = std::function<bool(const SftStep&)>;
 
-// options.max_steps steps; returns all of them: the loss curve.
+// options.max_steps steps; returns all of them: the loss curve. Throws Error where a loss is not
+// finite.
 std::vector<SftStep> run_sft(model::Model& model, model::TrainableParameters& parameters,
                              std::int32_t adapter, const SftOptions& options,
                              const SftSource& source, const SftProgress& progress = {});

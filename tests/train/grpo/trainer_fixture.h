@@ -13,6 +13,7 @@
 #include "model/io/file.h"
 #include "model/io/json.h"
 #include "model/ops/rng.h"
+#include "support/earlier_state.h"
 #include "train/demo/model.h"
 #include "train/grpo/trainer.h"
 

@@ -9,6 +9,7 @@
 #include "model/io/file.h"
 #include "model/ops/error.h"
 #include "train/run/checkpoint.h"
+#include "train/run/checkpoint_history.h"
 #include "train/run/output_dir.h"
 #include "train/run/run_folder.h"
 #include "train/run/run_lock.h"

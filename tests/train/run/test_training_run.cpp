@@ -1,127 +1,13 @@
 #include <doctest/doctest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "model/io/file.h"
-#include "model/io/json.h"
-#include "model/ops/error.h"
+#include "train/run/loop_fixture.h"
 #include "train/run/stop.h"
-#include "train/run/training_run.h"
 
 // The loop of every training, driven without a model.
 namespace qgrpo::train {
-namespace {
-
-namespace fs = std::filesystem;
-
-// Learns the sum of what its steps bring, and remembers what was asked of it.
-class Sums final : public Method {
- public:
-  explicit Sums(TrainingRun& run) : run_(&run) {}
-
-  std::int64_t fails_at = -1;  // these name steps 1, 2, ...
-  std::int64_t skips_at = -1;  //
-  std::int64_t interrupted_at = -1;
-  std::int64_t eval_every = 0;
-  std::int64_t best_at = -1;
-  std::vector<std::string> calls;
-  std::vector<double> rates;
-  std::int64_t sum = 0;
-
-  std::optional<StepOutcome> step(const StepContext& context) override {
-    const std::int64_t number = context.step + 1;
-    if (number == interrupted_at) return std::nullopt;
-    require(number != fails_at, "step {} went wrong", number);
-    calls.push_back(fmt::format("step {}", number));
-    rates.push_back(context.learning_rate);
-    sum += number * number;
-    return StepOutcome{.tokens = 10, .skipped = number == skips_at};
-  }
-  std::string log(const StepTimes&) override {
-    return fmt::format("{{\"step\":{},\"sum\":{}}}", run_->state().global_step, sum);
-  }
-  void show(const StepTimes& times) override { CHECK(times.seconds_left >= 0.0); }
-  bool evaluation_due() const override {
-    const TrainerState& state = run_->state();
-    return eval_every > 0 && state.global_step > 0 && state.global_step % eval_every == 0 &&
-           state.last_eval_step != state.global_step;
-  }
-  std::optional<Evaluated> evaluate() override {
-    calls.push_back(fmt::format("evaluate {}", run_->state().global_step));
-    return Evaluated{fmt::format("{{\"eval\":{}}}", sum), run_->state().global_step == best_at};
-  }
-  void evaluated() override { run_->state().eval_loss = 1.0; }
-  void save(const std::string& folder) override {
-    calls.push_back(fmt::format("save {}", run_->state().global_step));
-    io::write_file_atomically(folder + "/sum", std::to_string(sum));
-  }
-  void restore(const std::string& folder) override {
-    calls.push_back("restore");
-    sum = std::stoll(io::read_file(folder + "/sum"));
-  }
-  void begin() override { calls.push_back("begin"); }
-  std::string finish(const std::string& checkpoint) override {
-    calls.push_back("finish");
-    return checkpoint;
-  }
-
- private:
-  TrainingRun* run_;
-};
-
-// A run of Sums in a folder of its own.
-struct Run {
-  explicit Run(std::string name = "run")
-      : folder((fs::temp_directory_path() / fmt::format("qgrpo-loop-{}-{}", name, getpid()))
-                   .string()) {
-    fs::remove_all(folder);
-    settings.trainer = "sft";
-    settings.options.output_dir = folder;
-    settings.options.max_steps = 6;
-    settings.options.save_steps = 2;
-    settings.rate = {LrSchedule::linear, 1.0, 0.0, 2};
-    settings.recorded = {{{"beta", "0.1"}, {"max_steps", "6"}}, "{\"beta\":0.1}"};
-    identity.model = "the-model";
-    identity.base = 7;
-    identity.data = "the-data";
-    identity.data_fingerprint = 8;
-    identity.device = "nothing";
-  }
-  ~Run() { fs::remove_all(folder); }
-
-  // What the run leaves; `change` sets the method up.
-  template <typename Change>
-  Sums go(Change&& change) {
-    run.emplace(settings, console);
-    Sums method(*run);
-    change(method);
-    run->open_output_dir();
-    run->begin(identity, method);
-    result = run->loop(method);
-    return method;
-  }
-  std::string refusal() {
-    try {
-      go([](Sums&) {});
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "not refused";
-  }
-  std::string checkpoint(std::int64_t step) const { return checkpoint_path(folder, step); }
-
-  std::string folder;
-  TrainingRun::Settings settings;
-  RunIdentity identity;
-  Console console;
-  std::optional<TrainingRun> run;
-  std::string result;
-};
-
-}  // namespace
 
 TEST_CASE("training run: step, evaluate, save, in this order, to the last step") {
   Run r;

@@ -1,0 +1,79 @@
+#include "train/run/reserve.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "model/io/bytes.h"
+#include "model/ops/error.h"
+
+namespace qgrpo::train {
+namespace {
+
+constexpr std::string_view kMark = "qgrpo: room for one more checkpoint\n";
+
+// 0, or the reason why the file does not have so many bytes of its own.
+int take(int file, std::uint64_t bytes) {
+  int result = -1;
+  do {
+    result = ::fallocate(file, 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
+bool is_full(int reason) {
+  return reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
+}
+
+}  // namespace
+
+Reserve::Reserve(const std::string& folder, std::uint64_t bytes) : path_(folder + "/run.reserve") {
+  if (bytes == 0) return;
+  const int file = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (file < 0) fail("{}: cannot be written ({})", path_, std::strerror(errno));
+  std::array<char, kMark.size()> found{};
+  const ssize_t got = ::pread(file, found.data(), found.size(), 0);
+  if (got != 0 && std::string_view(found.data(), found.size()) != kMark) {
+    ::close(file);
+    fail("{}: was not written by qgrpo; move it, or choose another --output-dir", path_);
+  }
+  const bool marked = got != 0 || ::pwrite(file, kMark.data(), kMark.size(), 0) ==
+                                      static_cast<ssize_t>(kMark.size());
+  const int reason = marked ? take(file, bytes) : errno;
+  ::close(file);
+  if (reason == 0) {
+    bytes_ = bytes;
+    return;
+  }
+  ::unlink(path_.c_str());
+  if (is_full(reason)) {
+    fail(
+        "{}: has no room for a checkpoint of {} ({}); free some space, or choose another "
+        "--output-dir",
+        folder, io::format_bytes(bytes), std::strerror(reason));
+  }
+}
+
+Reserve::~Reserve() {
+  release();
+}
+
+void Reserve::grow(std::uint64_t bytes) {
+  if (bytes_ == 0 || bytes <= bytes_) return;
+  const int file = ::open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  if (file < 0) return;
+  if (take(file, bytes) == 0) bytes_ = bytes;
+  ::close(file);
+}
+
+bool Reserve::release() {
+  if (bytes_ == 0) return false;
+  bytes_ = 0;
+  return ::unlink(path_.c_str()) == 0;
+}
+
+}  // namespace qgrpo::train
