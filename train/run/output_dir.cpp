@@ -23,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kCheckpointPrefix = "checkpoint-";
 constexpr std::string_view kDiverged = "diverged-";  // before a checkpoint's name
 constexpr std::string_view kAbandoned =
     "abandoned-after-";  // before a step: a folder of checkpoints
@@ -47,7 +47,7 @@ std::string without_end(const std::string& text, std::size_t characters) {
 bool is_numbered(const std::string& text) {
   const std::size_t dash = text.find('-');
   const auto number = [](const std::string& digits) {
-    return checkpoint_step(std::string(kPrefix) + digits).has_value();
+    return checkpoint_step(std::string(kCheckpointPrefix) + digits).has_value();
   };
   return number(text.substr(0, dash)) &&
          (dash == std::string::npos || number(text.substr(dash + 1)));
@@ -61,8 +61,8 @@ bool is_checkpoint_name(const std::string& name) {
 }
 
 bool is_diverged_name(const std::string& name) {
-  constexpr std::size_t kBegin = kDiverged.size() + kPrefix.size();
-  return name.starts_with(fmt::format("{}{}", kDiverged, kPrefix)) &&
+  constexpr std::size_t kBegin = kDiverged.size() + kCheckpointPrefix.size();
+  return name.starts_with(fmt::format("{}{}", kDiverged, kCheckpointPrefix)) &&
          is_numbered(name.substr(kBegin));
 }
 
@@ -72,7 +72,7 @@ bool is_abandoned_name(const std::string& name) {
 
 // Whose name begins as a checkpoint's, or as that of checkpoints which were set aside.
 bool is_like_checkpoint(const std::string& name) {
-  return name.starts_with(kPrefix) || is_diverged_name(name) || is_abandoned_name(name) ||
+  return name.starts_with(kCheckpointPrefix) || is_diverged_name(name) || is_abandoned_name(name) ||
          (leftover_kind(name) == LeftoverKind::unfinished);
 }
 
