@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <charconv>
+#include <limits>
 
 namespace softgpu::ptx {
 namespace {
@@ -61,6 +62,13 @@ std::uint64_t read_size(Cursor& cursor) {
   if (literal.bits != 0 || literal.value < 0)
     cursor.fail_here("a size must be a whole number that is not negative");
   return static_cast<std::uint64_t>(literal.value);
+}
+
+std::uint32_t read_number(Cursor& cursor) {
+  const std::uint64_t number = read_size(cursor);
+  if (number > std::numeric_limits<std::uint32_t>::max())
+    cursor.fail_here("the number {} has more than 32 bits", number);
+  return static_cast<std::uint32_t>(number);
 }
 
 }  // namespace softgpu::ptx

@@ -20,10 +20,10 @@ class Cursor {
     const std::size_t i = at_ + ahead;
     return i < tokens_->size() ? (*tokens_)[i] : tokens_->back();
   }
+  // Throws Error at the end, so that no loop over tokens stays there.
   const Token& next() {
-    const Token& token = peek();
-    if (at_ + 1 < tokens_->size()) ++at_;
-    return token;
+    if (at_end()) fail_here("the text ends too early");
+    return (*tokens_)[at_++];
   }
   bool at_end() const { return peek().kind == TokenKind::end; }
   std::uint32_t line() const { return peek().line; }
@@ -72,10 +72,15 @@ struct Literal {
   std::int64_t value = 0;
   std::uint8_t bits = 0;
 };
+// As a device adds: modulo 2^64.
+constexpr std::int64_t wrapped_sum(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
 // Reads [+-]number. Throws Error for what is none.
 Literal read_literal(Cursor& cursor);
 
-// An unsigned integer literal.
+// An unsigned integer literal; and one of 32 bits.
 std::uint64_t read_size(Cursor& cursor);
+std::uint32_t read_number(Cursor& cursor);
 
 }  // namespace softgpu::ptx

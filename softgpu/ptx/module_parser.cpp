@@ -8,6 +8,9 @@
 namespace softgpu::ptx {
 namespace {
 
+constexpr std::uint64_t kMostInitialised = 1ull << 28;  // bytes of a module's initial values
+constexpr int kDeepestInitialiser = 16;
+
 class ModuleParser {
  public:
   ModuleParser(const std::vector<Token>& tokens, std::string name)
@@ -41,7 +44,8 @@ class ModuleParser {
 
   void parse_directive();
   void parse_variables(Space space, bool is_extern);
-  void parse_initialiser(Variable& variable, std::uint32_t index, Type type, std::uint64_t& offset);
+  void parse_initialiser(Variable& variable, std::uint32_t index, Type type, std::uint64_t& offset,
+                         int depth);
   void parse_initial_value(Variable& variable, std::uint32_t index, Type type,
                            std::uint64_t offset);
   void parse_file();
@@ -54,6 +58,7 @@ class ModuleParser {
   std::vector<PendingAddress> pending_;
   std::vector<std::pair<std::string_view, std::string_view>> aliases_;
   std::unordered_map<std::string_view, std::string> debug_strings_;
+  std::uint64_t initialised_ = 0;  // bytes
 };
 
 void ModuleParser::parse_directive() {
@@ -112,18 +117,22 @@ void ModuleParser::parse_variables(Space space, bool is_extern) {
     variable.name = declaration.name;
     variable.space = space;
     variable.size = declaration.size;
-    variable.align = std::max(1u, declaration.align);
+    variable.align = declaration.align;
     variable.managed = declaration.managed;
     // nvcc writes dynamic shared memory as an extern array without a size.
     variable.is_extern =
         is_extern || (space == Space::shared && declaration.is_array && declaration.size == 0);
     const auto index = static_cast<std::uint32_t>(builder_.module.variables.size());
+    const auto [found, is_new] = builder_.variables.emplace(declaration.name, index);
     if (cursor_.accept('=')) {
+      if (is_extern) cursor_.fail_here("'{}' is extern and has a value", declaration.name);
+      initialised_ += variable.size;
+      if (initialised_ > kMostInitialised || bits_of(declaration.type) < 8)
+        cursor_.fail_here("'{}' cannot have an initial value", declaration.name);
       variable.init.resize(variable.size);
       std::uint64_t offset = 0;
-      parse_initialiser(variable, index, declaration.type, offset);
+      parse_initialiser(variable, found->second, declaration.type, offset, 0);
     }
-    const auto [found, is_new] = builder_.variables.emplace(declaration.name, index);
     if (is_new)
       builder_.add_variable(std::move(variable));
     else if (builder_.module.variables[found->second].is_extern)  // the definition follows
@@ -138,14 +147,15 @@ void ModuleParser::parse_variables(Space space, bool is_extern) {
 
 // Scalars and nested lists alike fill the variable element by element.
 void ModuleParser::parse_initialiser(Variable& variable, std::uint32_t index, Type type,
-                                     std::uint64_t& offset) {
+                                     std::uint64_t& offset, int depth) {
+  if (depth > kDeepestInitialiser) cursor_.fail_here("lists are nested too deeply");
   if (!cursor_.accept('{')) {
     parse_initial_value(variable, index, type, offset);
     offset += static_cast<std::uint64_t>(bits_of(type)) / 8;
     return;
   }
   while (!cursor_.accept('}')) {
-    parse_initialiser(variable, index, type, offset);
+    parse_initialiser(variable, index, type, offset, depth + 1);
     cursor_.accept(',');
   }
 }
@@ -179,7 +189,7 @@ void ModuleParser::parse_initial_value(Variable& variable, std::uint32_t index, 
     cursor_.expect(')');
   }
   if (cursor_.peek().is('+') || cursor_.peek().is('-'))
-    pending.addend += read_literal(cursor_).value;
+    pending.addend = wrapped_sum(pending.addend, read_literal(cursor_).value);
   if (bytes != 8 && bytes != 4)
     cursor_.fail_here("'{}': an address in {} bytes is not supported", variable.name, bytes);
   pending_.push_back(pending);

@@ -80,6 +80,8 @@ Operand BodyParser::parse_vector() {
   operand.kind = OperandKind::vector;
   while (!cursor_->accept('}')) {
     if (operand.count == elements.size()) cursor_->fail_here("a vector of more than 16 elements");
+    if (cursor_->peek().is('[') || cursor_->peek().is('{'))
+      cursor_->fail_here("'{}' in a vector", cursor_->peek().text);
     elements[operand.count++] = parse_operand();
     cursor_->accept(',');
   }
@@ -91,9 +93,11 @@ Operand BodyParser::parse_vector() {
 
 Operand BodyParser::parse_address() {
   cursor_->expect('[');
+  if (cursor_->peek().is('[') || cursor_->peek().is('{'))
+    cursor_->fail_here("'{}' in an address", cursor_->peek().text);
   Operand base = parse_operand();
   while (cursor_->peek().is('+') || cursor_->peek().is('-'))
-    base.imm += read_literal(*cursor_).value;
+    base.imm = wrapped_sum(base.imm, read_literal(*cursor_).value);
   cursor_->expect(']');
   switch (base.kind) {
     case OperandKind::reg:
