@@ -41,7 +41,32 @@ std::uint32_t place(std::vector<Slot>& slots, const std::vector<LiveSegment>& se
 
 }  // namespace
 
-void allocate_registers(Function& function, const std::vector<std::uint8_t>& register_bits) {
+namespace {
+
+// Numbers the registers that some instruction names anew, in their order: those that are only declared
+// would take work and memory as well. Returns their bits.
+std::vector<std::uint8_t> leave_out_unnamed(Function& function,
+                                            const std::vector<std::uint8_t>& register_bits) {
+  const auto for_all = [&](const auto& visit) {
+    for (Instruction& instruction : function.instructions)
+      for_each_register(instruction, function.elements, [&](std::uint32_t& r, bool) { visit(r); });
+  };
+  std::vector<std::uint32_t> named;
+  for_all([&](std::uint32_t r) { named.push_back(r); });
+  std::sort(named.begin(), named.end());
+  named.erase(std::unique(named.begin(), named.end()), named.end());
+  std::vector<std::uint8_t> bits;
+  for (const std::uint32_t r : named) bits.push_back(register_bits[r]);
+  for_all([&](std::uint32_t& r) {
+    r = static_cast<std::uint32_t>(std::lower_bound(named.begin(), named.end(), r) - named.begin());
+  });
+  return bits;
+}
+
+}  // namespace
+
+void allocate_registers(Function& function, const std::vector<std::uint8_t>& declared_bits) {
+  const std::vector<std::uint8_t> register_bits = leave_out_unnamed(function, declared_bits);
   const auto segments = live_segments(function, register_bits.size());
   std::vector<std::uint32_t> order;
   for (std::uint32_t r = 0; r < segments.size(); ++r)

@@ -8,9 +8,7 @@
 namespace softgpu::ptx {
 namespace {
 
-std::uint32_t round_up(std::uint32_t value, std::uint32_t align) {
-  return align == 0 ? value : (value + align - 1) / align * align;
-}
+constexpr std::uint64_t kMostRegisters = 1'000'000;  // of one function
 
 }  // namespace
 
@@ -18,10 +16,9 @@ Parameter BodyParser::add_parameter(const Declaration& declaration, Space space)
   Parameter parameter;
   parameter.name = declaration.name;
   parameter.size = static_cast<std::uint32_t>(declaration.size);
-  parameter.align = std::max(1u, declaration.align);
+  parameter.align = declaration.align;
   std::uint32_t& top = space == Space::kernel_param ? function_->param_bytes : frame_top_;
-  parameter.offset = round_up(top, parameter.align);
-  top = parameter.offset + parameter.size;
+  parameter.offset = take_space(*cursor_, top, declaration);
   function_->frame_bytes = std::max(function_->frame_bytes, frame_top_);
   Symbol symbol{SymbolKind::parameter, space};
   symbol.offset = parameter.offset;
@@ -83,8 +80,7 @@ void BodyParser::parse_directive() {
         add_parameter(declaration, Space::frame_param);
       } else if (word == "local") {
         Symbol symbol{SymbolKind::local, Space::local};
-        symbol.offset = round_up(function_->local_bytes, declaration.align);
-        function_->local_bytes = symbol.offset + static_cast<std::uint32_t>(declaration.size);
+        symbol.offset = take_space(*cursor_, function_->local_bytes, declaration);
         function_->local_align = std::max(function_->local_align, declaration.align);
         scopes_.add(declaration.name, symbol);
       } else {
@@ -117,7 +113,7 @@ void BodyParser::parse_registers() {
     std::uint64_t count = 1;
     if (cursor_->accept('<')) {
       count = read_size(*cursor_);
-      if (count > 10'000'000) cursor_->fail_here("{} registers", count);
+      if (count > kMostRegisters - first) cursor_->fail_here("{} registers", count);
       cursor_->expect('>');
       scopes_.add_range(name, first, static_cast<std::uint32_t>(count));
     } else if (!scopes_.add(name, {SymbolKind::reg, Space::generic, first})) {
@@ -130,7 +126,7 @@ void BodyParser::parse_registers() {
 
 // .loc file line column [, function_name LABEL [+ offset], inlined_at file line column]
 void BodyParser::parse_location() {
-  const auto number = [&] { return static_cast<std::uint32_t>(read_size(*cursor_)); };
+  const auto number = [&] { return read_number(*cursor_); };
   Location location;
   location.file = number();
   location.line = number();

@@ -35,7 +35,8 @@ struct Builder {
 struct Declaration {
   std::string_view name;
   Type type = Type::none;
-  std::uint64_t size = 0;  // bytes; 0 for name[]
+  std::uint64_t element = 0;  // bytes of one; of an array there are more
+  std::uint64_t size = 0;     // bytes; 0 for name[]
   std::uint32_t align = 1;
   bool is_array = false;
   bool managed = false;
@@ -44,11 +45,14 @@ Declaration read_declaration(Cursor& cursor);
 // Another name of the same declaration, after a comma.
 void read_declared_name(Cursor& cursor, Declaration& declaration);
 
+// Takes room for it behind `top`, and returns where it begins.
+std::uint32_t take_space(Cursor& cursor, std::uint32_t& top, const Declaration& declaration);
+
 // Reads ".entry" or ".func" after that word, with its body if it has one.
 void parse_function(Cursor& cursor, Builder& builder, bool is_kernel);
 
 // Gives every static shared variable its place and every kernel its sizes; turns operands that name
-// shared variables into offsets.
+// shared variables into offsets. Throws Error where a kernel has more than 4 GiB.
 void lay_out_shared(Builder& builder);
 
 // Divides the function into basic blocks and finds where their paths meet again.

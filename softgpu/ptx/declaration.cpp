@@ -1,3 +1,6 @@
+#include <bit>
+#include <limits>
+
 #include "softgpu/ptx/builder.h"
 #include "softgpu/ptx/modifiers.h"
 
@@ -20,11 +23,21 @@ std::uint32_t Builder::function_named(std::string_view name) {
 
 // No variable of one module is larger: more is a damaged text.
 constexpr std::uint64_t kLargest = 1ull << 31;
+constexpr std::uint64_t kLargestAlign = 1ull << 20;
+
+std::uint32_t take_space(Cursor& cursor, std::uint32_t& top, const Declaration& declaration) {
+  const std::uint64_t align = declaration.align;
+  const std::uint64_t begin = (top + align - 1) / align * align;
+  if (begin + declaration.size > std::numeric_limits<std::uint32_t>::max())
+    cursor.fail_here("'{}' lies beyond 4 GiB", declaration.name);
+  top = static_cast<std::uint32_t>(begin + declaration.size);
+  return static_cast<std::uint32_t>(begin);
+}
 
 void read_declared_name(Cursor& cursor, Declaration& declaration) {
   declaration.name = cursor.expect_name();
   declaration.is_array = false;
-  declaration.size = static_cast<std::uint64_t>(bits_of(declaration.type) + 7) / 8;
+  declaration.size = declaration.element;
   while (cursor.accept('[')) {
     declaration.is_array = true;
     const std::uint64_t count = cursor.peek().is(']') ? 0 : read_size(cursor);
@@ -42,6 +55,8 @@ Declaration read_declaration(Cursor& cursor) {
     const std::string_view word = cursor.expect_word();
     if (word == "align") {
       const std::uint64_t value = read_size(cursor);
+      if (!std::has_single_bit(value) || value > kLargestAlign)
+        cursor.fail_here(".align {}, expected a power of two up to {}", value, kLargestAlign);
       // After .ptr it is the alignment of what the parameter points to.
       if (align == 0) align = value;
     } else if (word == "attribute") {
@@ -63,10 +78,9 @@ Declaration read_declaration(Cursor& cursor) {
         if (cursor.expect_word() == "align") read_size(cursor);
     }
   }
+  declaration.element = vector * static_cast<std::uint64_t>(bits_of(declaration.type) + 7) / 8;
+  declaration.align = static_cast<std::uint32_t>(align != 0 ? align : declaration.element);
   read_declared_name(cursor, declaration);
-  const auto element = static_cast<std::uint64_t>(bits_of(declaration.type) + 7) / 8;
-  declaration.size *= vector;
-  declaration.align = static_cast<std::uint32_t>(align != 0 ? align : element * vector);
   return declaration;
 }
 

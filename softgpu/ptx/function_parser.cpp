@@ -31,7 +31,7 @@ std::vector<Parameter> parse_parameters(Cursor& cursor, BodyParser& body, Space 
 void parse_extent(Cursor& cursor, std::uint32_t (&extent)[3]) {
   for (std::uint32_t& size : extent) size = 1;
   for (std::uint32_t& size : extent) {
-    size = static_cast<std::uint32_t>(read_size(cursor));
+    size = read_number(cursor);
     if (!cursor.accept(',')) break;
   }
 }
@@ -45,9 +45,9 @@ void parse_tuning(Cursor& cursor, Function& function) {
     } else if (word == "reqntid") {
       parse_extent(cursor, function.required_threads);
     } else if (word == "minnctapersm" || word == "maxnctapersm") {
-      function.min_blocks_per_sm = static_cast<std::uint32_t>(read_size(cursor));
+      function.min_blocks_per_sm = read_number(cursor);
     } else if (word == "maxnreg") {
-      function.max_registers = static_cast<std::uint32_t>(read_size(cursor));
+      function.max_registers = read_number(cursor);
     } else if (word == "pragma") {
       cursor.skip_past(';');
     } else if (word != "noreturn") {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "softgpu/ptx/builder.h"
@@ -37,7 +38,7 @@ void place(Operand& operand, const std::vector<Variable>& variables) {
     return;
   }
   operand.kind = operand.bracketed ? OperandKind::address : OperandKind::immediate;
-  operand.imm += static_cast<std::int64_t>(variable.shared_offset);
+  operand.imm = wrapped_sum(operand.imm, static_cast<std::int64_t>(variable.shared_offset));
 }
 
 }  // namespace
@@ -65,6 +66,8 @@ void lay_out_shared(Builder& builder) {
     }
     if (variable.is_extern) continue;
     variable.shared_offset = (offset + variable.align - 1) / variable.align * variable.align;
+    require(variable.shared_offset + variable.size <= std::numeric_limits<std::uint32_t>::max(),
+            "{}: shared variable '{}' lies beyond 4 GiB", module.name, variable.name);
     for (const auto& [f, reached] : kernels) {
       if (reached[v])
         module.functions[f].shared_bytes =
