@@ -32,6 +32,11 @@ std::string problem(const std::string& source, const std::string& variables = "{
 
 }  // namespace
 
+TEST_CASE("jinja: odd and even of floats are Python's, however large") {
+  CHECK(render("{{ -3.0 is odd }} {{ -3.0 is even }} {{ 2.5 is odd }} {{ 1e300 is even }} "
+               "{{ 1e19 is odd }} {{ -4.0 is even }}") == "True False False True False True");
+}
+
 TEST_CASE("jinja: each construct as transformers renders it") {
   const Vectors vectors("jinja_snippets.json");
   const std::string variables = vectors.root().at("variables").minified();

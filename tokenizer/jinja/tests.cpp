@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "model/ops/error.h"
 #include "tokenizer/jinja/runtime.h"
@@ -30,10 +31,10 @@ bool divisible(const Value& value) {
   check_defined(value);
   require(value.is_number(), "tests \"odd\" and \"even\": found a {}, expected a number",
           type_name(value));
-  if (value.is_float())
-    return value.number() -
-               2 * static_cast<double>(static_cast<std::int64_t>(value.number() / 2)) ==
-           Rest;
+  if (value.is_float()) {  // Python's %, whose result has the divisor's sign
+    const double rest = std::fmod(value.number(), 2.0);
+    return (rest < 0 ? rest + 2 : rest) == Rest;
+  }
   return ((value.integer() % 2) + 2) % 2 == Rest;
 }
 
