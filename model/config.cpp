@@ -1,10 +1,18 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "model/ops/error.h"
 
 namespace qgrpo::model {
+
+std::int32_t top_k(std::int64_t in_file) {
+  return static_cast<std::int32_t>(
+      std::clamp<std::int64_t>(in_file, -1, std::numeric_limits<std::int32_t>::max()));
+}
+
 void check_config(const Config& c, const std::string& where) {
   constexpr std::int64_t kMax = 1 << 24;
   const auto bounded = [&](std::int64_t value, const char* name) {

@@ -43,6 +43,10 @@ Config named_shape(const std::string& name);
 // Checks sizes against each other and against sane bounds; `where` names the source in messages.
 void check_config(const Config& config, const std::string& where);
 
+// A file's top_k: what is above int32 keeps all tokens just as well. (A negative one stays: it is refused where
+// sampling begins.)
+std::int32_t top_k(std::int64_t in_file);
+
 // The seven linears of a block, in the order of the forward pass.
 enum class Projection : int { q, k, v, o, gate, up, down };
 inline constexpr int kProjections = 7;

@@ -247,7 +247,7 @@ GenerationDefaults load_generation_defaults(const std::string& folder) {
   number("min_p", out.sampling.min_p);
   number("repetition_penalty", out.sampling.repetition_penalty);
   if (const auto k = root.find_value("top_k")) {
-    out.sampling.top_k = static_cast<std::int32_t>(k->as_int());
+    out.sampling.top_k = top_k(k->as_int());
   }
   if (const auto sample = root.find("do_sample");
       sample && !sample->is_null() && !sample->as_bool()) {

@@ -154,14 +154,17 @@ Config gguf_config(const io::GgufFile& file) {
 std::optional<SamplingParams> gguf_sampling(const io::GgufFile& file) {
   SamplingParams out;
   bool found = false;
-  const auto number = [&](const char* key, auto& to) {
+  const auto number = [&](const char* key, float& to) {
     const io::GgufValue* value = file.find(fmt::format("general.sampling.{}", key));
     if (value == nullptr) return;
     found = true;
-    to = static_cast<std::remove_reference_t<decltype(to)>>(value->as_double());
+    to = static_cast<float>(value->as_double());
   };
   number("temp", out.temperature);
-  number("top_k", out.top_k);
+  if (const io::GgufValue* k = file.find("general.sampling.top_k")) {
+    found = true;
+    out.top_k = top_k(std::max<std::int64_t>(0, k->as_int()));  // to llama.cpp -1 is off, too
+  }
   number("top_p", out.top_p);
   number("min_p", out.min_p);
   number("penalty_repeat", out.repetition_penalty);
