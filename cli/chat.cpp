@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <random>
@@ -17,6 +15,7 @@
 #include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/program.h"
 #include "train/data/taught_prompt.h"
 
@@ -75,7 +74,7 @@ class Chat {
     tokenizer_.chat();  // says at once what is missing
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
     if (taught_) {
-      fmt::print(stderr, "{}\n", taught_->text());
+      io::print_error("{}\n", taught_->text());
       if (!taught_->prompt.system_prompt.empty()) system_ = taught_->prompt.system_prompt;
     }
     seed_ = options.seed ? *options.seed : std::random_device{}();
@@ -119,13 +118,14 @@ class Chat {
           turns_.push_back({"user", line});
           answer();
         }
+      } catch (const io::StandardOutputFailed&) {
+        throw;
       } catch (const Error& error) {
         // A line that cannot be served does not end the conversation.
         if (!turns_.empty() && turns_.back().role == "user") turns_.pop_back();
         out_.flush();
-        fmt::print(stderr, "{}\n", error.what());
+        io::print_error("{}\n", error.what());
       }
-      require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
     }
     if (terminal) out_ << '\n' << std::flush;
     return 0;
@@ -201,7 +201,7 @@ class Chat {
       if (static_cast<std::int64_t>(ids.size()) + kLeastAnswer <= positions) {
         if (first > 0) {
           out_.flush();
-          fmt::print(stderr, "(the {} oldest messages no longer fit)\n", first);
+          io::print_error("(the {} oldest messages no longer fit)\n", first);
         }
         return ids;
       }
@@ -251,13 +251,12 @@ class Chat {
     }
     show(decoder.flush());
     out_ << (interrupted ? " [stopped]\n" : "\n") << std::flush;
-    require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
     if (cut && !interrupted) {
-      fmt::print(stderr, "qgrpo: note: the answer was cut at {} token{} ({})\n",
-                 request.max_new_tokens, request.max_new_tokens == 1 ? "" : "s",
-                 request.max_new_tokens == options_.max_tokens
-                     ? "--max-tokens"
-                     : "the model has no more positions; /reset begins anew");
+      io::print_error("qgrpo: note: the answer was cut at {} token{} ({})\n",
+                      request.max_new_tokens, request.max_new_tokens == 1 ? "" : "s",
+                      request.max_new_tokens == options_.max_tokens
+                          ? "--max-tokens"
+                          : "the model has no more positions; /reset begins anew");
     }
     interrupted = false;
     turns_.push_back({"assistant", text});

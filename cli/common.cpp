@@ -5,14 +5,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
+#include <ostream>
 
 #include "cpu/backend.h"
 #include "cuda/plugin/load.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
 #include "model/io/json.h"
+#include "model/io/standard_streams.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
 #include "train/data/taught_prompt.h"
@@ -52,8 +53,8 @@ void note_cpu(const cuda::FoundCuda& found) {
   if (!device && !(cuda::cuda_build().built && progress_wanted())) return;
   // What a plugin lacks does not matter to a machine without a GPU.
   const bool explained = device || found.plugin != nullptr;
-  fmt::print(stderr, "qgrpo: note: computing on the CPU: {}\n",
-             explained ? found.availability.problem : "no CUDA device");
+  io::print_error("qgrpo: note: computing on the CPU: {}\n",
+                  explained ? found.availability.problem : "no CUDA device");
 }
 
 // What find_cuda() finds, and the backend where there is one: it needs more of CUDA's libraries.
@@ -229,13 +230,13 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
 
 train::PromptOptions asked_prompt(const ModelOptions& model,
                                   const std::optional<std::string>& system_prompt,
-                                  std::optional<bool> one_shot, std::FILE* told) {
+                                  std::optional<bool> one_shot, std::ostream& told) {
   train::PromptOptions prompt;
   const bool chosen = system_prompt && one_shot;
   if (const auto taught =
           chosen ? std::nullopt : train::read_taught_prompt({model.adapter, model.model})) {
     prompt = taught->prompt;
-    if (!system_prompt) fmt::print(told, "{}\n", taught->text());
+    if (!system_prompt) told << taught->text() << '\n';
   }
   if (system_prompt) prompt.system_prompt = *system_prompt;
   prompt.system_prompt_given = system_prompt.has_value();
@@ -304,8 +305,7 @@ bool progress_shown = false;
 
 void show_progress(const std::string& text) {
   const std::size_t columns = train::terminal_columns(STDERR_FILENO);
-  fmt::print(stderr, "\r\x1b[2K{}", columns > 1 ? train::cut_to(text, columns - 1) : text);
-  std::fflush(stderr);
+  io::print_error("\r\x1b[2K{}", columns > 1 ? train::cut_to(text, columns - 1) : text);
   progress_shown = !text.empty();
 }
 

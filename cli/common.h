@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
+#include <iosfwd>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,7 +110,7 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
 // model was trained with (train/data/taught_prompt.h; said on `told`), or the notebook's and none.
 train::PromptOptions asked_prompt(const ModelOptions& model,
                                   const std::optional<std::string>& system_prompt,
-                                  std::optional<bool> one_shot, std::FILE* told);
+                                  std::optional<bool> one_shot, std::ostream& told);
 
 // ---------------------------------------------------------------- sampling
 

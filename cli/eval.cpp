@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iostream>
 #include <limits>
 
 #include "cli/commands.h"
@@ -57,8 +58,9 @@ class EvalRun {
     std::vector<std::pair<std::string, std::int32_t>> policies;
     if (!loaded_.adapter || options_.base) policies.emplace_back("base", -1);
     if (loaded_.adapter) policies.emplace_back("adapter", 0);
-    fmt::print("{} questions, {} match, up to {} tokens\n", examples_.size(),
-               train::kAnswerMatchNames.name(options_.match), options_.max_completion_length);
+    std::cout << fmt::format("{} questions, {} match, up to {} tokens\n", examples_.size(),
+                             train::kAnswerMatchNames.name(options_.match),
+                             options_.max_completion_length);
     for (const auto& [policy, adapter] : policies) {
       settings_.adapter = adapter;
       if (options_.greedy) pass(policy, "greedy");
@@ -66,12 +68,13 @@ class EvalRun {
     }
     compare();
     if (truncated_ > 0) {
-      fmt::print("{} prompt(s) were longer than --max-prompt-length {} and were cut on the left\n",
-                 truncated_, options_.max_prompt_length);
+      std::cout << fmt::format(
+          "{} prompt(s) were longer than --max-prompt-length {} and were cut on the left\n",
+          truncated_, options_.max_prompt_length);
     }
     if (!options_.output.empty()) {
       io::write_file_atomically(options_.output, report() + "\n");
-      fmt::print("every answer is in {}\n", options_.output);
+      std::cout << fmt::format("every answer is in {}\n", options_.output);
     }
     return 0;
   }
@@ -115,7 +118,7 @@ class EvalRun {
   // Prompts, and a generator that serves all passes.
   void prepare() {
     settings_.prompt =
-        asked_prompt(options_.model, options_.system_prompt, options_.one_shot, stdout);
+        asked_prompt(options_.model, options_.system_prompt, options_.one_shot, std::cout);
     settings_.max_prompt_length = options_.max_prompt_length;
     settings_.seed = options_.seed;
     settings_.eos_ids = tokenizer_.eos_ids(loaded_.config());
@@ -202,8 +205,7 @@ class EvalRun {
     text += fmt::format("   {:.0f} tokens", p.result.mean_length);
     if (p.result.clipped_ratio > 0)
       text += fmt::format(" ({:.0f} % cut)", 100 * p.result.clipped_ratio);
-    fmt::print("{}\n", text);
-    std::fflush(stdout);
+    std::cout << text << std::endl;
   }
 
   const Pass* find(const std::string& policy, const std::string& mode) const {
@@ -220,7 +222,7 @@ class EvalRun {
       if (base == nullptr || adapter == nullptr) continue;
       const auto c = train::compare_paired(base->right(), adapter->right());
       comparisons_.emplace_back(mode, c);
-      fmt::print(
+      std::cout << fmt::format(
           "{}: adapter - base = {:+.1f} points; only the base is right on {}, only the adapter on "
           "{}; McNemar's exact p = {:.3g}\n",
           mode, 100 * (adapter->accuracy() - base->accuracy()), c.only_first, c.only_second,

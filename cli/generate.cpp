@@ -1,9 +1,7 @@
 #include "cli/generate.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <deque>
 #include <exception>
 #include <iostream>
@@ -130,7 +128,7 @@ class GenerateRun {
     require_usage(options_.limit >= 0, "--limit: found {}, expected 0 (all) or more",
                   options_.limit);
     const train::PromptOptions prompt =
-        asked_prompt(options_.model, options_.system_prompt, std::nullopt, stderr);
+        asked_prompt(options_.model, options_.system_prompt, std::nullopt, std::cerr);
     for (const train::Example& example : train::read_dataset(options_.dataset, options_.columns)) {
       io::JsonWriter w;
       w.begin_object();
@@ -281,7 +279,6 @@ class GenerateRun {
       std::string text = json.str();
       if (!line.copied.empty()) text = "{" + line.copied + "," + text.substr(1);
       out_ << text << '\n' << std::flush;
-      require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
       running_.erase(line.group);
       lines_.pop_front();
       ++written_;

@@ -16,6 +16,7 @@
 #include "cli/grade_lines.h"
 #include "cli/grade_select.h"
 #include "model/io/json.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "train/reward/scorer.h"
 
@@ -45,7 +46,7 @@ void answer_batch(std::vector<train::Group>& batch, train::RewardScorer& scorer,
     for (const auto& completion : group.completions)
       output << scores_line(names, completion) << '\n';
   }
-  require(output.good(), "cannot write the scores: {}", std::strerror(errno));
+  output.flush();
 }
 
 // What --keep-best was given: nothing is one.
@@ -104,13 +105,13 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
       batch.push_back(std::move(line.group));
       if (batch.size() == batch_size) answer_batch(batch, scorer, output);
     });
+  } catch (const io::StandardOutputFailed&) {
+    throw;
   } catch (const Error&) {
     answer_batch(batch, scorer, output);  // the lines before the bad one
     throw;
   }
   answer_batch(batch, scorer, output);
-  output.flush();
-  require(output.good(), "cannot write the scores: {}", std::strerror(errno));
   return 0;
 }
 

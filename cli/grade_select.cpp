@@ -1,15 +1,14 @@
 #include "cli/grade_select.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <set>
 
 #include "cli/grade_lines.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
 #include "train/reward/scorer.h"
@@ -163,11 +162,10 @@ int run_select(const SelectOptions& options, std::istream& input, std::ostream& 
   const std::string kept = selection.select();
   if (options.output.empty()) {
     out << kept << std::flush;
-    require(out.good(), "cannot write to standard output: {}", std::strerror(errno));
   } else {
     io::write_file_atomically(options.output, kept);
   }
-  fmt::print(stderr, "qgrpo grade: {}\n", selection.summary());
+  io::print_error("qgrpo grade: {}\n", selection.summary());
   return 0;
 }
 

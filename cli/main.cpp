@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -12,6 +11,7 @@
 #include "cli/named_models.h"
 #include "cpu/dispatch.h"
 #include "cuda/plugin/load.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "model/ops/program.h"
 #include "train/run/run_folder.h"
@@ -36,9 +36,13 @@ int report(const std::string& message, int exit_code) {
       text += c == '\n' || c == '\r' ? ' ' : c;
     }
   }
-  std::cout.flush();
+  try {
+    qgrpo::io::finish_standard_output();
+  } catch (const qgrpo::Error&) {
+    // What is reported was first.
+  }
   qgrpo::cli::end_progress();
-  fmt::print(stderr, "qgrpo: error: {}\n", text);
+  qgrpo::io::print_error("qgrpo: error: {}\n", text);
   return exit_code;
 }
 
@@ -99,10 +103,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
-  // A reader that has seen enough closes the pipe; that ends the program without a message.
-  std::signal(SIGPIPE, SIG_DFL);
+  qgrpo::io::set_up_standard_streams();
   try {
-    return run(argc, argv);
+    const int exit_code = run(argc, argv);
+    qgrpo::io::finish_standard_output();
+    return exit_code;
   } catch (const qgrpo::cli::UsageError& error) {
     return report(error.what(), kUsage);
   } catch (const qgrpo::train::Interrupted& error) {

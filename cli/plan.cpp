@@ -135,7 +135,6 @@ int run_plan(const PlanOptions& options, std::ostream& out) {
     const train::MemoryPlan plan = planning.plan(memory);
     out << planning.title() << planning.text(plan) << std::flush;
   }
-  require(out.good(), "cannot write to standard output");
   return 0;
 }
 

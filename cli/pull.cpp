@@ -8,6 +8,7 @@
 #include "hub/model_files.h"
 #include "hub/pull.h"
 #include "model/io/bytes.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "train/run/stop.h"
 
@@ -32,10 +33,9 @@ int run_pull(const PullCommand& command) {
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
   const hub::PullResult result =
       stoppable([&] { return hub::pull(http, hub::parse_repo(command.repo), options); });
-  fmt::print(stderr, "qgrpo: {} files, {}, of which {} were fetched now\n", result.files,
-             io::format_bytes(result.bytes), io::format_bytes(result.fetched));
+  io::print_error("qgrpo: {} files, {}, of which {} were fetched now\n", result.files,
+                  io::format_bytes(result.bytes), io::format_bytes(result.fetched));
   std::cout << result.folder << '\n' << std::flush;
-  require(std::cout.good(), "cannot write to standard output");
   return 0;
 }
 

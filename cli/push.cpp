@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -8,6 +7,7 @@
 #include "cli/transfer_progress.h"
 #include "hub/push.h"
 #include "model/io/bytes.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "train/run/stop.h"
 
@@ -20,18 +20,18 @@ struct PushCommand {
 };
 
 // One line a file, its size before its path, and one for all.
-void print_files(std::FILE* to, const hub::PushSelection& chosen) {
+void print_files(std::ostream& to, const hub::PushSelection& chosen) {
   std::uint64_t total = 0;
   for (const hub::PushFile& file : chosen.files) {
-    fmt::print(to, "{:>10}  {}\n", io::format_bytes(file.size), file.path);
+    to << fmt::format("{:>10}  {}\n", io::format_bytes(file.size), file.path);
     total += file.size;
   }
-  fmt::print(stderr, "qgrpo: {} files, {}\n", chosen.files.size(), io::format_bytes(total));
+  io::print_error("qgrpo: {} files, {}\n", chosen.files.size(), io::format_bytes(total));
   if (!chosen.kept.empty()) {
-    fmt::print(stderr,
-               "qgrpo: kept here, since they tell of this machine (--include names one that is to "
-               "be sent): {}\n",
-               fmt::join(chosen.kept, ", "));
+    io::print_error(
+        "qgrpo: kept here, since they tell of this machine (--include names one that is to be "
+        "sent): {}\n",
+        fmt::join(chosen.kept, ", "));
   }
 }
 
@@ -42,22 +42,21 @@ int run_push(const PushCommand& command) {
   TransferProgress progress("sending");
   hub::PushOptions options = command.options;
   options.listed = [&](const hub::PushSelection& chosen) {
-    print_files(options.dry_run ? stdout : stderr, chosen);
+    print_files(options.dry_run ? std::cout : std::cerr, chosen);
   };
   options.progress = [&](const hub::PullProgress& p) { progress(p); };
   const hub::PushResult result = stoppable(
       [&] { return hub::push(http, hub::parse_repo(command.repo), command.folder, options); });
   if (options.dry_run) {
-    require(std::fflush(stdout) == 0, "cannot write to standard output");
-    fmt::print(stderr, "qgrpo: a dry run: nothing was sent to {}\n", command.repo);
+    std::cout.flush();
+    io::print_error("qgrpo: a dry run: nothing was sent to {}\n", command.repo);
   } else if (result.url.empty()) {
-    fmt::print(stderr, "qgrpo: nothing to send: {} has all {} files as they are\n", command.repo,
-               result.files);
+    io::print_error("qgrpo: nothing to send: {} has all {} files as they are\n", command.repo,
+                    result.files);
   } else {
-    fmt::print(stderr, "qgrpo: {} of {} files in the commit, {} sent as large files\n",
-               result.changed, result.files, io::format_bytes(result.sent));
+    io::print_error("qgrpo: {} of {} files in the commit, {} sent as large files\n", result.changed,
+                    result.files, io::format_bytes(result.sent));
     std::cout << result.url << '\n' << std::flush;
-    require(std::cout.good(), "cannot write to standard output");
   }
   return 0;
 }

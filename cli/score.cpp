@@ -1,9 +1,7 @@
 #include "cli/score.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <exception>
 #include <iostream>
 
@@ -127,7 +125,6 @@ class ScoreRun {
       ++written_;
     }
     out_.flush();
-    require(out_.good(), "cannot write to standard output: {}", std::strerror(errno));
     if (progress_wanted())
       show_progress(fmt::format("{} line{} done", written_, written_ == 1 ? "" : "s"));
   }

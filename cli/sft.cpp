@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iostream>
 
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -9,6 +10,7 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
+#include "model/io/standard_streams.h"
 #include "train/demo/model.h"
 #include "train/run/stop.h"
 #include "train/sft/run.h"
@@ -53,12 +55,13 @@ int make_demo_model(const SftCommand& command) {
       },
       teaching);
   if (show) show_progress("");
-  fmt::print("{}: the demo's model, taught to a loss of {:.3f}\n", made.folder,
-             made.cold_start_loss);
+  std::cout << fmt::format("{}: the demo's model, taught to a loss of {:.3f}\n", made.folder,
+                           made.cold_start_loss);
   return 0;
 }
 
 int run_sft(SftCommand& command) {
+  io::outlive_readers();
   train::SftRunOptions& options = command.options;
   // Names of the Hub that a file has: those of the command line are folders by now.
   options.base.model = local_model(options.base.model);

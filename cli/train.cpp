@@ -7,11 +7,13 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
+#include "model/io/standard_streams.h"
 #include "train/demo/demo.h"
 #include "train/grpo/options.h"
 #include "train/grpo/plan.h"
 #include "train/grpo/trainer.h"
 #include "train/run/checkpoint.h"
+#include "train/run/console.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -48,13 +50,14 @@ void complete(TrainCommand& command) {
                        model::load_config(base.model));
   }
   const std::string lengths = train::fit_lengths(command.options, model::load_config(base.model));
-  if (!lengths.empty()) fmt::print("{}\n", lengths);
+  if (!lengths.empty()) train::Console().line(lengths);
   const std::string repo = hub::snapshot_name(base.model);
   base.model_id = repo.substr(0, repo.find('@'));
   run.config_toml = toml_of(command.set, "train", repo);
 }
 
 int run_train(TrainCommand& command) {
+  io::outlive_readers();
   train::TrainOptions& options = command.options;
   const bool demo = options.base.model.empty();
   if (demo) {

@@ -4,12 +4,12 @@
 
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <string>
 
 #include "cli/common.h"
 #include "hub/pull.h"
 #include "model/io/bytes.h"
+#include "model/io/standard_streams.h"
 
 namespace qgrpo::cli {
 
@@ -25,7 +25,7 @@ class TransferProgress {
     using Clock = std::chrono::steady_clock;
     if (!progress.message.empty()) {
       clear();
-      fmt::print(stderr, "qgrpo: note: {}\n", progress.message);
+      io::print_error("qgrpo: note: {}\n", progress.message);
       return;
     }
     const auto now = Clock::now();
@@ -51,7 +51,7 @@ class TransferProgress {
       show_progress(text);
       shown_ = true;
     } else {
-      fmt::print(stderr, "qgrpo: {}\n", text);
+      io::print_error("qgrpo: {}\n", text);
     }
   }
 

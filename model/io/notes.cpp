@@ -1,8 +1,8 @@
 #include "model/io/notes.h"
+#include "model/io/standard_streams.h"
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <mutex>
 #include <set>
 
@@ -28,7 +28,7 @@ void note(const std::string& text) {
   if (n.sink) {
     n.sink(text);
   } else if (n.said.insert(text).second) {
-    fmt::print(stderr, "qgrpo: note: {}\n", text);
+    print_error("qgrpo: note: {}\n", text);
   }
 }
 

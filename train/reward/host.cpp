@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <limits>
 
 #include "model/io/json.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::embedded {
@@ -53,7 +53,7 @@ RewardHost::RewardHost(std::vector<Reward> rewards, RewardHostSettings settings)
     : rewards_(std::move(rewards)), settings_(std::move(settings)) {
   require(!rewards_.empty(), "a reward host needs at least one reward");
   if (!settings_.warn)
-    settings_.warn = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+    settings_.warn = [](const std::string& line) { io::print_error("{}\n", line); };
   start();
 }
 

@@ -6,21 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+
+#include "model/io/standard_streams.h"
 
 namespace qgrpo::train {
-namespace {
-
-// What nobody can be shown (a full disk, a reader that has gone) is no reason to end a run.
-void put(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-  std::clearerr(stdout);
-}
-
-}  // namespace
 
 Console::Console() : terminal_(isatty(STDOUT_FILENO) == 1) {}
 
@@ -32,14 +25,27 @@ std::size_t Console::columns() const {
   return terminal_columns(STDOUT_FILENO);
 }
 
+void Console::write(const std::string& text) {
+  if (gone_) return;
+  const int reason = io::write_standard_output(text);
+  if (reason == 0) return;
+  // A disk may have room again; a reader, a terminal or a descriptor does not come back.
+  gone_ = reason != ENOSPC && reason != EDQUOT;
+  if (!told_) {
+    io::print_error("qgrpo: note: standard output: {}; the run goes on without it\n",
+                    std::strerror(reason));
+  }
+  told_ = true;
+}
+
 void Console::clear_live() {
-  if (live_shown_) put("\r\033[K");
+  if (live_shown_) write("\r\033[K");
   live_shown_ = false;
 }
 
 void Console::line(const std::string& text) {
   clear_live();
-  put(text + "\n");
+  write(text + "\n");
 }
 
 void Console::live(const std::string& text) {
@@ -49,7 +55,7 @@ void Console::live(const std::string& text) {
   last_live_ = now;
   live_shown_ = true;
   const std::size_t most = columns();
-  put("\r\033[K" + (most > 1 ? cut_to(text, most - 1) : text));
+  write("\r\033[K" + (most > 1 ? cut_to(text, most - 1) : text));
 }
 
 std::size_t terminal_columns(int descriptor) {

@@ -7,7 +7,9 @@
 namespace qgrpo::train {
 
 // What a run shows: plain lines, and on a terminal a live line while something takes its time. Goes
-// to standard output; nothing else of the program writes there during a run.
+// to standard output; nothing else of the program writes there during a run. Where that cannot be
+// written (a closed pipe, a full disk, a terminal that is gone), the run goes on without it: one note
+// on standard error says so.
 class Console {
  public:
   Console();
@@ -23,8 +25,11 @@ class Console {
 
  private:
   void clear_live();
+  void write(const std::string& text);
 
   bool terminal_;
+  bool gone_ = false;  // nobody reads any more
+  bool told_ = false;
   bool live_shown_ = false;
   std::chrono::steady_clock::time_point last_live_{};
 };
