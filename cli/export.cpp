@@ -36,6 +36,11 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
   options.merge_into = exporting::parse_merge_into(command.merge_into);
   options.max_shard_bytes = exporting::parse_size("--max-shard-size", command.max_shard_size);
   options.threads = thread_count(command.threads);
+  // A folder says with which prompt its model was trained.
+  options.add_files = [&](const std::string& folder) {
+    if (const auto taught = train::read_taught_prompt({options.adapter, options.model}))
+      train::write_taught_prompt(folder, taught->prompt);
+  };
   const auto backend = cpu::make_cpu_backend(options.threads);
   const bool show = progress_wanted();
   const exporting::ExportReport report =
@@ -43,11 +48,6 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
         if (show) show_progress(fmt::format("{}: {:.0f} %", phase, 100.0 * done));
       });
   if (show) show_progress("");
-  // A folder says with which prompt its model was trained.
-  if (options.target != exporting::Target::gguf) {
-    if (const auto taught = train::read_taught_prompt({options.adapter, options.model}))
-      train::write_taught_prompt(options.output, taught->prompt);
-  }
   if (!report.has_tokenizer) {
     out << fmt::format("note: {} has no tokenizer, so neither has the export\n", options.model);
   }

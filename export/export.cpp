@@ -5,7 +5,7 @@
 #include <map>
 
 #include "export/hugging_face.h"
-#include "export/output.h"
+#include "export/pending_output.h"
 #include "model/config_files.h"
 #include "model/io/hash.h"
 #include "tokenizer/load.h"
@@ -168,6 +168,7 @@ ExportReport export_model(Backend& backend, const ExportOptions& options,
   const ExportLimits limits = limits_of(options);
   ExportReport report;
   Records records(limits, report);
+  check_output_place(options.output);
   // Everything that can be wrong with the input is found before anything is written.
   MergedWeights weights(backend, options.model, options.adapter, options.merge_into);
   report.has_tokenizer = tokenizer::has_tokenizer(options.model);
@@ -196,6 +197,7 @@ ExportReport export_model(Backend& backend, const ExportOptions& options,
   if (report.has_tokenizer) tokenizer::load_tokenizer(path);  // it, too, must be readable
   report.comparison = compare(recording, exported);
   check_comparison(report.comparison, limits, options.output);
+  if (folder && options.add_files) options.add_files(path);
   report.bytes = output.bytes();
   output.commit();
   return report;

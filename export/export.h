@@ -23,6 +23,8 @@ struct ExportOptions {
   bool overwrite = false;
   std::size_t max_shard_bytes = 5'000'000'000;
   int threads = 1;
+  // Adds what the caller has for the folder; nothing: nothing. Not for gguf.
+  std::function<void(const std::string& folder)> add_files;
 };
 
 // What was found out while the export was read back.

@@ -4,12 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 
 #include "model/io/file.h"
@@ -17,12 +15,10 @@
 
 namespace qgrpo::exporting {
 
-namespace fs = std::filesystem;
-
 // ---------------------------------------------------------------- one file
 
 OutputFile::OutputFile(const std::string& path) : path_(path) {
-  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) fail("{}: cannot be written ({})", path, std::strerror(errno));
 }
 
@@ -57,138 +53,6 @@ void OutputFile::write_at(std::size_t offset, const void* data, std::size_t byte
 void OutputFile::finish() {
   if (::fsync(fd_) != 0) fail_to_write();
   if (::close(std::exchange(fd_, -1)) != 0) fail_to_write();
-}
-
-// ---------------------------------------------------------------- the whole output
-
-namespace {
-
-// A safetensors file of an export has its header padded to this size, its first 8 bytes; other
-// programs pad to the next multiple of 8.
-constexpr std::size_t kHeaderRoom = std::size_t{1} << 19;
-
-bool is_exported_shard(const fs::path& path) {
-  std::uint64_t size = 0;
-  std::ifstream file(path, std::ios::binary);
-  file.read(reinterpret_cast<char*>(&size), sizeof size);
-  return file.good() && size == kHeaderRoom - 8;
-}
-
-// The first entry of a folder that no export wrote; "model.safetensors" where there is none of its
-// weights; empty: an export wrote all of it.
-std::string foreign_entry(const std::string& folder) {
-  static constexpr std::array kNames = {"config.json",
-                                        "generation_config.json",
-                                        "model.safetensors.index.json",
-                                        "tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "vocab.json",
-                                        "merges.txt",
-                                        "tokenizer.model",
-                                        "chat_template.json",
-                                        "chat_template.jinja",
-                                        "chat_templates",
-                                        "qgrpo_prompt.json",
-                                        "LICENSE",
-                                        "NOTICE"};
-  bool weights = false;
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder))
-    names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  for (const std::string& name : names) {
-    if (name.starts_with("model") && name.ends_with(".safetensors")) {
-      if (!is_exported_shard(folder + "/" + name)) return name;
-      weights = true;
-    } else if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
-      return name;
-    }
-  }
-  return weights ? "" : "model.safetensors";
-}
-
-// Refuses to replace what no export wrote.
-void check_replaceable(const std::string& path, bool folder) {
-  std::error_code error;
-  if (!folder) {
-    std::string magic(4, '\0');
-    std::ifstream file(path, std::ios::binary);
-    require(fs::is_empty(path, error) || (file.read(magic.data(), 4) && magic == "GGUF"),
-            "{}: is no GGUF file, so it is not replaced; choose another --output", path);
-    return;
-  }
-  require(fs::exists(path + "/config.json", error),
-          "{}: holds no model (no config.json), so it is not replaced; choose another --output",
-          path);
-  const std::string foreign = foreign_entry(path);
-  require(foreign.empty(),
-          "{}: {} was not written by an export, so the folder is not replaced; move it, or choose "
-          "another --output",
-          path, foreign);
-}
-
-}  // namespace
-
-PendingOutput::PendingOutput(const std::string& path, bool folder, bool overwrite) : path_(path) {
-  while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
-  require(!path_.empty(), "--output: found nothing, expected a {}", folder ? "folder" : "file");
-  std::error_code error;
-  if (fs::exists(path_, error)) {
-    const bool empty = fs::is_directory(path_, error) && fs::is_empty(path_, error);
-    require(overwrite || (folder && empty),
-            "{}: is there already; choose another --output, or replace it with --overwrite", path_);
-    require(fs::is_directory(path_, error) == folder,
-            "{}: is a {}, but this export makes a {}; choose another --output", path_,
-            folder ? "file" : "folder", folder ? "folder" : "file");
-    if (!empty) check_replaceable(path_, folder);
-  }
-  const auto parent = fs::path(path_).parent_path();
-  if (!parent.empty()) fs::create_directories(parent, error);
-  temporary_ = fmt::format("{}.tmp-{}", path_, ::getpid());
-  require(!fs::exists(temporary_, error), "{}: is in the way; remove it", temporary_);
-  if (folder) {
-    fs::create_directory(temporary_, error);
-    if (error) fail("{}: cannot be made ({})", temporary_, error.message());
-  }
-}
-
-PendingOutput::~PendingOutput() {
-  std::error_code ignored;
-  if (!committed_) fs::remove_all(temporary_, ignored);
-}
-
-void PendingOutput::commit() {
-  const auto rename = [](const std::string& from, const std::string& to) {
-    if (::rename(from.c_str(), to.c_str()) != 0) {
-      fail("{}: cannot be renamed to {} ({})", from, to, std::strerror(errno));
-    }
-  };
-  std::error_code error;
-  io::sync_path(temporary_);
-  if (fs::is_directory(path_, error) && !fs::is_empty(path_, error)) {
-    // A folder cannot be replaced in one step: the earlier one is whole under this name meanwhile.
-    const std::string earlier = fmt::format("{}.old-{}", path_, ::getpid());
-    rename(path_, earlier);
-    rename(temporary_, path_);
-    fs::remove_all(earlier, error);
-  } else {
-    rename(temporary_, path_);
-  }
-  committed_ = true;
-  const auto parent = fs::path(path_).parent_path();
-  io::sync_path(parent.empty() ? std::string(".") : parent.string());
-}
-
-std::size_t PendingOutput::bytes() const {
-  const std::string& at = committed_ ? path_ : temporary_;
-  if (!fs::is_directory(at)) return static_cast<std::size_t>(fs::file_size(at));
-  std::size_t total = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(at)) {
-    if (entry.is_regular_file()) total += static_cast<std::size_t>(entry.file_size());
-  }
-  return total;
 }
 
 // ---------------------------------------------------------------- safetensors
@@ -249,7 +113,7 @@ struct SafetensorsFolder::Shard {
 
   // Enough for a model of 4096 layers would be 20 MB; shards of ordinary models have hundreds of
   // tensors.
-  static constexpr std::size_t kRoom = kHeaderRoom;
+  static constexpr std::size_t kRoom = kSafetensorsHeaderRoom;
 
   OutputFile file;
   std::string listed;
@@ -301,7 +165,9 @@ void SafetensorsFolder::finish() {
     return fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, written_.size());
   };
   for (std::size_t i = 0; i < written_.size(); ++i) {
-    fs::rename(written_[i], folder_ + "/" + final_name(i));
+    const std::string name = folder_ + "/" + final_name(i);
+    if (::rename(written_[i].c_str(), name.c_str()) != 0)
+      fail("{}: cannot be renamed to {} ({})", written_[i], name, std::strerror(errno));
   }
   if (written_.size() <= 1) return;
   io::JsonWriter w;

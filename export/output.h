@@ -14,7 +14,7 @@ namespace qgrpo::exporting {
 // A file that is written from its beginning to its end. Removed with this object unless finished.
 class OutputFile {
  public:
-  // Throws Error where the file is there or cannot be made.
+  // Throws Error where the file cannot be made. One that is there is emptied.
   explicit OutputFile(const std::string& path);
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
@@ -34,25 +34,9 @@ class OutputFile {
   std::size_t size_ = 0;
 };
 
-// What is exported lies at `path` (a file or a folder) only when it is whole and checked: until
-// commit() it is at temporary(), a name beside it, and goes with this object.
-class PendingOutput {
- public:
-  // Throws Error where `path` is there and `overwrite` is not given, or holds what no export wrote.
-  PendingOutput(const std::string& path, bool folder, bool overwrite);
-  ~PendingOutput();
-  PendingOutput(const PendingOutput&) = delete;
-  PendingOutput& operator=(const PendingOutput&) = delete;
-
-  const std::string& temporary() const { return temporary_; }
-  void commit();
-  std::size_t bytes() const;  // of all its files
-
- private:
-  std::string path_;
-  std::string temporary_;
-  bool committed_ = false;
-};
+// A safetensors file of an export has its header padded to this size, its first 8 bytes; other
+// programs pad to the next multiple of 8.
+inline constexpr std::size_t kSafetensorsHeaderRoom = std::size_t{1} << 19;
 
 // Writes the safetensors files of a model folder as tensors come, in shards of at most
 // `max_shard_bytes` (more where one tensor needs it): model.safetensors, or

@@ -33,26 +33,6 @@ void make_folder(const fs::path& path) {
   }
 }
 
-// As io::write_file_atomically, for files that several processes may write at the same time: each
-// has a temporary file of its own. Not synced: what a crash takes with it is asked for anew.
-void write_shared(const std::string& path, std::string_view content) {
-  std::string temporary = path + ".XXXXXX";
-  const int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
-  if (descriptor < 0) fail("{}: cannot be written ({})", path, std::strerror(errno));
-  bool good = fchmod(descriptor, 0644) == 0;
-  while (good && !content.empty()) {
-    const ssize_t wrote = write(descriptor, content.data(), content.size());
-    good = wrote >= 0;
-    if (good) content.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  int reason = good ? 0 : errno;
-  close(descriptor);
-  if (good && rename(temporary.c_str(), path.c_str()) == 0) return;
-  if (good) reason = errno;
-  unlink(temporary.c_str());
-  fail("{}: cannot be written ({})", path, std::strerror(reason));
-}
-
 std::string trim_end(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
     text.pop_back();
@@ -152,7 +132,7 @@ void RepoCache::link(const std::string& commit, const RepoFile& file) const {
   const fs::path target =
       (fs::path(folder_) / "blobs" / file.etag()).lexically_relative(pointer.parent_path());
   // Beside it and renamed, so that a reader never finds the name missing.
-  const std::string temporary = fmt::format("{}.{}.tmp", pointer.string(), getpid());
+  const std::string temporary = pointer.string() + ".tmp";
   unlink(temporary.c_str());
   if (symlink(target.c_str(), temporary.c_str()) != 0 ||
       rename(temporary.c_str(), pointer.c_str()) != 0) {
@@ -161,6 +141,11 @@ void RepoCache::link(const std::string& commit, const RepoFile& file) const {
     fail("{}: the link to the downloaded file cannot be made ({})", pointer.string(),
          std::strerror(reason));
   }
+}
+
+void RepoCache::write_shared(const std::string& path, std::string_view content) const {
+  const FileLock lock(cache_ + "/.locks/qgrpo.lock", {}, {});
+  io::write_file_atomically(path, content);
 }
 
 void RepoCache::create() const {

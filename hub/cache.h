@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hub/settings.h"
@@ -15,6 +16,8 @@
 //   models--OWNER--NAME/snapshots/COMMIT/PATH -> ../../blobs/ETAG (relative)
 //   models--OWNER--NAME/trees/COMMIT.json     the files of a commit
 //   .locks/models--OWNER--NAME/ETAG.lock      held (flock) by the process that downloads
+//   .locks/qgrpo.lock                         held by the process that writes one of the other files
+// What a killed process has left (PATH.tmp) is removed by the next that writes PATH.
 namespace qgrpo::hub {
 
 // A file of a commit.
@@ -54,6 +57,9 @@ class RepoCache {
   void create() const;
 
  private:
+  // Several processes may write the same file at the same time.
+  void write_shared(const std::string& path, std::string_view content) const;
+
   std::string cache_;
   std::string name_;
   std::string folder_;

@@ -7,10 +7,12 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <utility>
 
+#include "model/io/notes.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::io {
@@ -21,13 +23,16 @@ class Descriptor {
  public:
   Descriptor(const std::string& path, int flags, mode_t mode = 0)
       : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
+  ~Descriptor() { close(); }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
   bool ok() const { return fd_ >= 0; }
+  // 0, or why what was written may be lost.
+  int close() {
+    const int fd = std::exchange(fd_, -1);
+    return fd < 0 || ::close(fd) == 0 ? 0 : errno;
+  }
 
  private:
   int fd_;
@@ -89,31 +94,79 @@ void write_file_atomically(const std::string& path, std::string_view content) {
   write_file_atomically(path, std::span(&content, 1));
 }
 
+namespace {
+
+// All parts, to the disk. 0, or the system's reason.
+int write_parts(int file, std::span<const std::string_view> parts) {
+  for (std::string_view rest : parts) {
+    while (!rest.empty()) {
+      const ssize_t n = ::write(file, rest.data(), rest.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return errno;
+      rest.remove_prefix(static_cast<std::size_t>(n));
+    }
+  }
+  return ::fsync(file) == 0 ? 0 : errno;
+}
+
+std::string folder_of(const std::string& path) {
+  const auto parent = std::filesystem::path(path).parent_path();
+  return parent.empty() ? std::string(".") : parent.string();
+}
+
+void rename_path(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0)
+    fail("{}: cannot be renamed to {} ({})", from, to, std::strerror(errno));
+}
+
+// What was replaced: it does no harm where it is.
+void remove_replaced(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error)
+    note(fmt::format("{}: cannot be removed ({}); it is no longer needed", path, error.message()));
+}
+
+}  // namespace
+
 void write_file_atomically(const std::string& path, std::span<const std::string_view> parts) {
   const std::string temporary = path + ".tmp";
-  {
-    Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (!file.ok()) fail("{}: cannot be written ({})", temporary, std::strerror(errno));
-    for (std::string_view rest : parts) {
-      while (!rest.empty()) {
-        const ssize_t n = ::write(file.get(), rest.data(), rest.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-          const int reason = errno;
-          ::unlink(temporary.c_str());
-          fail("{}: cannot be written ({}); free some space or choose another folder", path,
-               std::strerror(reason));
-        }
-        rest.remove_prefix(n);
-      }
-    }
-    if (::fsync(file.get()) != 0) fail("{}: cannot be synced ({})", path, std::strerror(errno));
+  const auto stop = [&](int reason, const char* hint) {
+    ::unlink(temporary.c_str());
+    fail("{}: cannot be written ({}){}", path, std::strerror(reason), hint);
+  };
+  Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  if (!file.ok()) fail("{}: cannot be written ({})", temporary, std::strerror(errno));
+  int reason = write_parts(file.get(), parts);
+  const int closed = file.close();
+  if (reason == 0) reason = closed;
+  if (reason != 0) stop(reason, "; free some space or choose another folder");
+  if (::rename(temporary.c_str(), path.c_str()) != 0) stop(errno, "");
+  sync_path(folder_of(path));
+}
+
+void replace_path(const std::string& from, const std::string& to) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(to, error) || std::filesystem::is_empty(to, error)) {
+    rename_path(from, to);
+    return sync_path(folder_of(to));
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    fail("{}: cannot be renamed into place ({})", path, std::strerror(errno));
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    sync_path(folder_of(to));
+    return remove_replaced(from);
   }
-  const auto parent = std::filesystem::path(path).parent_path();
-  sync_path(parent.empty() ? std::string(".") : parent.string());
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+    fail("{}: cannot be put in the place of {} ({})", from, to, std::strerror(errno));
+  const std::string earlier = from + ".old";
+  std::filesystem::remove_all(earlier, error);
+  rename_path(to, earlier);
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int reason = errno;
+    rename_path(earlier, to);
+    fail("{}: cannot be renamed to {} ({})", from, to, std::strerror(reason));
+  }
+  sync_path(folder_of(to));
+  remove_replaced(earlier);
 }
 
 void sync_path(const std::string& path) {

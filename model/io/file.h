@@ -20,10 +20,17 @@ std::string read_file(const std::string& path, std::size_t most = kMostFileBytes
 std::string read_input(const std::string& path);
 
 // Writes `content` to `path` so that a reader (or a crash) sees the old file or the whole new one:
-// written to a neighbouring temporary file, synced, renamed, and the folder synced.
+// written to a neighbouring temporary file (PATH.tmp, which the next write removes where a crash has
+// left one), synced, renamed, and the folder synced. Throws Error, with the old file as it was.
 void write_file_atomically(const std::string& path, std::string_view content);
 // The same for a content of several parts.
 void write_file_atomically(const std::string& path, std::span<const std::string_view> parts);
+
+// Puts the file or folder `from` in the place of `to`, beside it on the same file system, so that a
+// crash leaves the earlier or the new one there, whole; then removes the earlier one. (A file system
+// that cannot exchange two names, as some on networks, has neither for a moment: the earlier folder is
+// then at FROM.old.) `from` is synced. Throws Error with `to` as it was, unless it names what else is.
+void replace_path(const std::string& from, const std::string& to);
 
 // Forces a file's (or folder's) content to the disk. Throws Error.
 void sync_path(const std::string& path);

@@ -1,4 +1,7 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -6,6 +9,7 @@
 #include "cpu/backend.h"
 #include "export/export.h"
 #include "export/output.h"
+#include "export/pending_output.h"
 #include "model/config_files.h"
 #include "model/formats/checkpoint.h"
 #include "model/io/json.h"
@@ -271,4 +275,53 @@ TEST_CASE("export: what is not finished is removed") {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_size("--s", text), Error);
   }
+}
+
+TEST_CASE("export: what a killed export left is removed by the next, and nothing else") {
+  using namespace qgrpo::exporting;
+  namespace fs = std::filesystem;
+  const ScratchFolder scratch;
+  scratch.write("x.tmp-1/shard-0", "half");
+  scratch.write("x.tmp-1/tokenizer.json.tmp", "{");
+  scratch.write("x.tmp-2/notes.txt", "the user's own");
+  scratch.write("x.tmp-3/shard-0", "of an export that lives");
+  scratch.write("x.tmp-old/config.json", "the user's own");
+  scratch.write("y.tmp-1/shard-0", "of another output");
+  const int living = open(scratch.path("x.tmp-3").c_str(), O_RDONLY);
+  REQUIRE(flock(living, LOCK_EX) == 0);
+  {
+    const PendingOutput pending(scratch.path("x"), true, false);
+    CHECK_FALSE(fs::exists(scratch.path("x.tmp-1")));
+    for (const char* kept : {"x.tmp-2", "x.tmp-3", "x.tmp-old", "y.tmp-1"})
+      CHECK_MESSAGE(fs::exists(scratch.path(kept)), kept);
+    // A second one beside it leaves this one alone: it is locked.
+    CHECK_THROWS_AS(PendingOutput(scratch.path("x"), true, false), Error);
+    CHECK(fs::exists(pending.temporary()));
+  }
+  close(living);
+
+  // Killed between two renames, where names cannot be exchanged: the earlier export goes back.
+  scratch.write("z.tmp-7.old/config.json", "{}");
+  CHECK_THROWS_WITH_AS(PendingOutput(scratch.path("z"), true, false),
+                       doctest::Contains("is there already"), Error);
+  CHECK(read_text(scratch.path("z/config.json")) == "{}");
+
+  scratch.write("g.gguf.tmp-5", "GGUF...");
+  scratch.write("g.gguf.tmp-6", "the user's own");
+  const PendingOutput file(scratch.path("g.gguf"), false, false);
+  CHECK_FALSE(fs::exists(scratch.path("g.gguf.tmp-5")));
+  CHECK(fs::exists(scratch.path("g.gguf.tmp-6")));
+}
+
+TEST_CASE("export: a folder that cannot be written is noticed before the model is read") {
+  const ScratchFolder scratch;
+  scratch.write("file", "");
+  check_refused(run_export("no-model", "merged", scratch.path("file/out")), 1,
+                {"--output", "Not a directory"});
+  if (geteuid() == 0) return;  // who may write everywhere
+  std::filesystem::permissions(
+      scratch.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  check_refused(run_export("no-model", "merged", scratch.path("out")), 1,
+                {"--output", "Permission denied"});
+  std::filesystem::permissions(scratch.path(), std::filesystem::perms::owner_all);
 }

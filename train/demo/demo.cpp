@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "model/config_files.h"
+#include "model/io/file.h"
 #include "model/ops/program.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
@@ -84,9 +85,10 @@ void publish_adapter(const std::string& checkpoint, const std::string& folder) {
   fs::create_directories(temporary);
   for (const char* name : kAdapterFiles) {
     fs::copy_file(checkpoint + "/" + name, temporary + "/" + name);
+    io::sync_path(temporary + "/" + name);
   }
-  fs::remove_all(folder);
-  fs::rename(temporary, folder);
+  io::sync_path(temporary);
+  io::replace_path(temporary, folder);
 }
 
 // The 256 held-out questions, answered greedily and by sampling.

@@ -57,18 +57,11 @@ void check_replaceable(const std::string& folder) {
           folder);
 }
 
-// Puts the finished folder in its place. An older one is moved aside first, so that `folder` is
-// never a mixture.
+// Puts the finished folder in its place.
 void move_into_place(const std::string& from, const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(from)) io::sync_path(entry.path().string());
   io::sync_path(from);
-  const std::string old = folder + ".demo-old";
-  fs::remove_all(old);
-  if (fs::exists(folder)) fs::rename(folder, old);
-  fs::rename(from, folder);
-  fs::remove_all(old);
-  const std::string parent = fs::absolute(folder).parent_path().string();
-  io::sync_path(parent);
+  io::replace_path(from, folder);
 }
 
 }  // namespace
