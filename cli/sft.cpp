@@ -10,7 +10,6 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
-#include "model/io/standard_streams.h"
 #include "train/demo/model.h"
 #include "train/run/stop.h"
 #include "train/sft/run.h"
@@ -61,7 +60,7 @@ int make_demo_model(const SftCommand& command) {
 }
 
 int run_sft(SftCommand& command) {
-  io::outlive_readers();
+  const WriteSignals writes;
   train::SftRunOptions& options = command.options;
   // Names of the Hub that a file has: those of the command line are folders by now.
   options.base.model = local_model(options.base.model);
@@ -73,7 +72,6 @@ int run_sft(SftCommand& command) {
   options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  const WriteSignals writes;
   train::SftRun run(options, *backend);
   run.run();
   return run.interrupted() ? train::interrupted_exit_code() : 0;

@@ -37,26 +37,22 @@ class StopSignals {
   std::array<struct sigaction, kSignals.size()> before_{};
 };
 
-// While it lives, a console whose reader has gone and a file beyond the shell's limit (ulimit -f) are
-// failed writes, not the program's end: for a training run, which has more to lose. Programs that are
-// started meanwhile do not inherit it.
+// While it lives, a console whose reader has gone is a failed write, not the program's end: for a
+// training run, which has more to lose. Programs that are started meanwhile do not inherit it.
 class WriteSignals {
  public:
   WriteSignals() {
     struct sigaction action {};
     action.sa_handler = [](int) {};
     action.sa_flags = SA_RESTART;
-    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+    sigaction(SIGPIPE, &action, &before_);
   }
-  ~WriteSignals() {
-    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
-  }
+  ~WriteSignals() { sigaction(SIGPIPE, &before_, nullptr); }
   WriteSignals(const WriteSignals&) = delete;
   WriteSignals& operator=(const WriteSignals&) = delete;
 
  private:
-  static constexpr std::array kSignals = {SIGPIPE, SIGXFSZ};
-  std::array<struct sigaction, kSignals.size()> before_{};
+  struct sigaction before_ {};
 };
 
 // What `work` returns. An Error after a signal is the signal's doing: work that keeps nothing to lose

@@ -7,7 +7,6 @@
 #include "cli/toml_options.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
-#include "model/io/standard_streams.h"
 #include "train/demo/demo.h"
 #include "train/grpo/options.h"
 #include "train/grpo/plan.h"
@@ -57,7 +56,7 @@ void complete(TrainCommand& command) {
 }
 
 int run_train(TrainCommand& command) {
-  io::outlive_readers();
+  const WriteSignals writes;
   train::TrainOptions& options = command.options;
   const bool demo = options.base.model.empty();
   if (demo) {
@@ -68,7 +67,6 @@ int run_train(TrainCommand& command) {
   command.device.threads = options.run.threads;
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  const WriteSignals writes;
   if (demo) return train::run_demo(options, *backend);
   train::GrpoTrainer trainer(options, *backend);
   trainer.run();

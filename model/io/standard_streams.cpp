@@ -66,6 +66,11 @@ void set_up_standard_streams() {
     static_cast<void>(::open("/dev/null", descriptor == STDERR_FILENO ? O_WRONLY : O_RDONLY));
   }
   std::signal(SIGPIPE, SIG_DFL);
+  // A handler, not SIG_IGN, which the programs that are started would inherit.
+  struct sigaction nothing {};
+  nothing.sa_handler = [](int) {};
+  nothing.sa_flags = SA_RESTART;
+  ::sigaction(SIGXFSZ, &nothing, nullptr);
   // Lives as long as std::cout, which is flushed behind the last destructor.
   static StandardOutputBuffer& buffer = *new StandardOutputBuffer;
   std::cout.rdbuf(&buffer);
@@ -77,14 +82,6 @@ void set_up_standard_streams() {
 
 void finish_standard_output() {
   if (std::cout.good()) std::cout.flush();
-}
-
-void outlive_readers() {
-  struct sigaction nothing {};
-  // A handler, not SIG_IGN, which the programs that are started would inherit.
-  nothing.sa_handler = [](int) {};
-  nothing.sa_flags = SA_RESTART;
-  ::sigaction(SIGPIPE, &nothing, nullptr);
 }
 
 int write_standard_output(std::string_view text) noexcept {

@@ -20,15 +20,12 @@ class StandardOutputFailed : public Error {
 // For the start of main, before a file is opened. Descriptors 0 to 2 that the caller has closed are
 // opened on /dev/null: the next file would get their number, and what is printed would land in it.
 // That of standard output for reading alone, so that a result that nobody gets is an error. std::cout
-// throws StandardOutputFailed from here on. A reader that closes its pipe ends the program (SIGPIPE).
+// throws StandardOutputFailed from here on. A reader that closes its pipe ends the program (SIGPIPE);
+// a file beyond the shell's limit (ulimit -f) is a failed write.
 void set_up_standard_streams();
 
 // What std::cout still holds is written. Throws StandardOutputFailed.
 void finish_standard_output();
-
-// For work that goes on without a reader: the closed pipe is an error of the write (EPIPE) instead of
-// the program's end. Programs that it starts have the usual SIGPIPE.
-void outlive_readers();
 
 // The bytes at once, apart from std::cout. 0, or why they were not all written (errno).
 int write_standard_output(std::string_view text) noexcept;

@@ -134,6 +134,16 @@ TEST_CASE("standard streams: a reader that leaves ends what writes for it, witho
   }
 }
 
+TEST_CASE("standard streams: a file beyond the shell's limit is an error") {
+  const ScratchFolder folder;
+  const auto result =
+      in_shell("ulimit -f 1; \"$@\"", {"export", "--model", vector_path("tiny_qwen2"), "--to",
+                                       "merged", "--output", folder.path("out")});
+  CHECK(result.exit_code == 1);
+  CHECK_MESSAGE(result.err.find("File too large") != std::string::npos, result.err);
+  CHECK(std::filesystem::is_empty(folder.path()));
+}
+
 TEST_CASE("standard streams: standard error that cannot be written changes nothing") {
   const auto result = in_shell("\"$@\" 2>/dev/full", {"plan", "--model", "none"});
   CHECK(result.exit_code == 1);
