@@ -24,7 +24,7 @@ std::string named(cudaError_t code) {
 Availability old_driver() {
   int supported = 0;
   if (cudaDriverGetVersion(&supported) != cudaSuccess) supported = 0;
-  if (supported == 0) return {driver_present(), "no NVIDIA driver"};
+  if (supported == 0) return {driver_present(), "no CUDA device: there is no NVIDIA driver"};
   const std::string release = driver_release();
   return {true,
           fmt::format("the NVIDIA driver{} is for CUDA {}, and this CUDA {} backend needs {} or "
