@@ -8,6 +8,7 @@
 #include <limits>
 #include <ostream>
 
+#include "cli/line_reader.h"
 #include "cpu/backend.h"
 #include "cuda/plugin/load.h"
 #include "model/config_files.h"
@@ -226,6 +227,14 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
             where, out[i], i, vocab_size);
   }
   return out;
+}
+
+void limit_prompt_lines(LineReader& lines, const model::Config& config) {
+  constexpr std::size_t kLeast = std::size_t{16} << 20;
+  constexpr std::size_t kBytesOfPosition = 64;
+  const auto positions = static_cast<std::size_t>(config.max_position_embeddings);
+  lines.limit_lines(std::min(std::max(kLeast, kBytesOfPosition * positions), kMostLineBytes),
+                    fmt::format("; the model has {} positions: shorten the text", positions));
 }
 
 train::PromptOptions asked_prompt(const ModelOptions& model,

@@ -19,6 +19,8 @@
 // What the commands share: where they run, which model they load, how they sample.
 namespace qgrpo::cli {
 
+class LineReader;
+
 // ---------------------------------------------------------------- device
 
 struct DeviceOptions {
@@ -105,6 +107,9 @@ class LazyTokenizer {
 std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* text_key,
                                       bool add_generation_prompt, std::int64_t vocab_size,
                                       LazyTokenizer& tokenizer);
+
+// Holds lines with prompts to what can be one of this model: 16 MiB, or 64 bytes a position where that is more.
+void limit_prompt_lines(LineReader& lines, const model::Config& config);
 
 // What a question becomes: with the system prompt and the solved question that the user has chosen, or that the
 // model was trained with (train/data/taught_prompt.h; said on `told`), or the notebook's and none.

@@ -55,6 +55,7 @@ class GenerateRun {
     }
     read_questions();
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+    limit_prompt_lines(reader_, loaded_.config());
     with_text_ = tokenizer_.available();
     require(with_text_ || options.stop.empty(),
             "--stop: {} has no tokenizer files, so there is no text to look for stop strings in",

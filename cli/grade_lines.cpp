@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "cli/line_reader.h"
 #include "model/ops/error.h"
 #include "train/data/dataset.h"
 
@@ -149,9 +150,11 @@ void read_graded_lines(std::istream& input, const std::string& source, bool need
                        const std::function<void(GradedLine)>& take) {
   io::JsonDocument document;
   std::string line;
-  for (std::size_t number = 1; std::getline(input, line); ++number) {
+  for (std::size_t number = 1;; ++number) {
+    const std::string where = fmt::format("{} line {}", source, number);
+    if (!next_line(input, line, where)) break;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    take(read_line(document.parse(line, fmt::format("{} line {}", source, number)), needs_answer));
+    take(read_line(document.parse(line, where), needs_answer));
   }
   require(!input.bad(), "{}: {} while reading", source, std::strerror(errno));
 }

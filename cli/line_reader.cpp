@@ -11,6 +11,35 @@
 #include "model/ops/error.h"
 
 namespace qgrpo::cli {
+namespace {
+
+[[noreturn]] void fail_with_long_line(const std::string& where, std::size_t most,
+                                      const std::string& why) {
+  fail("{}: is longer than {} MiB, the most that is read of a line{}", where, most >> 20, why);
+}
+
+}  // namespace
+
+bool next_line(std::istream& input, std::string& line, const std::string& where) {
+  constexpr auto kEnd = std::char_traits<char>::eof();
+  line.clear();
+  try {
+    while (input.good()) {
+      const int c = input.rdbuf()->sbumpc();
+      if (c == '\n') return true;
+      if (c == kEnd) {
+        input.setstate(std::ios_base::eofbit);
+        break;
+      }
+      if (line.size() == kMostLineBytes) fail_with_long_line(where, kMostLineBytes, "");
+      line += static_cast<char>(c);
+    }
+  } catch (const std::ios_base::failure&) {  // a read error
+    input.setstate(std::ios_base::badbit);
+    return false;
+  }
+  return !line.empty();
+}
 
 LineReader::LineReader(const std::string& input) {
   if (input.empty() || input == "-") {
@@ -31,6 +60,11 @@ std::string LineReader::where() const {
   return fmt::format("{} line {}", name_, number_);
 }
 
+void LineReader::limit_lines(std::size_t bytes, const std::string& why) {
+  most_ = bytes;
+  why_ = why;
+}
+
 LineReader::Status LineReader::next(std::string& line, bool wait) {
   while (true) {
     const std::size_t end = buffer_.find('\n', scanned_);
@@ -43,6 +77,8 @@ LineReader::Status LineReader::next(std::string& line, bool wait) {
       return Status::line;
     }
     if (at_end_) return Status::end;
+    if (buffer_.size() - begin_ > most_)
+      fail_with_long_line(fmt::format("{} line {}", name_, number_ + 1), most_, why_);
 
     if (!wait) {
       pollfd ready{file_, POLLIN, 0};

@@ -25,6 +25,7 @@ class ScoreRun {
     require_usage(options.batch_tokens >= 1 && options.batch_tokens <= (1 << 24),
                   "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
+    limit_prompt_lines(reader_, loaded_.config());
   }
 
   // One batch at a time: what has arrived, up to batch_tokens.

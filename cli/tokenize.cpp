@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/line_reader.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"
@@ -85,9 +86,11 @@ class Lines {
 int run_tokenize(const TokenizeOptions& options, std::istream& in, std::ostream& out) {
   Lines lines(options);
   std::string line;
-  for (std::size_t number = 1; std::getline(in, line); ++number) {
+  for (std::size_t number = 1;; ++number) {
+    const std::string where = fmt::format("standard input line {}", number);
+    if (!next_line(in, line, where)) break;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    out << lines.answer(line, fmt::format("standard input line {}", number)) << '\n' << std::flush;
+    out << lines.answer(line, where) << '\n' << std::flush;
   }
   require(!in.bad(), "cannot read standard input");
   return 0;

@@ -34,6 +34,14 @@ std::string_view type_name(simdjson::dom::element element) {
   return "an unknown value";
 }
 
+constexpr std::size_t kMostItems = std::size_t{1} << 22;
+
+// simdjson counts to 2^24 - 1.
+void check_count(std::size_t count, const std::string& where) {
+  require(count <= kMostItems, "{}: holds {} items, more than the {} that are read of such a list",
+          where, count, kMostItems);
+}
+
 }  // namespace
 
 void JsonValue::wrong_type(std::string_view expected) const {
@@ -120,6 +128,7 @@ std::string_view JsonValue::as_string_view() const {
 std::vector<JsonValue> JsonValue::as_array() const {
   simdjson::dom::array array;
   if (dom(element_).get(array) != simdjson::SUCCESS) wrong_type("an array");
+  check_count(array.size(), where_);
   std::vector<JsonValue> items;
   for (auto item : array)
     items.emplace_back(reference(item), fmt::format("{}[{}]", where_, items.size()));
@@ -129,6 +138,7 @@ std::vector<JsonValue> JsonValue::as_array() const {
 std::vector<std::pair<std::string, JsonValue>> JsonValue::as_object() const {
   simdjson::dom::object object;
   if (dom(element_).get(object) != simdjson::SUCCESS) wrong_type("an object");
+  check_count(object.size(), where_);
   std::vector<std::pair<std::string, JsonValue>> members;
   for (auto field : object) {
     members.emplace_back(

@@ -44,6 +44,7 @@ class JsonValue {
   double as_double() const;
   std::string as_string() const;
   std::string_view as_string_view() const;  // valid as long as the document
+  // The items, and the members: at most 2^22 of them. (A JsonValue has fifty times the bytes of its text.)
   std::vector<JsonValue> as_array() const;
   std::vector<std::pair<std::string, JsonValue>> as_object() const;
   std::vector<std::int32_t> as_ids() const;  // an array of whole numbers in [0, 2^31)
