@@ -180,7 +180,7 @@ ConstTensorView SafetensorsFile::tensor(const std::string& name) const {
   view.data = file_.bytes().data() + entry.begin;
   if (reinterpret_cast<std::uintptr_t>(view.data) % dtype_size(*dtype) != 0) {
     const std::size_t size = entry.end - entry.begin;
-    entry.copy.resize((size + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
+    entry.copy.resize(size / sizeof(std::max_align_t) + 1);  // also for a tensor without elements
     std::memcpy(entry.copy.data(), view.data, size);
     view.data = entry.copy.data();
   }
