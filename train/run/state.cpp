@@ -22,7 +22,8 @@ constexpr const char* kUnwritten = "unwritten_logs.json";
 
 std::int64_t count_of(const io::JsonValue& value) {
   const std::int64_t number = value.as_int();
-  require(number >= 0, "{}: found {}, expected a count", value.where(), number);
+  require(number >= 0 && number < (std::int64_t{1} << 53), "{}: found {}, expected a count",
+          value.where(), number);
   return number;
 }
 
