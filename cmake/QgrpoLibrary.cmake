@@ -29,6 +29,17 @@ if(QGRPO_SANITIZE)
       -fno-omit-frame-pointer>)
   target_link_options(qgrpo_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(QGRPO_FUZZ) # tests/fuzz: libFuzzer, which is clang's
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "QGRPO_FUZZ=ON: ${CMAKE_CXX_COMPILER_ID} has no libFuzzer; use tools/fuzz or the preset fuzz")
+  endif()
+  target_compile_options(qgrpo_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
+      -fno-sanitize-recover=undefined,float-cast-overflow
+      -fno-omit-frame-pointer>)
+  # The usual name of what such a build leaves out: long work within its limits, which finds nothing.
+  target_compile_definitions(qgrpo_options INTERFACE FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION)
+endif()
 
 # What nearly every source reads of the standard library and fmt, parsed once: half the time of a build. One
 # for each set of options, as compilers want it. Sources include what they use all the same, and

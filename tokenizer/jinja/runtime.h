@@ -17,10 +17,15 @@
 namespace qgrpo::tokenizer::jinja {
 
 // What a template may cost before it is stopped.
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+inline constexpr std::int64_t kMaxSteps = 100'000;
+inline constexpr double kMaxMemory = 16.0 * 1024 * 1024;
+#else
 inline constexpr std::int64_t kMaxSteps = 20'000'000;       // expressions and statements
 inline constexpr double kMaxMemory = 1024.0 * 1024 * 1024;  // bytes of all values made
-inline constexpr int kMaxMacroDepth = 200;                  // macros that call each other
-inline constexpr int kMaxRunDepth = 1500;                   // statements and expressions
+#endif
+inline constexpr int kMaxMacroDepth = 200;  // macros that call each other
+inline constexpr int kMaxRunDepth = 1500;   // statements and expressions
 
 // The variables of one block; a name that is not here is looked for in the parent.
 struct Scope {
