@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "model/ops/cases/cases.h"
@@ -72,6 +74,9 @@ const std::vector<HeadCase>& head_logprob() {
         out.push_back(c);
       }
     }
+    // Around a GPU's chunks of 1024 rows.
+    for (const std::int64_t rows : {1023, 1024, 1025, 2049})
+      out.push_back(make(fmt::format("{} rows", rows), Kind::edge, rows, 8, 24, rows, 1.0f));
     return out;
   }();
   return cases;
@@ -83,7 +88,7 @@ const std::vector<HeadCase>& head_objective() {
     const ObjectiveParams nll = on_policy(ObjectiveKind::negative_log_likelihood, 0.0f);
     ObjectiveParams off = on_policy(ObjectiveKind::grpo_clip, 0.2f);
     off.on_policy = false;
-    return std::vector<HeadCase>{
+    std::vector<HeadCase> out = {
         objective("on-policy", Kind::edge, 8, 64, 320, 1.0f, plain, true),
         objective("negative log-likelihood of seven", Kind::tiny, 1, 64, 7, 1.0f, nll, true),
         objective("no multiple of 4", Kind::odd, 15, 40, 1001, 0.7f, clipped(), true),
@@ -96,6 +101,13 @@ const std::vector<HeadCase>& head_objective() {
                   on_policy(ObjectiveKind::grpo_clip, 0.2f), true, 3),
         objective("two chunks of the CPU, off-policy", Kind::odd, 150, 24, 70, 0.7f, off, true, 3),
     };
+    for (const std::int64_t rows : {1023, 1024, 1025, 2049}) {
+      HeadCase c =
+          objective(fmt::format("{} rows", rows), Kind::edge, rows, 8, 24, 1.0f, clipped(), true);
+      c.entries = rows;
+      out.push_back(c);
+    }
+    return out;
   }();
   return cases;
 }

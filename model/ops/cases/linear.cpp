@@ -1,5 +1,7 @@
 #include "model/ops/cases/cases.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
