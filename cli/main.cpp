@@ -1,16 +1,19 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/named_models.h"
 #include "cpu/dispatch.h"
 #include "cuda/plugin/load.h"
+#include "model/io/notes.h"
 #include "model/io/standard_streams.h"
 #include "model/ops/error.h"
 #include "model/ops/program.h"
@@ -23,18 +26,14 @@ constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
 int report(const std::string& message, int exit_code) {
-  // One line, whatever a file's name or content has put into it; but a traceback keeps its lines, which begin with
-  // a tab (train/reward/host.cpp).
+  // One line; but a traceback keeps its lines, which begin with a tab (train/reward/host.cpp).
+  constexpr std::string_view kTracebackLine = "\n\t";
   std::string text;
-  for (std::size_t i = 0; i < message.size(); ++i) {
-    const char c = message[i];
-    const bool continues = c == '\n' && message.substr(i + 1, 1) == "\t";
-    if (continues) {
-      text += "\n    ";
-      ++i;
-    } else {
-      text += c == '\n' || c == '\r' ? ' ' : c;
-    }
+  for (std::size_t begin = 0; begin <= message.size();) {
+    const std::size_t end = std::min(message.find(kTracebackLine, begin), message.size());
+    if (begin > 0) text += "\n    ";
+    text += qgrpo::io::shown_line(std::string_view(message).substr(begin, end - begin));
+    begin = end + kTracebackLine.size();
   }
   try {
     qgrpo::io::finish_standard_output();
