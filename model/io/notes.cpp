@@ -1,11 +1,11 @@
 #include "model/io/notes.h"
-#include "model/io/standard_streams.h"
 
 #include <fmt/format.h>
 
 #include <mutex>
 #include <set>
 
+#include "model/io/standard_streams.h"
 #include "model/io/utf8.h"
 
 namespace qgrpo::io {

@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "model/io/json.h"
-#include "train/data/group.h"
+#include "train/reward/host_answer.h"
 #include "train/reward/host_process.h"
 #include "train/reward/rewards.h"
 
@@ -18,15 +17,6 @@ struct RewardHostSettings {
   std::string python;      // the interpreter; empty: $QGRPO_PYTHON, else python3
   double timeout = 120.0;  // seconds for one call; loading Python files has at least 30
   std::function<void(const std::string&)> warn;  // shows one line; empty: to standard error
-};
-
-// What a call has given.
-struct HostAnswer {
-  std::vector<std::vector<double>> values;  // one row a reward, one value a completion; NaN = skip
-  // Of Python functions: columns for completions.jsonl (a value a completion), numbers for
-  // metrics.jsonl.
-  std::vector<std::pair<std::string, std::vector<std::string>>> extra;
-  std::vector<std::pair<std::string, double>> metrics;
 };
 
 // Rewards of the user's in a process of their own, which lives as long as this object: all Python
@@ -49,12 +39,8 @@ class RewardHost {
  private:
   void start();
   bool is_python() const { return rewards_.front().kind == RewardKind::python; }
-  std::string label(std::optional<std::size_t> index) const;
-  [[noreturn]] void fail_with_answer(const std::string& line, const std::string& problem) const;
-  // The document of an answer that belongs to the request `id`; throws what the answer says is
-  // wrong.
-  io::JsonValue check_answer(io::JsonDocument& document, const std::string& line) const;
-  HostAnswer read_answer(const std::string& line, std::size_t count) const;
+  std::string label() const { return reward_label(rewards_); }
+  HostAnswerReader answer_reader() const { return {rewards_, id_}; }
 
   std::vector<Reward> rewards_;
   RewardHostSettings settings_;
