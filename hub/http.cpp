@@ -11,7 +11,7 @@
 #include <cstring>
 #include <thread>
 
-#include "model/io/json.h"
+#include "hub/answers.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -21,12 +21,6 @@ constexpr long kMostRedirects = 10;
 constexpr std::size_t kMostBody = std::size_t{256} << 20;  // of an answer that is held in memory
 constexpr double kLongestPause = 30.0;
 constexpr double kLongestServerPause = 60.0;
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 // What one exchange has under way, for libcurl's callbacks.
 struct Exchange {
@@ -42,15 +36,7 @@ struct Exchange {
 
 std::size_t on_header(char* data, std::size_t one, std::size_t size, void* user) {
   Response& response = *static_cast<Exchange*>(user)->response;
-  const std::string line(data, one * size);
-  if (line.starts_with("HTTP/")) response.headers.clear();  // of an answer that led elsewhere
-  const std::size_t colon = line.find(':');
-  if (colon != line.npos) {
-    std::size_t begin = line.find_first_not_of(" \t", colon + 1);
-    const std::size_t end = line.find_last_not_of(" \t\r\n");
-    if (begin == line.npos || begin > end) begin = end + 1;
-    response.headers[lower(line.substr(0, colon))] = line.substr(begin, end + 1 - begin);
-  }
+  add_header(response.headers, {data, one * size});
   return one * size;
 }
 
@@ -202,25 +188,6 @@ std::string host_of(const std::string& url) {
   return url.substr(begin + 3, url.find_first_of("/?", begin + 3) - begin - 3);
 }
 
-// The Hub's own words on an error: a header, or {"error": ".."} in the body. One short line.
-std::string server_message(const Response& response) {
-  std::string text;
-  if (const auto found = response.headers.find("x-error-message");
-      found != response.headers.end()) {
-    text = found->second;
-  } else if (response.body.starts_with("{")) {
-    try {
-      io::JsonDocument document;
-      const auto error = document.parse(response.body, "answer").find("error");
-      if (error && error->is_string()) text = error->as_string();
-    } catch (const Error&) {  // no JSON: nothing to quote
-    }
-  }
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
-  return text.substr(0, 200);
-}
-
 }  // namespace
 
 struct Http::Handle {
@@ -353,7 +320,7 @@ std::string explain(const Response& response, const std::string& what, const Set
   } else {
     text = fmt::format("{} answered with status {}", host, response.status);
   }
-  const std::string said = server_message(response);
+  const std::string said = said_in(response.headers, response.body);
   return fmt::format("{}: {}{}", what, text, said.empty() ? "" : " [" + said + "]");
 }
 

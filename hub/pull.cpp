@@ -10,8 +10,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "hub/answers.h"
 #include "hub/digest.h"
-#include "model/io/json.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -23,21 +23,6 @@ constexpr std::uint64_t kSpareBytes = std::uint64_t{16} << 20;  // of the disk, 
 
 std::string name_of(const Repo& repo) {
   return repo.revision == "main" ? repo.id : repo.id + "@" + repo.revision;
-}
-
-// The address behind rel="next" of a Link header.
-std::string next_page(const Response& response) {
-  const auto found = response.headers.find("link");
-  if (found == response.headers.end()) return "";
-  const std::string& link = found->second;
-  for (std::size_t at = 0; (at = link.find('<', at)) != link.npos;) {
-    const std::size_t end = link.find('>', at);
-    if (end == link.npos) break;
-    const std::string rest = link.substr(end, link.find('<', end) - end);
-    if (rest.find("rel=\"next\"") != rest.npos) return link.substr(at + 1, end - at - 1);
-    at = end;
-  }
-  return "";
 }
 
 class Pull {
@@ -109,11 +94,7 @@ class Pull {
   }
 
   std::string resolved(const Response& response) {
-    io::JsonDocument document;
-    const auto root = document.parse(response.body, response.url);
-    const std::string commit = root.at("sha").as_string();
-    require(is_hex(commit, 40), "{}: key \"sha\": found \"{}\", expected a commit of 40 digits",
-            response.url, commit);
+    const std::string commit = read_commit(response.body, response.url);
     new_commit_ = commit;
     return commit;
   }
@@ -132,38 +113,15 @@ class Pull {
     for (int page = 0; !request.url.empty(); ++page) {
       require(page < kMostPages, "{}: the list of its files does not end", name_of(repo_));
       const Response response = http_.demand(request, name_of(repo_));
-      io::JsonDocument document;
-      for (const auto& entry : document.parse(response.body, response.url).as_array()) {
-        if (entry.at("type").as_string_view() != "file") continue;
-        files.push_back(read_entry(entry));
-      }
-      request.url = next_page(response);
+      for (RepoFile& file : read_files(response.body, response.url))
+        files.push_back(std::move(file));
+      request.url = next_page(response.headers);
       if (request.url.starts_with('/')) request.url = http_.settings().endpoint + request.url;
     }
     cache_.create();
     cache_.set_files(result_.commit, files);
     remember_ref();
     return files;
-  }
-
-  static RepoFile read_entry(const io::JsonValue& entry) {
-    RepoFile file;
-    file.path = entry.at("path").as_string();
-    check_repo_path(file.path, entry.where());
-    file.blob_id = entry.at("oid").as_string();
-    std::int64_t size = entry.at("size").as_int();
-    if (const auto lfs = entry.find("lfs"); lfs && lfs->is_object()) {
-      file.lfs_sha256 = lfs->at("oid").as_string();
-      if (file.lfs_sha256.starts_with("sha256:")) file.lfs_sha256.erase(0, 7);
-      size = lfs->at("size").as_int();
-    }
-    if (const auto xet = entry.find("xetHash"); xet && xet->is_string())
-      file.xet_hash = xet->as_string();
-    require(size >= 0, "{}: {}: found the size {}", entry.where(), file.path, size);
-    file.size = static_cast<std::uint64_t>(size);
-    require(is_hex(file.etag(), file.lfs_sha256.empty() ? 40 : 64),
-            "{}: {}: \"{}\" is no checksum of git or LFS", entry.where(), file.path, file.etag());
-    return file;
   }
 
   // refs/ is written once the commit's files are known: no reader finds a commit without them.
