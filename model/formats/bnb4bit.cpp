@@ -88,7 +88,7 @@ class Reader {
  private:
   const io::SafetensorsFile& file(const std::string& name) const {
     const io::SafetensorsFile* found = find_(name);
-    if (found == nullptr) fail("{}: tensor \"{}\" is missing", find_(name_)->path(), name);
+    if (found == nullptr) fail("{}: the tensor \"{}\" is missing", state_.where(), name);
     return *found;
   }
   std::int64_t size_at(const char* key) const {
