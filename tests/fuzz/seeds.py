@@ -319,6 +319,41 @@ def fatbin_seeds():
     return [container([(2, 89, b"cubin", 0), (1, 80, text, 0)]), container([(1, 90, text, 0), (1, 89, text, 8)]), container([])]
 
 
+def sentencepiece_seeds():
+    model = vector("tokenizer/sentencepiece_llama/tokenizer.model")
+    config = {"add_bos_token": True, "add_eos_token": False, "legacy": False,
+              "added_tokens_decoder": {"0": {"content": "<unk>", "special": True}}}
+    return [SPLIT + model, dumps(config) + SPLIT + model]
+
+
+def weights_seeds():
+    """A layer's norm, a linear, and one in bitsandbytes' 4 bits, with and without an index."""
+    def file(tensors):
+        header, data = {}, b""
+        for name, (dtype, shape, content) in sorted(tensors.items()):
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+            data += content
+        return safetensors_file(header, data)
+
+    def floats(*values):
+        return struct.pack(f"<{len(values)}f", *values)
+    plain = {"model.norm.weight": ("F32", [8], floats(*range(8))), "lm_head.weight": ("BF16", [2, 8], bytes(32)),
+             "model.layers.0.self_attn.q_proj.weight": ("F16", [2, 8], bytes(32)), "visual.x": ("I64", [1], bytes(8))}
+    name = "model.layers.0.mlp.up_proj.weight"
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 64], "nested_blocksize": 256,
+             "nested_dtype": "float32", "nested_offset": 0.5}
+    packed = {name: ("U8", [64, 1], bytes(range(64))), name + ".quant_map": ("F32", [16], floats(*range(16)))}
+    nested = dict(packed, **{
+        name + ".absmax": ("U8", [2], b"\1\2"), name + ".nested_absmax": ("F32", [1], floats(1.5)),
+        name + ".nested_quant_map": ("F32", [256], floats(*range(256))),
+        name + ".quant_state.bitsandbytes__nf4": ("U8", [len(dumps(state))], dumps(state))})
+    state = dict(state, quant_type="fp4", blocksize=32)
+    flat = dict(packed, **{name + ".absmax": ("F32", [4], floats(1, 2, 3, 4)),
+                           name + ".quant_state.bitsandbytes__fp4": ("U8", [len(dumps(state))], dumps(state))})
+    index = {"metadata": {"total_size": 1}, "weight_map": {"model.norm.weight": "part.safetensors"}}
+    return [SPLIT + file(plain), SPLIT + file(nested), SPLIT + file(flat), dumps(index) + SPLIT + file(plain)]
+
+
 def reward_answer_seeds():
     answer = {"id": 7, "rewards": [[1, None], [0.5, -2]], "extra": {"note": ["a", {"b": 1}]}, "metrics": {"m": 0.5, "n": None}}
     failed = {"id": 7, "error": "it\nfails", "reward": 1, "traceback": "Traceback:\n  line"}

@@ -42,6 +42,7 @@ struct Violation {
 void check(bool condition, std::string_view what);
 
 // The input's parts, for targets that read several files: what is between bytes 0x1e, which no text has.
+// The last of at most `most` parts is all that is left.
 std::vector<std::string_view> parts(std::string_view input, std::size_t most);
 
 // A file in memory that is written again and again.
