@@ -14,7 +14,7 @@
 namespace qgrpo::train {
 namespace {
 
-constexpr std::string_view kMark = "qgrpo: room for one more checkpoint\n";
+constexpr std::string_view kFirstLine = "qgrpo: room for one more checkpoint\n";
 
 // 0, or the reason why the file does not have so many bytes of its own.
 int take(int file, std::uint64_t bytes) {
@@ -35,14 +35,14 @@ Reserve::Reserve(const std::string& folder, std::uint64_t bytes) : path_(folder 
   if (bytes == 0) return;
   const int file = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
   if (file < 0) fail("{}: cannot be written ({})", path_, std::strerror(errno));
-  std::array<char, kMark.size()> found{};
+  std::array<char, kFirstLine.size()> found{};
   const ssize_t got = ::pread(file, found.data(), found.size(), 0);
-  if (got != 0 && std::string_view(found.data(), found.size()) != kMark) {
+  if (got != 0 && std::string_view(found.data(), found.size()) != kFirstLine) {
     ::close(file);
     fail("{}: was not written by qgrpo; move it, or choose another --output-dir", path_);
   }
-  const bool marked = got != 0 || ::pwrite(file, kMark.data(), kMark.size(), 0) ==
-                                      static_cast<ssize_t>(kMark.size());
+  const bool marked = got != 0 || ::pwrite(file, kFirstLine.data(), kFirstLine.size(), 0) ==
+                                      static_cast<ssize_t>(kFirstLine.size());
   const int reason = marked ? take(file, bytes) : errno;
   ::close(file);
   if (reason == 0) {
