@@ -38,17 +38,30 @@ std::vector<double> numbers(const io::JsonValue& value) {
   return out;
 }
 
-std::vector<float> floats(const io::JsonValue& value) {
+// Of a completion's tokens, or none.
+std::vector<float> token_numbers(const io::JsonValue& value, std::size_t tokens) {
   std::vector<float> out;
-  for (const auto& x : value.as_array()) out.push_back(static_cast<float>(x.as_double()));
+  for (const double x : numbers(value)) out.push_back(static_cast<float>(x));
+  require(out.empty() || out.size() == tokens,
+          "{}: found {} numbers, expected one for each of the {} ids; the file is damaged",
+          value.where(), out.size(), tokens);
   return out;
 }
 
-GroupCompletion read_completion(const io::JsonValue& value) {
+std::vector<std::int32_t> token_ids(const io::JsonValue& value, std::int64_t vocab_size) {
+  std::vector<std::int32_t> ids = value.as_ids();
+  for (const std::int32_t id : ids) {
+    require(id < vocab_size, "{}: the id {} is outside the vocabulary of {}; the file is damaged",
+            value.where(), id, vocab_size);
+  }
+  return ids;
+}
+
+GroupCompletion read_completion(const io::JsonValue& value, std::int64_t vocab_size) {
   GroupCompletion c;
-  c.ids = value.at("ids").as_ids();
-  c.sampling_logprobs = floats(value.at("sampling_logprobs"));
-  c.old_logprobs = floats(value.at("old_logprobs"));
+  c.ids = token_ids(value.at("ids"), vocab_size);
+  c.sampling_logprobs = token_numbers(value.at("sampling_logprobs"), c.ids.size());
+  c.old_logprobs = token_numbers(value.at("old_logprobs"), c.ids.size());
   c.text = value.at("text").as_string();
   c.terminated = value.at("terminated").as_bool();
   c.counted = value.at("counted").as_bool();
@@ -86,7 +99,7 @@ std::string experience_json(const Experience& experience) {
   return w.str() + "\n";
 }
 
-Experience read_experience(const std::string& path) {
+Experience read_experience(const std::string& path, std::int64_t vocab_size) {
   io::JsonDocument document;
   // As long as its completions are.
   const io::JsonValue root = document.parse_file(path, SIZE_MAX);
@@ -98,17 +111,56 @@ Experience read_experience(const std::string& path) {
   out.completion_tokens = root.at("completion_tokens").as_int();
   for (const auto& value : root.at("groups").as_array()) {
     Group group;
-    group.prompt_ids = value.at("prompt_ids").as_ids();
+    group.prompt_ids = token_ids(value.at("prompt_ids"), vocab_size);
+    require(!group.prompt_ids.empty(), "{}: a group without a prompt; the file is damaged", path);
     group.question = value.at("question").as_string();
     group.answer = value.at("answer").as_string();
     for (const auto& c : value.at("completions").as_array())
-      group.completions.push_back(read_completion(c));
+      group.completions.push_back(read_completion(c, vocab_size));
     require(!group.completions.empty(), "{}: a group without completions; the file is damaged",
             path);
     out.groups.push_back(std::move(group));
   }
   require(!out.groups.empty(), "{}: no groups in it; the file is damaged", path);
+  // The first completion says which of the arrays there are.
+  const GroupCompletion& first = out.groups.front().completions.front();
+  for (const Group& group : out.groups) {
+    for (const GroupCompletion& c : group.completions) {
+      require(c.sampling_logprobs.empty() == first.sampling_logprobs.empty() &&
+                  c.old_logprobs.empty() == first.old_logprobs.empty() &&
+                  c.reward_values.size() == first.reward_values.size(),
+              "{}: completions have different numbers of sampling_logprobs, old_logprobs or "
+              "reward_values; the file is damaged",
+              path);
+    }
+  }
   return out;
+}
+
+void check_rewards(std::span<const Group> groups, std::span<const Reward> rewards) {
+  // Its square and its float32 are far from their ends.
+  constexpr double kMost = 1e30;
+  for (const Group& group : groups) {
+    for (const GroupCompletion& c : group.completions) {
+      // What is not a number was scored by none of them.
+      const bool unscored = std::all_of(c.reward_values.begin(), c.reward_values.end(),
+                                        [](double value) { return std::isnan(value); });
+      if (std::abs(c.reward) <= kMost || (std::isnan(c.reward) && unscored)) continue;
+      std::string by = "the reward";
+      double largest = 0.0;
+      for (std::size_t f = 0; f < rewards.size() && f < c.reward_values.size(); ++f) {
+        if (!(std::abs(rewards[f].weight * c.reward_values[f]) > largest)) continue;
+        largest = std::abs(rewards[f].weight * c.reward_values[f]);
+        by = fmt::format("the reward {} gave {} (weight {}), so the sum", rewards[f].name,
+                         c.reward_values[f], rewards[f].weight);
+      }
+      fail(
+          "{} of a completion is {}, expected at most {:g} either way: the mean or the deviation "
+          "of "
+          "its group would overflow (the question: {})",
+          by, c.reward, kMost, group.question);
+    }
+  }
 }
 
 bool rewards_differ(const Group& group) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "train/grpo/inputs.h"
 #include "train/grpo/options.h"
 #include "train/objective/policy_gradient.h"
+#include "train/reward/rewards.h"
 
 namespace qgrpo::train {
 
@@ -25,8 +27,13 @@ struct Experience {
 // A checkpoint between two steps on the same experience keeps it, experience.json: ids, texts,
 // rewards, advantages and old log-probs, exactly.
 std::string experience_json(const Experience& experience);
-// Throws Error naming the file and the key.
-Experience read_experience(const std::string& path);
+// Throws Error naming the file and the key, also where arrays that belong together have other lengths
+// than they should, and where an id is outside the vocabulary.
+Experience read_experience(const std::string& path, std::int64_t vocab_size);
+
+// Throws Error where a completion's reward is so large that its advantage is not a number, naming the
+// reward function (none in a replay) and what it gave.
+void check_rewards(std::span<const Group> groups, std::span<const Reward> rewards);
 
 // Whether a group's rewards differ, so that its advantages are not all 0.
 bool rewards_differ(const Group& group);

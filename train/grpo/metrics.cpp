@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <string_view>
 
 #include "model/io/json.h"
 #include "model/ops/error.h"
@@ -10,6 +12,8 @@
 namespace qgrpo::train {
 
 namespace {
+
+const std::string kMetricPrefix = "log_metric/";
 
 // The mean of what is scored; NaN, in JSON null, where every completion was skipped.
 double mean_of_scored(const std::vector<double>& values) {
@@ -108,6 +112,31 @@ std::string metrics_json(const StepMetrics& m) {
   return w.str();
 }
 
+std::map<std::string, double> with_free_names(const std::map<std::string, double>& metrics,
+                                              std::span<const std::string> reward_names,
+                                              std::string& renamed) {
+  if (metrics.empty()) return {};
+  StepMetrics all;
+  all.has_kl = all.update.has_sampling = true;
+  for (const std::string& name : reward_names) all.rewards.push_back({name});
+  io::JsonDocument document;
+  const io::JsonValue line = document.parse(metrics_json(all), "a step's metrics");
+  std::map<std::string, double> out;
+  std::vector<std::string> taken;
+  for (const auto& [name, value] : metrics) {
+    const bool free = !line.find(name) && !name.starts_with("eval_");
+    if (!free) taken.push_back(name);
+    out[free ? name : kMetricPrefix + name] = value;
+  }
+  if (!taken.empty()) {
+    renamed = fmt::format(
+        "a reward logs {} with log_metric, which a step has itself: as {}{} in "
+        "metrics.jsonl",
+        fmt::join(taken, ", "), kMetricPrefix, taken.front());
+  }
+  return out;
+}
+
 std::string completion_json(std::int64_t step, const Group& group, const GroupCompletion& c,
                             std::span<const std::string> reward_names) {
   io::JsonWriter w;
@@ -116,11 +145,14 @@ std::string completion_json(std::int64_t step, const Group& group, const GroupCo
   w.member("prompt", group.question);
   w.member("completion", c.text);
   w.member("answer", group.answer);
+  std::set<std::string_view> taken = {"step",   "prompt",    "completion", "answer",
+                                      "reward", "advantage", "length",     "terminated"};
   for (std::size_t f = 0; f < reward_names.size() && f < c.reward_values.size(); ++f) {
-    w.member(reward_names[f], c.reward_values[f]);
+    const std::string& name = reward_names[f];
+    w.member(taken.insert(name).second ? name : "rewards/" + name, c.reward_values[f]);
   }
   for (const auto& [name, value] : c.extra) {
-    w.key(name);
+    w.key(taken.insert(name).second ? name : "log_extra/" + name);
     w.raw(value);
   }
   w.member("reward", c.reward);

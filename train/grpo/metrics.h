@@ -64,8 +64,15 @@ void describe_groups(StepMetrics& metrics, const Experience& experience,
 // One line of metrics.jsonl.
 std::string metrics_json(const StepMetrics& metrics);
 
+// What rewards log of their own, under names that a step's or an evaluation's line does not have:
+// NAME becomes log_metric/NAME where it has. `renamed`: what to tell of these; empty: there are none.
+std::map<std::string, double> with_free_names(const std::map<std::string, double>& metrics,
+                                              std::span<const std::string> reward_names,
+                                              std::string& renamed);
+
 // One line of completions.jsonl a completion: step, prompt, completion, answer, each reward, the
-// advantage.
+// advantage. A reward with the name of another key stands as rewards/NAME, a column of log_extra as
+// log_extra/NAME.
 std::string completion_json(std::int64_t step, const Group& group,
                             const GroupCompletion& completion,
                             std::span<const std::string> reward_names);

@@ -46,6 +46,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
       round.add(std::move(groups));
     }
     experience_ = round.finish();
+    if (inputs_.replay()) check_rewards(experience_.groups, {});
     // rewards -> group-relative advantages
     set_advantages(experience_, options_.objective);
   }
@@ -102,7 +103,11 @@ bool GrpoTrainer::score(std::span<Group> groups, std::string_view phase) {
   context.cancelled = [] { return stop_requested.load(); };
   RewardReport report;
   if (!inputs_.scorer->score(groups, context, &report)) return false;
-  reward_metrics_ = std::move(report.metrics);
+  check_rewards(groups, inputs_.scorer->rewards());
+  std::string renamed;
+  reward_metrics_ = with_free_names(report.metrics, inputs_.reward_names(), renamed);
+  if (!renamed.empty() && !names_told_) console_.line("  " + renamed);
+  names_told_ = names_told_ || !renamed.empty();
   if (report.unscored > 0) {
     console_.line(fmt::format(
         "  {} completion(s) were scored by no reward, so their advantage is 0 (the first one's "
@@ -174,11 +179,9 @@ StepOutcome GrpoTrainer::count(const StepRecord& record) {
   // A step whose completions no reward has scored is a gap that the curve bridges.
   const double before = state.rewards.empty() ? 0.0 : state.rewards.back();
   state.rewards.push_back(std::isnan(metrics_.reward) ? before : metrics_.reward);
-  // The log-probs of later iterations are compared with nothing.
-  const Weights finite = record_.fresh ? Weights::sound : Weights::open;
   return {.tokens = metrics_.num_tokens,
           .skipped = record_.update.skipped,
-          .weights = std::isfinite(record_.gradient.loss) ? finite : Weights::unsound,
+          .unsound = !std::isfinite(record_.gradient.loss),
           .broken = record_.update.broken};
 }
 

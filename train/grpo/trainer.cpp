@@ -118,7 +118,11 @@ void GrpoTrainer::restore(const std::string& folder) {
   policy_->load_adapter(folder);
   load_optimizer(folder, state.optimizer_step, policy_->optimizer());
   if (!begins_round(state.global_step)) {
-    experience_ = read_experience(folder + "/experience.json");
+    experience_ = read_experience(folder + "/experience.json", config_.vocab_size);
+    require(experience_.data_position == state.data_position,
+            "{}/experience.json: data_position is {}, expected {} as in trainer_state.json; the "
+            "file is of another checkpoint",
+            folder, experience_.data_position, state.data_position);
   }
 }
 

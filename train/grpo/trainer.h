@@ -99,6 +99,7 @@ class GrpoTrainer final : private Method {
   std::int64_t superseded_best_ = 0;              // step of the checkpoint that was the best before
   std::int64_t truncated_prompts_shown_ = 0;
   bool difference_noted_ = false;
+  bool names_told_ = false;  // of metrics of rewards that a step has itself
 };
 
 }  // namespace qgrpo::train

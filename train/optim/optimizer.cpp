@@ -71,10 +71,19 @@ std::string Optimizer::not_finite_gradient() const {
                           [](const model::Parameter& p) { return ConstTensorView(p.gradient); });
 }
 
-std::string Optimizer::not_finite_value() const {
+double Optimizer::value_rms() const {
   std::vector<ConstTensorView> values;
-  for (const auto& p : parameters_) values.emplace_back(p.value);
-  if (std::isfinite(backend_->train().sum_of_squares_all(values))) return "";
+  std::int64_t count = 0;
+  for (const auto& p : parameters_) {
+    values.emplace_back(p.value);
+    count += p.value.elements();
+  }
+  return std::sqrt(backend_->train().sum_of_squares_all(values) /
+                   static_cast<double>(std::max<std::int64_t>(count, 1)));
+}
+
+std::string Optimizer::not_finite_value() const {
+  if (std::isfinite(value_rms())) return "";
   return first_not_finite(*backend_, parameters_,
                           [](const model::Parameter& p) { return ConstTensorView(p.value); });
 }

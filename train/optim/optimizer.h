@@ -51,6 +51,8 @@ class Optimizer {
   // has.
   std::string not_finite_gradient() const;
   std::string not_finite_value() const;
+  // The root mean square of all parameters' values.
+  double value_rms() const;
   // One update of every parameter with its gradient * grad_scale. Counts the step; full training
   // must publish() the new values afterwards.
   void step(double lr, double grad_scale);

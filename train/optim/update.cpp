@@ -17,8 +17,18 @@ ParameterUpdate update_parameters(Optimizer& optimizer, model::TrainableParamete
   }
   const double scale = max_grad_norm > 0 ? clip_coefficient(update.grad_norm, max_grad_norm) : 1.0;
   optimizer.step(learning_rate, scale);
-  update.broken = optimizer.not_finite_value();
-  if (update.broken.empty()) parameters.publish();
+  const double rms = optimizer.value_rms();
+  if (!std::isfinite(rms)) {
+    update.broken = fmt::format("has left \"{}\" not finite", optimizer.not_finite_value());
+    return update;
+  }
+  constexpr double kMostRms = 100.0;
+  if (rms > kMostRms) {
+    update.broken = fmt::format(
+        "has left weights with a root mean square of {:.4g}, beyond the {} of any model", rms,
+        kMostRms);
+  }
+  parameters.publish();
   return update;
 }
 

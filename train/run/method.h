@@ -14,19 +14,12 @@ struct StepContext {
   double learning_rate = 0.0;
 };
 
-// What a step says about the weights that it began with.
-enum class Weights {
-  sound,   // what they computed is finite and within all limits
-  open,    // nothing
-  unsound  // the loss is not finite
-};
-
 // What a run counts of a step.
 struct StepOutcome {
   std::int64_t tokens = 0;  // prompt and completion tokens seen for the first time
   bool skipped = false;     // the loss or the gradient was not finite: no update
-  Weights weights = Weights::sound;
-  // The first tensor that the update has left with a value that is not finite; empty: none.
+  bool unsound = false;     // the loss was not finite: with the weights as they were before
+  // Why the update's weights are beyond use, as "has left ..."; empty: they are not.
   std::string broken = {};
 };
 

@@ -265,8 +265,8 @@ bool TrainingRun::run_step(Method& method) {
 void TrainingRun::judge(const StepOutcome& outcome, Method& method) {
   const std::int64_t before = state_.global_step - 1;
   skipped_in_row_ = outcome.skipped ? skipped_in_row_ + 1 : 0;
-  unsound_ = outcome.weights == Weights::unsound;
-  if (outcome.weights == Weights::sound) {
+  unsound_ = outcome.unsound;
+  if (!unsound_) {
     state_.sound_step = before;
     if (saved_step_ == before) prune(method, false);
   }
@@ -274,10 +274,8 @@ void TrainingRun::judge(const StepOutcome& outcome, Method& method) {
     throw Diverged(
         "step 1: the loss is not finite: the weights of the model or the adapter have diverged");
   }
-  if (!outcome.broken.empty()) {
-    throw Diverged(fmt::format("step {}: the update has made \"{}\" not finite", state_.global_step,
-                               outcome.broken));
-  }
+  if (!outcome.broken.empty())
+    throw Diverged(fmt::format("step {}: the update {}", state_.global_step, outcome.broken));
   if (skipped_in_row_ < kMostSkippedInRow) return;
   throw Diverged(fmt::format("step {}: for {} steps in a row the loss or a gradient was not finite",
                              state_.global_step, skipped_in_row_));

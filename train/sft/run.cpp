@@ -151,7 +151,7 @@ std::optional<StepOutcome> SftRun::step(const StepContext& context) {
   step_ = trainer_->step(examples_of_step(options_, inputs_, context.step), context.learning_rate);
   return StepOutcome{.tokens = step_.tokens,
                      .skipped = step_.update.skipped,
-                     .weights = std::isfinite(step_.loss) ? Weights::sound : Weights::unsound,
+                     .unsound = !std::isfinite(step_.loss),
                      .broken = step_.update.broken};
 }
 

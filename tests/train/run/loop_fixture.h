@@ -48,10 +48,11 @@ class Sums final : public Method {
     rates.push_back(context.learning_rate);
     const bool unsound = number >= unsound_from;
     if (!unsound) sum += number * number;
-    return StepOutcome{.tokens = 10,
-                       .skipped = unsound || number == skips_at,
-                       .weights = unsound ? Weights::unsound : Weights::sound,
-                       .broken = number == breaks_at ? "layers.3.q_proj.lora_A" : ""};
+    return StepOutcome{
+        .tokens = 10,
+        .skipped = unsound || number == skips_at,
+        .unsound = unsound,
+        .broken = number == breaks_at ? "has left \"layers.3.q_proj.lora_A\" not finite" : ""};
   }
   std::string log(const StepTimes&) override {
     const std::string line =

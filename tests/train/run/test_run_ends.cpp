@@ -193,7 +193,7 @@ TEST_CASE("run's end: between checkpoints, what diverged is kept beside them") {
 
   Run broken("broken");  // numbers that are not finite are not kept at all
   CHECK(has(broken.refusal([](Sums& s) { s.breaks_at = 3; }),
-            "step 3: the update has made \"layers.3.q_proj.lora_A\" not finite; the last good "
+            "step 3: the update has left \"layers.3.q_proj.lora_A\" not finite; the last good "
             "checkpoint is " +
                 broken.checkpoint(2)));
   CHECK(broken.names() == std::vector<std::string>{"checkpoint-2", "metrics.jsonl"});
