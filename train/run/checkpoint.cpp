@@ -75,7 +75,13 @@ void write_checkpoint(const std::string& path,
   }
   fs::rename(temporary, path, error);
   check(error, "rename the checkpoint into place");
-  sync_parent(path);
+  try {
+    sync_parent(path);
+  } catch (const Error&) {
+    // It is not known to stay there: as if it had never been, for who tries again.
+    fs::rename(path, temporary, error);
+    throw;
+  }
 }
 
 void remove_checkpoint(const std::string& path) {
