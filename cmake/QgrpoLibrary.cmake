@@ -25,9 +25,11 @@ if(QGRPO_WERROR)
 endif()
 if(QGRPO_SANITIZE)
   target_compile_options(qgrpo_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=undefined
-      -fno-omit-frame-pointer>)
-  target_link_options(qgrpo_options INTERFACE -fsanitize=address,undefined)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${QGRPO_SANITIZE} -fno-omit-frame-pointer>)
+  if(QGRPO_SANITIZE MATCHES "undefined")
+    target_compile_options(qgrpo_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
+  endif()
+  target_link_options(qgrpo_options INTERFACE -fsanitize=${QGRPO_SANITIZE})
 endif()
 if(QGRPO_FUZZ) # tests/fuzz: libFuzzer, which is clang's
   if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
