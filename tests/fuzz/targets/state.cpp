@@ -8,14 +8,15 @@ using namespace qgrpo;
 
 QGRPO_FUZZ_TARGET(state) {
   static fuzz::Folder folder;
+  constexpr std::int64_t kVocab = 512;
   folder.set_parts(input, {"trainer_state.json", "experience.json", "adapter_config.json"});
   try {
-    const auto experience = train::read_experience(folder.path() + "/experience.json");
+    const auto experience = train::read_experience(folder.path() + "/experience.json", kVocab);
     const std::string once = train::experience_json(experience);
     folder.set("experience.json", once);
-    fuzz::check(
-        train::experience_json(train::read_experience(folder.path() + "/experience.json")) == once,
-        "an experience changes when it is written");
+    fuzz::check(train::experience_json(
+                    train::read_experience(folder.path() + "/experience.json", kVocab)) == once,
+                "an experience changes when it is written");
   } catch (const Error&) {
   }
   const auto trainer = train::checkpoint_trainer(folder.path());
