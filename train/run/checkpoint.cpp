@@ -33,15 +33,6 @@ std::optional<std::int64_t> checkpoint_step(const std::string& name) {
   return step;
 }
 
-namespace {
-
-void sync_parent(const std::string& path) {
-  const fs::path parent = fs::path(path).parent_path();
-  io::sync_path(parent.empty() ? "." : parent.string());
-}
-
-}  // namespace
-
 std::string free_path(const std::string& path) {
   std::string out = path;
   std::error_code error;
@@ -75,13 +66,6 @@ void write_checkpoint(const std::string& path,
   }
   fs::rename(temporary, path, error);
   check(error, "rename the checkpoint into place");
-  try {
-    sync_parent(path);
-  } catch (const Error&) {
-    // It is not known to stay there: as if it had never been, for who tries again.
-    fs::rename(path, temporary, error);
-    throw;
-  }
 }
 
 void remove_checkpoint(const std::string& path) {

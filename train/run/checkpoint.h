@@ -19,8 +19,8 @@ std::optional<std::int64_t> checkpoint_step(const std::string& name);
 // PATH, or PATH-2, PATH-3, ...: the first that nothing has.
 std::string free_path(const std::string& path);
 // Makes a checkpoint folder whose files `write` puts into the folder that it is given: written
-// beside `path`, synced, then renamed, so that what has the name is whole. What has the name already
-// is moved aside. Throws Error.
+// beside `path`, synced, then renamed, so that what has the name is whole; whoever needs the name to
+// last syncs the folder that it is in. What has the name already is moved aside. Throws Error.
 void write_checkpoint(const std::string& path,
                       const std::function<void(const std::string& folder)>& write);
 // Removes a checkpoint folder; one that is half removed has its name no more. Throws Error.

@@ -1,5 +1,6 @@
 #include <filesystem>
 
+#include "model/io/file.h"
 #include "model/ops/error.h"
 #include "model/ops/program.h"
 #include "train/run/checkpoint_history.h"
@@ -68,6 +69,8 @@ void TrainingRun::write(Method& method, const std::string& path) {
     });
   }
   saved_step_ = state_.global_step;
+  // Where this fails the checkpoint is there, and is tried anew as such.
+  io::sync_path(options().output_dir);
   changed_ = false;
   reserve_->grow(bytes + bytes / 16 + (1 << 16));
 }

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -17,6 +19,7 @@
 #include "model/ops/rng.h"
 #include "support/vectors.h"
 #include "train/optim/lr_schedule.h"
+#include "train/optim/update.h"
 
 namespace qgrpo::train {
 namespace {
@@ -263,6 +266,41 @@ TEST_CASE("optimizer: states that do not fit are refused") {
   CHECK(kOptimizerNames.parse("adamw_8bit") == OptimizerKind::adamw_8bit);
   CHECK_THROWS_WITH_AS(kOptimizerNames.parse("sgd"),
                        "optim is 'sgd', expected adamw_8bit or adamw_torch", Error);
+}
+
+TEST_CASE(
+    "optimizer: the first tensor that is not finite is named; root mean square of all values") {
+  const auto backend = cpu::make_cpu_backend(1);
+  Parameters p(*backend);
+  p.add("first", {2, 2}, {3, -3, 3, -3});
+  p.add("second", {2}, {3, 3});
+  p.add("third", {1, 2}, {-3, 3});
+  for (std::size_t i = 0; i < 3; ++i) {
+    p.set_gradient(i, std::vector<float>(static_cast<std::size_t>(p.list[i].value.elements()), 1));
+  }
+  const Optimizer optimizer(*backend, p.list, OptimizerKind::adamw_torch, {});
+  CHECK(optimizer.value_rms() == 3.0);
+  CHECK(optimizer.not_finite_value().empty());
+  CHECK(optimizer.not_finite_gradient().empty());
+  const float huge = 3e38f;  // its square is beyond float32
+  p.set_gradient(0, {huge, huge, huge, huge});
+  CHECK(optimizer.not_finite_gradient().empty());
+  p.set_gradient(2, {1, std::numeric_limits<float>::quiet_NaN()});
+  CHECK(optimizer.not_finite_gradient() == "third");
+  p.set_gradient(1, {-std::numeric_limits<float>::infinity(), 1});
+  CHECK(optimizer.not_finite_gradient() == "second");
+  const std::vector<float> bad = {3, std::numeric_limits<float>::infinity()};
+  backend->upload(p.list[1].value, bad.data());
+  CHECK(optimizer.not_finite_value() == "second");
+  CHECK_FALSE(std::isfinite(optimizer.value_rms()));
+
+  ParameterUpdate update;
+  update.not_finite = "second";
+  CHECK(skipped_text(update, 0.5, 3) ==
+        "the gradient of this step is not finite (the first tensor of it: second): the update was "
+        "skipped (3 so far)");
+  CHECK(skipped_text(ParameterUpdate(), std::nan(""), 1) ==
+        "the loss of this step is not finite: the update was skipped (1 so far)");
 }
 
 }  // namespace qgrpo::train
