@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <vector>
 
+// toml++ ends the program where its assertions fail, or with NDEBUG has the compiler build on them. One does fail, of
+// the text "[\x1d]", and the line behind it says what is wrong with that.
+#undef NDEBUG
+#define TOML_ASSERT(expression) static_cast<void>(0)
 #define TOML_HEADER_ONLY 1
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
