@@ -339,6 +339,12 @@ def weights_seeds():
         return struct.pack(f"<{len(values)}f", *values)
     plain = {"model.norm.weight": ("F32", [8], floats(*range(8))), "lm_head.weight": ("BF16", [2, 8], bytes(32)),
              "model.layers.0.self_attn.q_proj.weight": ("F16", [2, 8], bytes(32)), "visual.x": ("I64", [1], bytes(8))}
+    layer = "model.layers.0."
+    whole = dict(plain, **{layer + norm: ("F16", [1], bytes(2))
+                           for norm in ("input_layernorm.weight", "post_attention_layernorm.weight")})
+    whole.update({layer + f"self_attn.{p}_proj.bias": ("F16", [1], bytes(2)) for p in "qkv"})
+    whole.update({layer + f"self_attn.{p}_proj.weight": ("F16", [1], bytes(2)) for p in "kvo"})
+    whole.update({layer + f"mlp.{p}_proj.weight": ("F16", [1], bytes(2)) for p in ("gate", "up", "down")})
     name = "model.layers.0.mlp.up_proj.weight"
     state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 64], "nested_blocksize": 256,
              "nested_dtype": "float32", "nested_offset": 0.5}
@@ -351,7 +357,8 @@ def weights_seeds():
     flat = dict(packed, **{name + ".absmax": ("F32", [4], floats(1, 2, 3, 4)),
                            name + ".quant_state.bitsandbytes__fp4": ("U8", [len(dumps(state))], dumps(state))})
     index = {"metadata": {"total_size": 1}, "weight_map": {"model.norm.weight": "part.safetensors"}}
-    return [SPLIT + file(plain), SPLIT + file(nested), SPLIT + file(flat), dumps(index) + SPLIT + file(plain)]
+    return [SPLIT + file(plain), SPLIT + file(nested), SPLIT + file(flat), dumps(index) + SPLIT + file(plain),
+            SPLIT + file(whole)]
 
 
 def reward_answer_seeds():
