@@ -248,12 +248,22 @@ std::string json_string(std::string_view text) {
   return out;
 }
 
-std::string json_number(double value) {
+namespace {
+
+template <typename T>
+std::string shortest_number(T value) {
+  if (value == 0 && std::signbit(value)) return "-0.0";  // "-0" is read as a whole number
   return std::isfinite(value) ? fmt::format("{}", value) : std::string("null");
 }
 
+}  // namespace
+
+std::string json_number(double value) {
+  return shortest_number(value);
+}
+
 std::string json_number(float value) {
-  return std::isfinite(value) ? fmt::format("{}", value) : std::string("null");
+  return shortest_number(value);
 }
 
 void JsonWriter::separate() {
