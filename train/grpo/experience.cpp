@@ -71,6 +71,12 @@ GroupCompletion read_completion(const io::JsonValue& value, std::int64_t vocab_s
   return c;
 }
 
+std::int64_t count_at(const io::JsonValue& root, const char* key) {
+  const std::int64_t number = root.at(key).as_int();
+  require(number >= 0, "{}: \"{}\" is {}, expected a count", root.where(), key, number);
+  return number;
+}
+
 }  // namespace
 
 std::string experience_json(const Experience& experience) {
@@ -105,10 +111,10 @@ Experience read_experience(const std::string& path, std::int64_t vocab_size) {
   const io::JsonValue root = document.parse_file(path, SIZE_MAX);
   Experience out;
   out.frac_reward_zero_std = root.at("frac_reward_zero_std").as_double();
-  out.data_position = static_cast<std::uint64_t>(root.at("data_position").as_int());
-  out.discarded_groups = root.at("discarded_groups").as_int();
-  out.prompts_truncated = root.at("prompts_truncated").as_int();
-  out.completion_tokens = root.at("completion_tokens").as_int();
+  out.data_position = static_cast<std::uint64_t>(count_at(root, "data_position"));
+  out.discarded_groups = count_at(root, "discarded_groups");
+  out.prompts_truncated = count_at(root, "prompts_truncated");
+  out.completion_tokens = count_at(root, "completion_tokens");
   for (const auto& value : root.at("groups").as_array()) {
     Group group;
     group.prompt_ids = token_ids(value.at("prompt_ids"), vocab_size);
