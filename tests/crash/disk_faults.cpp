@@ -122,6 +122,8 @@ mode_t mode_of(int flags, std::va_list arguments) {
 }  // namespace
 
 extern "C" {
+// The system's headers name their parameters with underscores.
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
 
 #define QGRPO_OPEN(NAME)                                                              \
   int NAME(const char* path, int flags, ...) {                                        \
@@ -292,4 +294,5 @@ int remove(const char* path) {
   return on_path("unlink", AT_FDCWD, path, false, [&] { return call(path); });
 }
 
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)
 }  // extern "C"

@@ -220,7 +220,8 @@ double weight_bytes(std::int64_t n, std::int64_t k, WeightFormat format) {
   }
   // Codes, and per block of 64 a byte, per 256 of these a float.
   const std::int64_t blocks = elements / kNf4Block;
-  return static_cast<double>(elements / 2 + blocks + 4 * (blocks / kNf4NestedBlock));
+  const std::int64_t bytes = elements / 2 + blocks + 4 * (blocks / kNf4NestedBlock);
+  return static_cast<double>(bytes);
 }
 
 namespace {
