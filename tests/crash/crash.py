@@ -106,6 +106,7 @@ class Crash:
         if problem:
             with self.lock:
                 self.problems.append(f"{workload.name}:{label}: {problem}")
+                print("FAILED " + self.problems[-1], flush=True)
         else:
             shutil.rmtree(case, ignore_errors=True)
 
@@ -221,8 +222,7 @@ def main():
     server.close()
     if workloads.tree(inputs) != shared:
         crash.problems.append("the shared inputs were changed")
-    for problem in crash.problems:
-        print("FAILED " + problem)
+        print("FAILED " + crash.problems[-1])
     print(f"crash: {crash.runs} runs, {crash.kills} kills, {len(crash.problems)} problems")
     if not crash.problems:
         shutil.rmtree(crash.root)

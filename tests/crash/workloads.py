@@ -145,7 +145,7 @@ def all_workloads(server):
                  skip=run_skip),
         Training("train-overwrite", [*GRPO, *overwrite, "--seed", "1"], before=copy_run,
                  again=lambda case: [*GRPO, *overwrite, "--seed", "1"], skip=run_skip),
-        Training("train-tensorboard", [*GRPO, "--report-to", "tensorboard"], skip=[*run_skip, r"^out/runs/."]),
+        Training("train-tensorboard", [*GRPO, "--report-to", "tensorboard"], skip=[*run_skip, r"^out/runs(/|$)"]),
         Training("sft", SFT, skip=run_skip),
         Workload("demo-model", ["sft", "--make-demo-model", "out", "--max-steps", "1", "--device", "cpu"]),
         Workload("eval", ["eval", "--model", f"{INPUTS}/model", "--dataset", f"{INPUTS}/questions.jsonl", "--device",
