@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
 
 #include "model/io/bytes.h"
+#include "model/io/write_at.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::train {
@@ -35,15 +37,16 @@ Reserve::Reserve(const std::string& folder, std::uint64_t bytes) : path_(folder 
   if (bytes == 0) return;
   const int file = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
   if (file < 0) fail("{}: cannot be written ({})", path_, std::strerror(errno));
-  std::array<char, kFirstLine.size()> found{};
-  const ssize_t got = ::pread(file, found.data(), found.size(), 0);
-  if (got != 0 && std::string_view(found.data(), found.size()) != kFirstLine) {
+  std::array<char, kFirstLine.size()> buffer{};
+  const ssize_t got = ::pread(file, buffer.data(), buffer.size(), 0);
+  const std::string_view found(buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  // A run that was killed as it wrote has left a part.
+  if (got < 0 || !kFirstLine.starts_with(found)) {
     ::close(file);
     fail("{}: was not written by qgrpo; move it, or choose another --output-dir", path_);
   }
-  const bool marked = got != 0 || ::pwrite(file, kFirstLine.data(), kFirstLine.size(), 0) ==
-                                      static_cast<ssize_t>(kFirstLine.size());
-  const int reason = marked ? take(file, bytes) : errno;
+  int reason = io::write_at(file, kFirstLine, 0);
+  if (reason == 0) reason = take(file, bytes);
   ::close(file);
   if (reason == 0) {
     bytes_ = bytes;

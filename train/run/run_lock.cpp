@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "model/io/write_at.h"
 #include "model/ops/error.h"
 #include "train/run/run_folder.h"
 
@@ -53,15 +54,14 @@ RunLock::RunLock(const std::string& folder, const std::string& who) {
     note_ = fmt::format("{}: cannot be locked ({}): a second run in this folder is not noticed",
                         path, std::strerror(error));
   }
-  if (!found.empty() && !found.starts_with(kMark)) {
+  // A run that was killed as it wrote has left a part.
+  if (!found.starts_with(kMark) && !kMark.starts_with(found)) {
     close();
     fail("{}: was not written by qgrpo; move it, or choose another --output-dir", path);
   }
   const std::string text = description(who);
-  const bool written = ::ftruncate(file_, 0) == 0 &&
-                       ::pwrite(file_, text.data(), text.size(), 0) == std::ssize(text);
-  if (!written) {
-    const int reason = errno;
+  const int reason = ::ftruncate(file_, 0) == 0 ? io::write_at(file_, text, 0) : errno;
+  if (reason != 0) {
     close();
     fail("{}: cannot be written ({})", path, std::strerror(reason));
   }

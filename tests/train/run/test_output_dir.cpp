@@ -11,6 +11,7 @@
 #include "train/run/checkpoint.h"
 #include "train/run/checkpoint_history.h"
 #include "train/run/output_dir.h"
+#include "train/run/reserve.h"
 #include "train/run/run_folder.h"
 #include "train/run/run_lock.h"
 #include "train/run/state.h"
@@ -188,7 +189,18 @@ TEST_CASE("run lock: the second writer is told who the first is; the lock goes w
   const RunLock after_a_crash(f.path, "train");
   CHECK(has(io::read_file(f.path + "/run.lock"), fmt::format("process {}", getpid())));
 
+  const Folder torn;  // by a kill as it was written
+  torn.write("run.lock", "qgr");
+  torn.write("run.reserve", "qgrpo: room");
+  const RunLock after_a_tear(torn.path, "train");
+  CHECK(has(io::read_file(torn.path + "/run.lock"), "qgrpo train, process"));
+  const Reserve again(torn.path, 4096);
+  CHECK(io::read_file(torn.path + "/run.reserve").starts_with("qgrpo: room for one more"));
+
   const Folder other;
+  other.write("run.reserve", "mine");
+  CHECK_THROWS_AS(Reserve(other.path, 4096), Error);
+  CHECK(io::read_file(other.path + "/run.reserve") == "mine");
   other.write("run.lock", "mine");
   CHECK_THROWS_AS(RunLock(other.path, "train"), Error);
   CHECK(io::read_file(other.path + "/run.lock") == "mine");
