@@ -104,7 +104,8 @@ struct TensorView {
   // Rows [begin, begin + count) of the outermost dimension.
   TensorView rows(std::int64_t begin, std::int64_t count) const {
     TensorView view = *this;
-    const std::int64_t row = shape.elements() / shape[0];
+    std::int64_t row = 1;  // elements; a tensor may have no rows
+    for (int i = 1; i < shape.rank(); ++i) row *= shape[i];
     view.data =
         static_cast<std::byte*>(data) + static_cast<std::size_t>(begin * row) * dtype_size(dtype);
     Shape dims{count};

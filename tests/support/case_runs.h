@@ -29,9 +29,7 @@ inline void check_outputs(const Outputs& got, const Outputs& expected, double ca
     CAPTURE(std::string(got[i].bound.reason));
     const double bound = got[i].bound.*of;
     if (bound == 0.0) {
-      REQUIRE(got[i].values.size() == expected[i].values.size());
-      CHECK(std::memcmp(got[i].values.data(), expected[i].values.data(),
-                        got[i].values.size() * sizeof(float)) == 0);
+      CHECK(same_bits(got[i].values, expected[i].values));
     } else {
       CHECK(worst_difference(got[i].values, expected[i].values) < bound);
     }

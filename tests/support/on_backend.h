@@ -90,7 +90,8 @@ class OnBackend {
 
 // The same bits, NaN included.
 inline bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
 // The largest |device - host| / (1 + |host|); NaN counts as infinite.
