@@ -1,7 +1,6 @@
 #include "hub/pull.h"
 
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "hub/answers.h"
 #include "hub/digest.h"
+#include "hub/patterns.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -132,18 +132,11 @@ class Pull {
     }
   }
 
-  static bool matches(const std::vector<std::string>& patterns, const std::string& path) {
-    return std::any_of(patterns.begin(), patterns.end(), [&](std::string pattern) {
-      if (pattern.ends_with('/')) pattern += '*';
-      return fnmatch(pattern.c_str(), path.c_str(), 0) == 0;
-    });
-  }
-
   std::vector<RepoFile> chosen(const std::vector<RepoFile>& all) const {
     std::vector<RepoFile> files;
     for (const RepoFile& file : all) {
-      if (!options_.include.empty() && !matches(options_.include, file.path)) continue;
-      if (matches(options_.exclude, file.path)) continue;
+      if (!options_.include.empty() && !matches_any(options_.include, file.path)) continue;
+      if (matches_any(options_.exclude, file.path)) continue;
       files.push_back(file);
     }
     require(!files.empty() || all.empty(),

@@ -6,6 +6,7 @@
 #include <array>
 #include <filesystem>
 
+#include "hub/patterns.h"
 #include "hub/settings.h"
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
@@ -74,13 +75,6 @@ bool tells_of_machine(const fs::path& path) {
   return name == "config.toml" && fs::exists(path.parent_path() / "run.json", ignored);
 }
 
-bool matches(const std::vector<std::string>& patterns, const std::string& path) {
-  return std::any_of(patterns.begin(), patterns.end(), [&](std::string pattern) {
-    if (pattern.ends_with('/')) pattern += '*';
-    return fnmatch(pattern.c_str(), path.c_str(), 0) == 0;
-  });
-}
-
 bool is_within(const fs::path& path, const fs::path& folder) {
   const auto [end, ignored] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
   return end == folder.end();
@@ -122,12 +116,12 @@ class Walk {
     const bool named = std::find(include_.begin(), include_.end(), path) != include_.end();
     if (name.starts_with('.') && name != ".gitattributes" && !named) return;
     if (name.ends_with(".tmp") || name.ends_with(".incomplete")) return;
-    if (matches(exclude_, path)) return;
+    if (matches_any(exclude_, path)) return;
     std::error_code ignored;
     const bool is_folder = entry.is_directory(ignored);
-    if (is_folder && matches(exclude_, path + "/")) return;
-    const bool wanted = include_.empty() || matches(include_, path);
-    if (entry.is_symlink() && (wanted || (is_folder && matches(include_, path + "/"))))
+    if (is_folder && matches_any(exclude_, path + "/")) return;
+    const bool wanted = include_.empty() || matches_any(include_, path);
+    if (entry.is_symlink() && (wanted || (is_folder && matches_any(include_, path + "/"))))
       check_link(entry.path(), path);
     if (is_folder) {
       // One that leads out holds nothing that a pattern chose.

@@ -10,7 +10,7 @@
 #include "hub/model_files.h"
 #include "hub/pull.h"
 #include "hub/push.h"
-#include "model/ops/error.h"
+#include "support/error_of.h"
 #include "support/program.h"
 
 namespace qgrpo::test {
@@ -25,17 +25,6 @@ std::string noise(std::size_t bytes, unsigned seed) {
     out += static_cast<char>(seed >> 24);
   }
   return out;
-}
-
-// "" or the message of the Error that it throws.
-template <typename F>
-std::string error_of(F&& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 std::size_t count(const std::vector<std::string>& lines, const std::string& part) {

@@ -6,25 +6,12 @@
 #include <vector>
 
 #include "hub/push_files.h"
-#include "model/ops/error.h"
+#include "support/error_of.h"
 #include "support/program.h"
 
 namespace qgrpo::test {
-namespace {
 
 namespace fs = std::filesystem;
-
-template <typename F>
-std::string error_of(F&& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-}  // namespace
 
 TEST_CASE("push: what leaves the folder, and what looks like a secret") {
   const ScratchFolder scratch;

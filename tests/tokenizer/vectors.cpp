@@ -27,15 +27,6 @@ void TemporaryFolder::write(const std::string& name, const std::string& content)
   io::write_file_atomically(path_ + "/" + name, content);
 }
 
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 void check_stream(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids,
                   bool skip_special_tokens, const std::string& text) {
   StreamDecoder stream(tokenizer, skip_special_tokens);

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "model/io/json.h"
+#include "support/error_of.h"
 #include "support/vectors.h"
 #include "tokenizer/tokenizer.h"
 
@@ -43,9 +43,6 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
-
-// The message of the Error that the call throws; empty where it throws none.
-std::string error_of(const std::function<void()>& call);
 
 // Checks ids, decoded and decoded_skip_special of each entry of an encodings file.
 void check_encodings(const Tokenizer& tokenizer, const io::JsonValue& entries);

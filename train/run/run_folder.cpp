@@ -13,6 +13,7 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "qgrpo_build_version.h"
+#include "train/run/trainer_record.h"
 
 namespace qgrpo::train {
 namespace {
@@ -139,21 +140,7 @@ void RunFolder::write(const std::string& start) const {
 }
 
 std::optional<std::string> recorded_trainer(const std::string& output_dir) {
-  const std::string path = output_dir + "/run.json";
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) return std::nullopt;
-  try {
-    io::JsonDocument document;
-    const io::JsonValue root = document.parse_file(path);
-    for (const char* key : {"model_fingerprint", "options", "starts"}) {
-      if (!root.find(key)) return std::nullopt;
-    }
-    const auto trainer = root.find("trainer");
-    // Earlier versions wrote it for GRPO alone, without saying so.
-    return trainer && trainer->is_string() ? trainer->as_string() : "grpo";
-  } catch (const Error&) {
-    return std::nullopt;
-  }
+  return trainer_record(output_dir + "/run.json", {"model_fingerprint", "options", "starts"});
 }
 
 }  // namespace qgrpo::train

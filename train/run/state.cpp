@@ -11,6 +11,7 @@
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "train/run/checkpoint_manifest.h"
+#include "train/run/trainer_record.h"
 
 namespace qgrpo::train {
 namespace {
@@ -225,20 +226,7 @@ TrainerState load_trainer_state(const std::string& folder, const std::string& tr
 }
 
 std::optional<std::string> checkpoint_trainer(const std::string& folder) {
-  const std::string path = folder + kFile;
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) return std::nullopt;
-  try {
-    io::JsonDocument document;
-    const io::JsonValue root = document.parse_file(path);
-    for (const char* key : {"global_step", "base_fingerprint", "data_fingerprint"}) {
-      if (!root.find(key)) return std::nullopt;
-    }
-    const auto trainer = root.find("trainer");
-    return trainer && trainer->is_string() ? trainer->as_string() : "grpo";
-  } catch (const Error&) {
-    return std::nullopt;
-  }
+  return trainer_record(folder + kFile, {"global_step", "base_fingerprint", "data_fingerprint"});
 }
 
 namespace {
