@@ -9,19 +9,15 @@
 
 // --device on machines whose GPU cannot be used, as the software GPU plays them: what is said, and
 // that nothing falls back to the CPU without a word.
-#ifdef QGRPO_OTHER_PLUGIN
+#ifdef QGRPO_SOFT_GPU
 
 namespace qgrpo::test {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string soft_gpu() {
-  return (fs::path(qgrpo::test::program()).parent_path() / "softgpu").string();
-}
-
 ProgramResult score(std::vector<std::string> machine, const std::string& device) {
-  machine.insert(machine.begin(), "LD_LIBRARY_PATH=" + soft_gpu());
+  machine.insert(machine.begin(), "LD_LIBRARY_PATH=" QGRPO_SOFT_GPU);
   machine.insert(machine.end(), {qgrpo::test::program(), "score", "--model",
                                  vector_path("tiny_qwen2"), "--device", device});
   return run_program("/usr/bin/env", machine, "{\"ids\":[5,17,42]}\n");
@@ -103,7 +99,7 @@ TEST_CASE("--device: a library of CUDA that is missing is named") {
   const ScratchFolder folder;
   fs::create_directories(folder.path("lib"));
   // The runtime alone: cuBLASLt is opened when the backend is made.
-  for (const auto& entry : fs::directory_iterator(soft_gpu())) {
+  for (const auto& entry : fs::directory_iterator(QGRPO_SOFT_GPU)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with("libcudart")) fs::copy(entry.path(), folder.path("lib/" + name));
   }
@@ -125,7 +121,7 @@ TEST_CASE("--device: a library of CUDA that is missing is named") {
 TEST_CASE("--device: QGRPO_CUDA_PATH names where CUDA's libraries are") {
   const ScratchFolder folder;
   fs::create_directories(folder.path("toolkit/lib64"));
-  for (const auto& entry : fs::directory_iterator(soft_gpu())) {
+  for (const auto& entry : fs::directory_iterator(QGRPO_SOFT_GPU)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with("lib")) fs::copy(entry.path(), folder.path("toolkit/lib64/" + name));
   }
