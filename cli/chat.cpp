@@ -15,6 +15,7 @@
 #include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/io/standard_streams.h"
 #include "model/ops/program.h"
 #include "train/data/taught_prompt.h"
@@ -280,11 +281,11 @@ int run_chat(const ChatOptions& given, std::ostream& out) {
   ChatOptions options = given;
   if (options.model.model.empty()) {
     const auto demo = std::filesystem::path(options.output_dir) / "demo";
-    require(std::filesystem::exists(demo / "model"),
+    require(io::exists(demo / "model"),
             "{}: the demo's model is not there; run `{} train` first, or name a model with --model",
             (demo / "model").string(), program_name);
     options.model.model = (demo / "model").string();
-    if (options.model.adapter.empty() && std::filesystem::exists(demo / "adapter")) {
+    if (options.model.adapter.empty() && io::exists(demo / "adapter")) {
       options.model.adapter = (demo / "adapter").string();
     }
   }

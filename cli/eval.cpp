@@ -11,6 +11,7 @@
 #include "engine/owned_generator.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "train/eval/evaluate.h"
 #include "train/eval/statistics.h"
 #include "train/run/console.h"
@@ -110,8 +111,8 @@ class EvalRun {
         "expected a number > 0 with --maj");
     if (!options_.output.empty()) {
       const auto folder = std::filesystem::absolute(options_.output).parent_path();
-      require(std::filesystem::is_directory(folder), "--output {}: there is no folder {}",
-              options_.output, folder.string());
+      require(io::is_folder(folder), "--output {}: there is no folder {}", options_.output,
+              folder.string());
     }
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -115,6 +116,9 @@ int main(int argc, char** argv) {
     return report(error.what(), kFailure);
   } catch (const std::bad_alloc&) {
     return report("out of memory: lower the lengths or the number of completions", kFailure);
+  } catch (const std::filesystem::filesystem_error& error) {
+    const std::string where = error.path1().empty() ? "the file system" : error.path1().string();
+    return report(fmt::format("{}: {}", where, error.code().message()), kFailure);
   } catch (const std::exception& error) {
     return report(fmt::format("unexpected: {}", error.what()), kFailure);
   } catch (...) {

@@ -10,6 +10,7 @@
 #include "model/formats/gguf_names.h"
 #include "model/io/gguf_quants.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "tokenizer/chat_template_text.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/load.h"
@@ -42,7 +43,7 @@ std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
     if (!tokenizer::has_gguf_tokenizer(file)) return std::nullopt;
     return tokenizer::read_gguf_tokenizer(file);
   }
-  const auto has = [&](const char* name) { return std::filesystem::exists(model + "/" + name); };
+  const auto has = [&](const char* name) { return io::exists(model + "/" + name); };
   if (has("tokenizer.json")) return tokenizer::read_tokenizer_json(model);
   if (has("vocab.json") && has("merges.txt")) return tokenizer::read_vocab_and_merges(model);
   require(!has("tokenizer.model"),
@@ -56,7 +57,7 @@ std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
 std::int32_t padding_id(const MergedWeights& weights, const tokenizer::BpeDefinition& definition) {
   if (weights.config().pad_token_id >= 0) return weights.config().pad_token_id;
   const std::string path = weights.model_path() + "/tokenizer_config.json";
-  if (!std::filesystem::exists(path)) return -1;
+  if (!io::exists(path)) return -1;
   io::JsonDocument document;
   const auto pad = document.parse_file(path).find("pad_token");
   if (!pad || pad->is_null()) return -1;

@@ -20,6 +20,7 @@
 #include "export/output.h"
 #include "model/io/file.h"
 #include "model/io/notes.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::exporting {
@@ -246,7 +247,7 @@ void PendingOutput::commit() {
 
 std::size_t PendingOutput::bytes() const {
   const std::string& at = committed_ ? path_ : temporary_;
-  if (!fs::is_directory(at)) return static_cast<std::size_t>(fs::file_size(at));
+  if (!io::is_folder(at)) return static_cast<std::size_t>(io::file_size(at));
   std::size_t total = 0;
   for (const auto& entry : fs::recursive_directory_iterator(at)) {
     if (entry.is_regular_file()) total += static_cast<std::size_t>(entry.file_size());

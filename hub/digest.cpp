@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <vector>
 
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -79,7 +79,7 @@ std::string file_sha256(const std::string& path) {
 }
 
 std::string git_blob_sha1(const std::string& path) {
-  Digest digest = blob_digest(std::string(40, '0'), std::filesystem::file_size(path));
+  Digest digest = blob_digest(std::string(40, '0'), io::file_size(path));
   add_file(digest, path);
   return digest.hex();
 }

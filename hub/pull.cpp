@@ -12,6 +12,7 @@
 #include "hub/answers.h"
 #include "hub/digest.h"
 #include "hub/patterns.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -199,7 +200,7 @@ class Pull {
   void download(const RepoFile& file, const std::string& blob) {
     const std::string path = blob + ".incomplete";
     for (int round = 0;; ++round) {
-      const bool resumed = fs::exists(path);
+      const bool resumed = io::exists(path);
       transfer(file, path);
       Digest digest = blob_digest(file.etag(), file.size);
       add_file(digest, path);

@@ -8,6 +8,7 @@
 
 #include "hub/patterns.h"
 #include "hub/settings.h"
+#include "model/io/paths.h"
 #include "model/io/utf8.h"
 #include "model/ops/error.h"
 
@@ -173,7 +174,7 @@ class Walk {
 
 PushSelection push_files(const std::string& folder, const std::vector<std::string>& include,
                          const std::vector<std::string>& exclude) {
-  require(fs::is_directory(folder), "{}: is no folder; expected the folder to send", folder);
+  require(io::is_folder(folder), "{}: is no folder; expected the folder to send", folder);
   PushSelection chosen = Walk(folder, include, exclude).run();
   require(!chosen.files.empty(),
           "{}: has no file to send (hidden ones and a run's own records stay at home)", folder);

@@ -13,6 +13,7 @@
 #include "model/io/gguf.h"
 #include "model/io/json.h"
 #include "model/io/notes.h"
+#include "model/io/paths.h"
 
 namespace qgrpo::model {
 namespace {
@@ -204,7 +205,7 @@ Config load_config(const std::string& folder) {
   c.bos_token_id = id_at(root, "bos_token_id");
   c.pad_token_id = id_at(root, "pad_token_id");
   const std::string generation = folder + "/generation_config.json";
-  if (std::filesystem::exists(generation)) {
+  if (io::exists(generation)) {
     io::JsonDocument second;
     const JsonValue g = second.parse_file(generation);
     const auto eos = ids_at(g, "eos_token_id");
@@ -234,7 +235,7 @@ GenerationDefaults load_generation_defaults(const std::string& folder) {
     return {sampling.value_or(SamplingParams()), sampling.has_value()};
   }
   const std::string path = folder + "/generation_config.json";
-  if (!std::filesystem::exists(path)) return out;
+  if (!io::exists(path)) return out;
   out.found = true;
   io::JsonDocument document;
   const JsonValue root = document.parse_file(path);
@@ -339,7 +340,7 @@ void save_config_like(const std::string& path, const std::string& folder, const 
   const std::string generation = own + "generation_config.json";
   if (gguf) {
     write_generation_config(folder, config, load_generation_defaults(path));
-  } else if (std::filesystem::exists(generation)) {
+  } else if (io::exists(generation)) {
     io::write_file_atomically(folder + "/generation_config.json", io::read_file(generation));
   } else {
     std::filesystem::remove(folder + "/generation_config.json");

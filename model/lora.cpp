@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <set>
 
 #include "model/adapter_config.h"
@@ -11,6 +10,7 @@
 #include "model/io/file.h"
 #include "model/io/hash.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/io/safetensors.h"
 #include "model/ops/rng.h"
 
@@ -191,7 +191,7 @@ LoraConfig LoraAdapter::shape(const Config& config, const std::string& folder) {
   require_adapter(folder);
   const AdapterConfig described(folder + "/adapter_config.json");
   const std::string path = folder + "/adapter_model.safetensors";
-  if (!std::filesystem::exists(path) && std::filesystem::exists(folder + "/adapter_model.bin")) {
+  if (!io::exists(path) && io::exists(folder + "/adapter_model.bin")) {
     fail("{}: holds adapter_model.bin, expected adapter_model.safetensors; save it anew with peft",
          folder);
   }

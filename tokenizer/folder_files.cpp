@@ -5,6 +5,7 @@
 
 #include "model/io/file.h"
 #include "model/io/gguf.h"
+#include "model/io/paths.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/chat_template_text.h"
 #include "tokenizer/gguf_tokenizer.h"
@@ -68,9 +69,9 @@ void copy_folder_files(const std::string& model, const std::string& folder,
   const fs::path from = model;
   const fs::path to = folder;
   for (const char* name : kCopied) {
-    if (fs::exists(from / name)) copy_file_whole(from / name, to / name);
+    if (io::exists(from / name)) copy_file_whole(from / name, to / name);
   }
-  if (!fs::is_directory(from / kTemplates)) return;
+  if (!io::is_folder(from / kTemplates)) return;
   fs::create_directories(to / kTemplates);
   for (const auto& entry : fs::directory_iterator(from / kTemplates)) {
     if (entry.path().extension() != ".jinja") continue;

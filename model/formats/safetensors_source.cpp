@@ -11,6 +11,7 @@
 #include "model/formats/tensor_source.h"
 #include "model/io/json.h"
 #include "model/io/notes.h"
+#include "model/io/paths.h"
 #include "model/io/safetensors.h"
 
 namespace qgrpo::model {
@@ -58,8 +59,8 @@ struct Files {
 
 Files choose_files(const std::string& folder) {
   Files out;
-  const bool indexed = fs::exists(folder + "/" + kIndex);
-  if (fs::exists(folder + "/" + kSingle)) {
+  const bool indexed = io::exists(folder + "/" + kIndex);
+  if (io::exists(folder + "/" + kSingle)) {
     out.paths.push_back(folder + "/" + kSingle);
     if (!indexed) return out;
     const auto named = read_index(folder).files();
@@ -77,10 +78,10 @@ Files choose_files(const std::string& folder) {
   std::size_t there = 0;
   for (const auto& file : files) {
     out.paths.push_back(folder + "/" + file);
-    if (fs::exists(out.paths.back())) ++there;
+    if (io::exists(out.paths.back())) ++there;
   }
   for (const auto& file : files) {
-    require(fs::exists(folder + "/" + file),
+    require(io::exists(folder + "/" + file),
             "{}: names the file \"{}\", which is not there ({} of {} are); fetch the missing ones",
             out.index.path, file, there, files.size());
   }
@@ -94,7 +95,7 @@ class SafetensorsSource : public TensorSource {
     index_ = std::move(files.index);
     for (const auto& path : files.paths) {
       files_.push_back(std::make_unique<io::SafetensorsFile>(path));
-      total_ += fs::file_size(path);
+      total_ += io::file_size(path);
       add_names(files_.size() - 1);
     }
     use_head_as_embedding();
@@ -255,11 +256,11 @@ class SafetensorsSource : public TensorSource {
 }  // namespace
 
 bool has_safetensors(const std::string& folder) {
-  if (fs::exists(folder + "/" + kSingle)) return true;
-  if (!fs::exists(folder + "/" + kIndex)) return false;
+  if (io::exists(folder + "/" + kSingle)) return true;
+  if (!io::exists(folder + "/" + kIndex)) return false;
   const auto files = read_index(folder).files();
   return std::all_of(files.begin(), files.end(),
-                     [&](const auto& file) { return fs::exists(folder + "/" + file); });
+                     [&](const auto& file) { return io::exists(folder + "/" + file); });
 }
 
 std::unique_ptr<TensorSource> open_safetensors_folder(const std::string& folder) {

@@ -75,6 +75,19 @@ TEST_CASE("path kinds: --model") {
                 {"the folder of a training run"});
 }
 
+// What the system says of a name is told in its words, with the name.
+TEST_CASE("path kinds: names that are too long") {
+  const Folders at;
+  const std::string longest(300, 'a');
+  model_refused(at / longest, {longest, "there is nothing"});
+  adapter_refused(at / longest, {longest, "there is nothing"});
+  at.scratch.write("indexed/config.json", read_text(vector_path("tiny_qwen2/config.json")));
+  at.scratch.write("indexed/model.safetensors.index.json",
+                   R"({"metadata": {}, "weight_map": {"lm_head.weight": ")" + longest + R"("}})");
+  model_refused(at / "indexed", {(at / "indexed/") + longest, "File name too long"});
+  check_refused(run_qgrpo({"chat", "--model", at / longest}), 1, {longest, "File name too long"});
+}
+
 TEST_CASE("path kinds: names") {
   model_refused("Qwen2.5-0.5B-Instruct", {"no such folder", "has an owner", "OWNER/NAME"});
   model_refused("https://huggingface.co/Qwen/Qwen2.5-0.5B/tree/main",

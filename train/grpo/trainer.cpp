@@ -8,6 +8,7 @@
 #include "model/formats/checkpoint.h"
 #include "model/io/bytes.h"
 #include "model/io/file.h"
+#include "model/io/paths.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
 #include "train/data/taught_prompt.h"
@@ -149,7 +150,7 @@ void GrpoTrainer::saved(std::int64_t last_sound) {
   const std::int64_t every = options_.run.save_steps;
   if (every > 0 && step % every == 0) return;  // pruned in its turn
   const std::string path = checkpoint_path(options_.run.output_dir, step);
-  if (std::filesystem::is_directory(path)) remove_checkpoint(path);
+  if (io::is_folder(path)) remove_checkpoint(path);
 }
 
 std::uint64_t GrpoTrainer::checkpoint_bytes() const {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "model/io/file.h"
+#include "model/io/paths.h"
 #include "model/io/safetensors.h"
 #include "model/ops/error.h"
 #include "train/options/run.h"

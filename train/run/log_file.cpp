@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "model/io/file.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::train {
@@ -27,7 +28,7 @@ std::uint64_t end_of_lines(const std::string& path, std::uint64_t limit) {
 
 LogFile::LogFile(std::string path, std::uint64_t offset) : path_(std::move(path)) {
   std::error_code error;
-  if (std::filesystem::exists(path_)) {
+  if (io::exists(path_)) {
     const std::uint64_t found = std::filesystem::file_size(path_, error);
     if (!error) {
       size_ = end_of_lines(path_, offset);

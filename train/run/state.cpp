@@ -9,6 +9,7 @@
 #include "model/adapter_config.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 #include "train/run/checkpoint_manifest.h"
 #include "train/run/trainer_record.h"
@@ -133,7 +134,7 @@ void add_earlier_options(const std::string& folder, std::map<std::string, std::s
   // They recorded the shape of an adapter only where the run had made it.
   if (options.contains("lora_r")) options.try_emplace("adapter", "");
   const std::string path = folder + "/adapter_config.json";
-  if (options.contains("lora_r") || !fs::exists(path)) return;
+  if (options.contains("lora_r") || !io::exists(path)) return;
   const model::LoraConfig lora = model::AdapterConfig(path).lora();
   options["lora_r"] = fmt::format("{}", lora.r);
   options["lora_alpha"] = fmt::format("{}", lora.lora_alpha);
@@ -196,8 +197,8 @@ UnwrittenLogs load_unwritten_logs(const std::string& folder) {
 
 TrainerState load_trainer_state(const std::string& folder, const std::string& trainer) {
   const std::string path = folder + kFile;
-  require(fs::is_directory(folder), "{}: is not a folder; expected a checkpoint folder", folder);
-  require(fs::exists(path),
+  require(io::is_folder(folder), "{}: is not a folder; expected a checkpoint folder", folder);
+  require(io::exists(path),
           "{}: has no trainer_state.json; expected a checkpoint-N folder of an earlier run",
           folder);
   io::JsonDocument document;

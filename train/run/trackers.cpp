@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <exception>
-#include <filesystem>
 
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 #include "train/run/trackers_wandb.h"
 
@@ -30,7 +30,7 @@ void collect(const io::JsonValue& object, const std::string& prefix, NamedNumber
 // under it.
 std::string wandb_id(const std::string& output_dir, bool resumed) {
   const std::string path = output_dir + "/wandb_id";
-  if (resumed && std::filesystem::exists(path)) {
+  if (resumed && io::exists(path)) {
     std::string id = io::read_file(path);
     while (!id.empty() && id.back() == '\n') id.pop_back();
     if (!id.empty()) return id;

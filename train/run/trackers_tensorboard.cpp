@@ -7,6 +7,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::train {
@@ -103,7 +104,7 @@ TensorboardWriter::TensorboardWriter(const std::string& folder, std::int64_t fir
   for (int n = 0;; ++n) {
     path_ = fmt::format("{}/{}{:010}.{}.{}.{}{}", folder, kStart, seconds, host.data(), getpid(), n,
                         kEnd);
-    if (!fs::exists(path_)) break;
+    if (!io::exists(path_)) break;
   }
   file_.open(path_, std::ios::binary);
   require(file_.good(), "{}: cannot be opened for writing", path_);

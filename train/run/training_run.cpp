@@ -6,6 +6,7 @@
 #include <new>
 #include <span>
 
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 #include "train/run/checkpoint_history.h"
 #include "train/run/output_dir.h"
@@ -36,9 +37,7 @@ TrainingRun::TrainingRun(Settings settings, Console& console)
     : settings_(std::move(settings)),
       console_(&console),
       // What is resumed must not change while it is read.
-      lock_(!options().resume.empty() && std::filesystem::is_directory(options().output_dir)
-                ? lock()
-                : nullptr),
+      lock_(!options().resume.empty() && io::is_folder(options().output_dir) ? lock() : nullptr),
       checkpoint_(find_resumed()) {
   state_.trainer = settings_.trainer;
   if (!checkpoint_.empty()) {
@@ -66,7 +65,7 @@ std::string TrainingRun::find_resumed() const {
   tidy_leftovers(options().output_dir);
   // It may have got its name back.
   const std::string named = found.substr(0, found.rfind('.'));
-  return std::filesystem::is_directory(found) ? found : named;
+  return io::is_folder(found) ? found : named;
 }
 
 void TrainingRun::open_output_dir() {
