@@ -120,7 +120,7 @@ void bench_shape(GemmContext& context, const Limits& limits, WeightFormat format
   std::vector<float> y(static_cast<std::size_t>(most * n));
   std::vector<float> dx(static_cast<std::size_t>(most * k));
   std::size_t next = 0;
-  for (const std::int64_t rows : {1, 8, 64, 1024}) {
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 32, 64, 1024}) {
     const AdapterRun run{0, static_cast<std::int32_t>(rows), -1};
     Linear linear;
     const double time = best_time([&] {
