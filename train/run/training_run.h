@@ -133,9 +133,10 @@ class TrainingRun {
   std::int64_t skipped_in_row_ = 0;  // the latest steps that updated nothing
   bool unsound_ = false;             // the latest step's loss was not finite
   std::unique_ptr<RunFolder> folder_;
-  std::unique_ptr<Reserve> reserve_;
   RunLogs logs_;
   std::unique_ptr<Trackers> trackers_;
+  // The last: given back before a disk can fail the logs' closing.
+  std::unique_ptr<Reserve> reserve_;
   std::optional<TimedSchedule> timed_;  // with --hours
   Clock::time_point mark_;              // what state_.elapsed_seconds has counted up to
   std::vector<double> step_times_;      // s, of this start
