@@ -79,7 +79,8 @@ struct GemmKernels {
   void (*tile)(float* c, std::int64_t ldc, const float* a, std::int64_t a_row, std::int64_t a_step,
                const float* b, std::int64_t depth, int rows, int lanes, bool first);
   // c[i][32 p + j] = sum over k of x[i * ldx + k] * W[32 (panel + p) + j][k], for i < rows <=
-  // fused_rows, p < panels: few rows straight from the packed weight, unpacked in registers.
+  // fused_rows, p < panels: few rows straight from the packed weight, unpacked in registers
+  // or, a few k at a time, in the first-level cache.
   void (*fused)(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
                 const PackedWeight& weight, std::int64_t panel, int panels, int rows);
   // The panel [k][32] of B for columns 32 panel .. and k in [begin, begin + depth): in place where

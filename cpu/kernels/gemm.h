@@ -11,11 +11,13 @@ namespace qgrpo::cpu::QGRPO_ISA {
 // room for 6 x 16 floats in 12 of its 16, and takes the two halves in turn.
 #if defined(__AVX512F__)
 inline constexpr int kTileRows = 14;
-inline constexpr int kFusedRows = 12;
+inline constexpr int kRegisterRows = 12;
 #else
 inline constexpr int kTileRows = 6;
-inline constexpr int kFusedRows = 2;
+inline constexpr int kRegisterRows = 2;
 #endif
+// Rows that unpack a weight in small blocks rather than in those of a large product (cpu/gemm.cpp).
+inline constexpr int kFusedRows = 48;
 
 void tile(float* c, std::int64_t ldc, const float* a, std::int64_t a_row, std::int64_t a_step,
           const float* b, std::int64_t depth, int rows, int lanes, bool first);

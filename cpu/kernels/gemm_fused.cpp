@@ -1,9 +1,14 @@
+#include <array>
+#include <type_traits>
+#include <utility>
+
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/gemm_nf4.h"
 
-// Few rows (decoding): a weight is used once per row and comes from memory, so it is unpacked in
-// registers on the way to the multiply-adds. One row alone takes several panels at a time: its two
-// chains a panel would leave the multipliers waiting.
+// Few rows (decoding): a weight is used once per row and comes from memory. As many rows as their
+// chains have registers: it is unpacked in registers on the way to the multiply-adds. (One row alone
+// takes several panels at a time: its two chains a panel would leave the multipliers waiting.) More
+// rows: a few k of a panel are unpacked into the first-level cache, for a tile of rows after the other.
 
 namespace qgrpo::cpu::QGRPO_ISA {
 namespace {
@@ -13,11 +18,23 @@ namespace {
 // nf4 from 63 to 80 % of the multiply-add peak, bf16 from 54 to 75 %.
 constexpr std::int64_t kAhead = 2048;
 
+// k's that are unpacked into the first-level cache at a time: 8 KiB, which leave room for as many of
+// each of a tile's rows.
+constexpr std::int64_t kBlock = 64;
+
+// Halves of 16 columns that a tile of rows takes at a time, where nothing speaks against it.
+#if defined(__AVX512F__)
+constexpr int kWidest = 2;
+#else
+constexpr int kWidest = 1;
+#endif
+
 void prefetch(const void* at) {
   _mm_prefetch(static_cast<const char*>(at) + kAhead, _MM_HINT_T0);
 }
 
-// Sources give the 32 values of (panel p, k). run_length(): k's that share what start_run() loads.
+// Sources give the 32 values of (panel p, k), in an order of their own, which to_outputs() ends.
+// run_length(): k's that share what start_run() loads.
 template <int PANELS>
 class F32Source {
  public:
@@ -32,6 +49,10 @@ class F32Source {
     lo = load(at);
     hi = load(at + 16);
   }
+  static void to_outputs(f32x16&, f32x16&) {}
+  const float* at(std::int64_t k) const { return data_ + k * kPanel; }
+  static constexpr std::int64_t kBytes = kPanel * sizeof(float);  // of one k
+  static constexpr int kHalves = 2;                               // of a block_tile, measured
 
  private:
   const float* data_;
@@ -51,6 +72,10 @@ class Bf16Source {
     lo = load_bf16(at);
     hi = load_bf16(at + 16);
   }
+  static void to_outputs(f32x16&, f32x16&) {}
+  const std::uint16_t* at(std::int64_t k) const { return data_ + k * kPanel; }
+  static constexpr std::int64_t kBytes = kPanel * sizeof(std::uint16_t);
+  static constexpr int kHalves = kWidest;
 
  private:
   const std::uint16_t* data_;
@@ -72,6 +97,7 @@ class Nf4Source {
       const float* at = scales_ + (p * (cols_ / run_) + run) * kPanel;
       scale_[p][0] = load(at);
       scale_[p][1] = load(at + 16);
+      Nf4Decoder::from_outputs(scale_[p][0], scale_[p][1]);
     }
   }
   void get(int p, std::int64_t k, f32x16& lo, f32x16& hi) const {
@@ -82,6 +108,14 @@ class Nf4Source {
     lo = code_lo * scale_[p][0];
     hi = code_hi * scale_[p][1];
   }
+  static void to_outputs(f32x16& lo, f32x16& hi) {
+    Nf4Decoder::to_outputs(lo, hi);
+  }
+  const void* at(std::int64_t k) const {
+    return data_ + k * 16;
+  }
+  static constexpr std::int64_t kBytes = 16;
+  static constexpr int kHalves = kWidest;
 
  private:
   Nf4Decoder decoder_;
@@ -130,6 +164,7 @@ void fused_body(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, co
   for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 4
     for (int p = 0; p < PANELS; ++p) {
+      source.to_outputs(acc[i][p][0], acc[i][p][1]);
       store(c + i * ldc + p * kPanel, acc[i][p][0]);
       store(c + i * ldc + p * kPanel + 16, acc[i][p][1]);
     }
@@ -152,7 +187,7 @@ constexpr Body kBodies[] = {
 };
 
 template <template <int> class Source>
-void fused_panels(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
+void in_registers(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
                   const PackedWeight& w, std::int64_t panel, int panels, int rows) {
   int p = 0;
 #if defined(__AVX512F__)
@@ -170,6 +205,149 @@ void fused_panels(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
 #endif
   for (; p < panels; ++p) {
     kBodies<Source>[rows - 1](c + p * kPanel, ldc, x, ldx, w, panel + p);
+  }
+}
+
+f32x16 widened(const float* at) {
+  return load(at);
+}
+f32x16 widened(const std::uint16_t* at) {
+  return load_bf16(at);
+}
+
+// The most rows of a block_tile of so many halves of 16 columns: all registers but the few that carry
+// values of b and x.
+#if defined(__AVX512F__)
+constexpr int most_rows(int) {
+  return 14;
+}
+#else
+constexpr int most_rows(int halves) {
+  return 6 / halves;
+}
+#endif
+
+// c[i][j] = (first ? 0 : c[i][j]) + sum over k < depth of x[i][k] * b[k][j], for 16 or 32 columns j;
+// b: [k][32] f32 or bf16. Asks for the cache lines of `ahead`, kAheadBytes a k, on the way: spread
+// so, they do not fill the queue of loads.
+template <typename T, int HALVES, int ROWS, std::int64_t kAheadBytes>
+void block_tile(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, const T* b,
+                std::int64_t depth, bool first, const char* ahead) {
+  constexpr int kPointers = (ROWS + 2) / 3;
+  const float* row[kPointers];
+#pragma GCC unroll 8
+  for (int p = 0; p < kPointers; ++p) row[p] = x + 3 * p * ldx;
+  f32x16 acc[ROWS][HALVES];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) {
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; ++h) {
+      acc[i][h] = first ? zero16() : load(c + i * ldc + h * 16);
+    }
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 2
+    for (std::int64_t line = 0; line < kAheadBytes; line += 64) {
+      _mm_prefetch(ahead + k * kAheadBytes + line, _MM_HINT_T0);
+    }
+    f32x16 bk[HALVES];
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; ++h) bk[h] = widened(b + k * kPanel + h * 16);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i) {
+      const f32x16 xi = splat(row[i / 3][(i % 3) * ldx]);
+#pragma GCC unroll 2
+      for (int h = 0; h < HALVES; ++h) acc[i][h] = fma(xi, bk[h], acc[i][h]);
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPointers; ++p) ++row[p];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) {
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; ++h) store(c + i * ldc + h * 16, acc[i][h]);
+  }
+}
+
+template <typename T>
+using BlockTile = void (*)(float*, std::int64_t, const float*, std::int64_t, const T*, std::int64_t,
+                           bool, const char*);
+
+// [rows - 1]
+template <typename T, int HALVES, std::int64_t kAhead, int... kRows>
+constexpr auto block_tiles(std::integer_sequence<int, kRows...>) {
+  return std::array<BlockTile<T>, sizeof...(kRows)>{block_tile<T, HALVES, kRows + 1, kAhead>...};
+}
+template <typename T, int HALVES, std::int64_t kAhead>
+constexpr auto kBlockTiles =
+    block_tiles<T, HALVES, kAhead>(std::make_integer_sequence<int, most_rows(HALVES)>());
+
+// All rows over a block of k; the first tile asks for the block behind it, kAhead bytes a k.
+template <typename T, int HALVES, std::int64_t kAhead>
+void block_rows(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, const T* b,
+                std::int64_t depth, int rows, bool first, const void* ahead) {
+  const int tiles = (rows + most_rows(HALVES) - 1) / most_rows(HALVES);
+  for (int t = 0; t < tiles; ++t) {
+    const int begin = rows * t / tiles;
+    const auto count = static_cast<std::size_t>(rows * (t + 1) / tiles - begin);
+    for (int j = 0; j < kPanel; j += HALVES * 16) {
+      const auto& tile =
+          t == 0 && j == 0 ? kBlockTiles<T, HALVES, kAhead> : kBlockTiles<T, HALVES, 0>;
+      tile[count - 1](c + begin * ldc + j, ldc, x + begin * ldx, ldx, b + j, depth, first,
+                      static_cast<const char*>(ahead));
+    }
+  }
+}
+
+// f32 and bf16 are widened on the way, once for a tile's rows.
+template <template <int> class Source>
+void in_blocks(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, const PackedWeight& w,
+               std::int64_t panel, int rows) {
+  const Source<1> source(w, panel);
+  for (std::int64_t k = 0; k < w.cols; k += kBlock) {
+    const std::int64_t depth = k + kBlock < w.cols ? kBlock : w.cols - k;
+    block_rows<std::remove_cvref_t<decltype(*source.at(0))>, Source<1>::kHalves, Source<1>::kBytes>(
+        c, ldc, x + k, ldx, source.at(k), depth, rows, k == 0, source.at(k + depth));
+  }
+}
+
+// nf4 takes more work, and is unpacked once for all rows.
+template <>
+void in_blocks<Nf4Source>(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
+                          const PackedWeight& w, std::int64_t panel, int rows) {
+  alignas(64) float block[kBlock * kPanel];
+  Nf4Source<1> source(w, panel);
+  const std::int64_t length = source.run_length();
+  for (std::int64_t begin = 0; begin < w.cols; begin += kBlock) {
+    const std::int64_t end = begin + kBlock < w.cols ? begin + kBlock : w.cols;
+    for (std::int64_t k = begin; k < end;) {
+      source.start_run(k / length);
+      const std::int64_t next = (k / length + 1) * length;
+      for (const std::int64_t run_end = next < end ? next : end; k < run_end; ++k) {
+        f32x16 lo, hi;
+        source.get(0, k, lo, hi);
+        store(block + (k - begin) * kPanel, lo);
+        store(block + (k - begin) * kPanel + 16, hi);
+      }
+    }
+    block_rows<float, Nf4Source<1>::kHalves, Nf4Source<1>::kBytes>(
+        c, ldc, x + begin, ldx, block, end - begin, rows, begin == 0, source.at(end));
+  }
+  for (int i = 0; i < rows; ++i) {
+    f32x16 lo = load(c + i * ldc);
+    f32x16 hi = load(c + i * ldc + 16);
+    Nf4Source<1>::to_outputs(lo, hi);
+    store(c + i * ldc, lo);
+    store(c + i * ldc + 16, hi);
+  }
+}
+
+template <template <int> class Source>
+void fused_panels(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
+                  const PackedWeight& w, std::int64_t panel, int panels, int rows) {
+  if (rows <= kRegisterRows) return in_registers<Source>(c, ldc, x, ldx, w, panel, panels, rows);
+  for (int p = 0; p < panels; ++p) {
+    in_blocks<Source>(c + p * kPanel, ldc, x, ldx, w, panel + p, rows);
   }
 }
 

@@ -17,13 +17,17 @@ void unpack_nf4(float* out, const PackedWeight& w, std::int64_t panel, std::int6
   for (std::int64_t k = begin; k < end;) {
     const std::int64_t run = k / w.run;
     const std::int64_t run_end = (run + 1) * w.run < end ? (run + 1) * w.run : end;
-    const f32x16 scale_lo = load(scales + run * kPanel);
-    const f32x16 scale_hi = load(scales + run * kPanel + 16);
+    f32x16 scale_lo = load(scales + run * kPanel);
+    f32x16 scale_hi = load(scales + run * kPanel + 16);
+    Nf4Decoder::from_outputs(scale_lo, scale_hi);
     for (; k < run_end; ++k, out += kPanel) {
       f32x16 lo, hi;
       decoder.decode(bytes + k * 16, lo, hi);
-      store(out, lo * scale_lo);
-      store(out + 16, hi * scale_hi);
+      lo = lo * scale_lo;
+      hi = hi * scale_hi;
+      Nf4Decoder::to_outputs(lo, hi);
+      store(out, lo);
+      store(out + 16, hi);
     }
   }
 }

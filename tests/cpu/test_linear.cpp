@@ -70,13 +70,34 @@ TEST_CASE("linear forward: documented order bit for bit, any threads, any instru
   }
 }
 
+// Weights are unpacked 64 k at a time: depths on both sides of that, with scales that change within.
+TEST_CASE("linear forward: few rows over blocks of every length, bit for bit") {
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::nf4}) {
+    for (const std::int64_t depth : {5, 40, 63, 64, 65, 128, 200}) {
+      for (const std::int64_t rows : {1, 2, 3, 8, 13, 48, 49}) {
+        CAPTURE(depth);
+        CAPTURE(rows);
+        const Problem p(70, depth, rows, 4, format, one_run(rows, 0));
+        const std::vector<float> start = random_floats(rows * p.n, 9);
+        const std::vector<float> expected = expected_forward(p, start, false);
+        for_each_context([&](GemmContext& context) {
+          CHECK(equal_bits(forward(context, p, start, false), expected));
+        });
+      }
+    }
+  }
+}
+
 TEST_CASE("linear forward: a row has the same bits alone and among others") {
   for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::nf4}) {
     const Problem p(97, 130, 70, 9, format, one_run(70, 0));
     for_each_context([&](GemmContext& context) {
       const std::vector<float> zeros(static_cast<std::size_t>(p.tokens * p.n), 0.0f);
       const std::vector<float> together = forward(context, p, zeros, false);
-      for (const std::int64_t rows : {1, 2, 7, 12, 13, 15, 31, 32, 33, 64}) {
+      // Tiles of 2, 3, 6, 12 and 14 rows; in registers, in blocks (13 to 48 with AVX-512, 3 to 48 with
+      // AVX2), and as a large product.
+      for (const std::int64_t rows :
+           {1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 28, 29, 32, 33, 42, 43, 47, 48, 49, 64}) {
         const std::int64_t first = 70 - rows - (rows < 60 ? 3 : 0);
         GuardedOutput y(rows * p.n);
         linear_forward(context, y.view(rows, p.n),
