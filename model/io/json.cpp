@@ -180,6 +180,48 @@ JsonDocument::~JsonDocument() = default;
 JsonDocument::JsonDocument(JsonDocument&&) noexcept = default;
 JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
 
+namespace {
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool fits_64_bits(std::string_view digits) {
+  std::uint64_t value = 0;
+  return std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc();
+}
+
+// The text with whole numbers of more than 64 bits spelled as doubles, which simdjson reads:
+// transformers writes "model_max_length": 1000000000000000019884624838656, int(1e30), for
+// tokenizers without a limit.
+std::string with_wide_numbers(const std::string& text) {
+  std::string out;
+  std::size_t copied = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (quoted && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+    } else if (!quoted && is_digit(text[i])) {
+      const std::size_t begin = i;
+      while (i < text.size() && is_digit(text[i])) ++i;
+      const bool whole = i == text.size() || (text[i] != '.' && text[i] != 'e' && text[i] != 'E');
+      if (whole && !fits_64_bits(std::string_view(text).substr(begin, i - begin))) {
+        out.append(text, copied, i - copied).append("e0");
+        copied = i;
+      }
+      // Behind the digits: what belongs to the number, and then what is next.
+      while (i < text.size() && (is_digit(text[i]) || std::strchr(".eE+-", text[i]) != nullptr))
+        ++i;
+      --i;
+    }
+  }
+  return copied == 0 ? text : out.append(text, copied);
+}
+
+}  // namespace
+
 JsonValue JsonDocument::parse(std::string_view text, std::string where) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
@@ -195,7 +237,7 @@ JsonValue JsonDocument::parse(std::string_view text, std::string where) {
 }
 
 JsonValue JsonDocument::parse_file(const std::string& path, std::size_t most) {
-  return parse(read_file(path, most), path);
+  return parse(with_wide_numbers(read_file(path, most)), path);
 }
 
 std::string json_parser_version() {

@@ -68,7 +68,8 @@ class JsonDocument {
 
   // Parses `text`; `where` names the source in messages. Throws Error on malformed JSON.
   JsonValue parse(std::string_view text, std::string where);
-  // Reads and parses a whole file (read_file()).
+  // Reads and parses a whole file (read_file()). A whole number of more than 64 bits is the nearest
+  // double.
   JsonValue parse_file(const std::string& path, std::size_t most = kMostConfigBytes);
 
  private:
