@@ -15,18 +15,28 @@ enum TokenType : std::int32_t {
   kByte = 6,
 };
 
-std::optional<std::string> pattern_of(std::string_view pre) {
-  // llama.cpp cuts words for these as Qwen2's tokenizer does.
-  for (const char* name : {"qwen2", "deepseek-r1-qwen", "megrez"}) {
-    if (pre == name) return kQwen2Pattern;
-  }
-  if (pre == "gpt-2") return kGpt2Pattern;
-  return std::nullopt;
-}
+// tokenizer.ggml.pre: how llama.cpp cuts words, and what it does beside.
+struct Pre {
+  std::string_view name;
+  const char* pattern;
+  bool nfc = false;
+  bool ignore_merges = false;
+  bool add_bos = false;  // where tokenizer.ggml.add_bos_token does not say
+};
+// The first of a kind is the name that is written.
+const Pre kPres[] = {
+    {.name = "qwen2", .pattern = kQwen2Pattern, .nfc = true},
+    {.name = "deepseek-r1-qwen", .pattern = kQwen2Pattern, .nfc = true},
+    {.name = "megrez", .pattern = kQwen2Pattern, .nfc = true},
+    {.name = "llama-bpe", .pattern = kLlama3Pattern, .ignore_merges = true, .add_bos = true},
+    {.name = "llama3", .pattern = kLlama3Pattern, .ignore_merges = true, .add_bos = true},
+    {.name = "llama-v3", .pattern = kLlama3Pattern, .ignore_merges = true, .add_bos = true},
+    {.name = "gpt-2", .pattern = kGpt2Pattern},
+};
 
-bool flag(const io::GgufFile& file, const char* key) {
+bool flag(const io::GgufFile& file, const char* key, bool otherwise) {
   const io::GgufValue* value = file.find(key);
-  return value != nullptr && value->as_bool();
+  return value != nullptr ? value->as_bool() : otherwise;
 }
 
 }  // namespace
@@ -46,12 +56,15 @@ BpeDefinition read_gguf_tokenizer(const io::GgufFile& file) {
   // Files from before the key was there are Qwen2's as well: the architecture says so.
   const io::GgufValue* pre = file.find("tokenizer.ggml.pre");
   const std::string name(pre != nullptr ? pre->as_string() : "qwen2");
-  const auto pattern = pattern_of(name);
-  require(pattern.has_value(),
-          "{}: tokenizer.ggml.pre is \"{}\", which is not supported (\"qwen2\" and \"gpt-2\" are)",
+  const Pre* known = std::find_if(std::begin(kPres), std::end(kPres),
+                                  [&](const Pre& entry) { return entry.name == name; });
+  require(known != std::end(kPres),
+          "{}: tokenizer.ggml.pre is \"{}\", which is not supported (\"qwen2\", \"llama-bpe\" and "
+          "\"gpt-2\" are)",
           file.path(), name);
-  definition.pattern = *pattern;
-  definition.nfc = name != "gpt-2";
+  definition.pattern = known->pattern;
+  definition.nfc = known->nfc;
+  definition.ignore_merges = known->ignore_merges;
 
   const auto tokens = file.at("tokenizer.ggml.tokens").as_strings();
   const auto types = file.at("tokenizer.ggml.token_type").as_ints();
@@ -84,26 +97,33 @@ BpeDefinition read_gguf_tokenizer(const io::GgufFile& file) {
             file.path(), merge);
     definition.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
-  const auto added_id = [&](const char* wanted, const char* key) {
+  const auto added_id = [&](const char* wanted, const char* key, bool otherwise = false) {
     std::vector<std::int32_t> ids;
-    if (flag(file, wanted)) ids.push_back(static_cast<std::int32_t>(file.at(key).as_int()));
+    if (flag(file, wanted, otherwise))
+      ids.push_back(static_cast<std::int32_t>(file.at(key).as_int()));
     return ids;
   };
-  definition.prefix = added_id("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id");
+  definition.prefix =
+      added_id("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", known->add_bos);
   definition.suffix = added_id("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id");
   return definition;
 }
 
 void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
                         std::int64_t vocab_size) {
-  const bool qwen2 = definition.pattern == kQwen2Pattern;
-  require(qwen2 || definition.pattern == kGpt2Pattern,
-          "{}: GGUF has no name for this tokenizer's pattern (those of Qwen2 and GPT-2 have one)",
-          definition.where);
-  require(definition.prefix.size() <= 1 && !definition.ignore_merges,
-          "{}: a tokenizer that adds several tokens before a text or ignores merges is not "
-          "supported in GGUF",
-          definition.where);
+  const Pre* const pre = std::find_if(std::begin(kPres), std::end(kPres), [&](const Pre& entry) {
+    return definition.pattern == entry.pattern;
+  });
+  require(
+      pre != std::end(kPres),
+      "{}: GGUF has no name for this tokenizer's pattern (those of Qwen2, Llama 3 and GPT-2 have "
+      "one)",
+      definition.where);
+  require(
+      definition.prefix.size() <= 1 && definition.ignore_merges == pre->ignore_merges,
+      "{}: a tokenizer that adds several tokens before a text, or takes whole words {} merging, is "
+      "not supported in GGUF with this pattern",
+      definition.where, definition.ignore_merges ? "before" : "only by");
   std::vector<std::string> tokens(vocab_size);
   std::vector<std::int32_t> types(tokens.size(), kUnused);
   const auto put = [&](std::int32_t id, const std::string& token, std::int32_t type) {
@@ -130,7 +150,7 @@ void add_gguf_tokenizer(io::GgufHeader& header, const BpeDefinition& definition,
   merges.reserve(definition.merges.size());
   for (const auto& [left, right] : definition.merges) merges.push_back(left + " " + right);
   header.add("tokenizer.ggml.model", "gpt2");
-  header.add("tokenizer.ggml.pre", qwen2 ? "qwen2" : "gpt-2");
+  header.add("tokenizer.ggml.pre", pre->name);
   header.add("tokenizer.ggml.tokens", tokens);
   header.add("tokenizer.ggml.token_type", types);
   header.add("tokenizer.ggml.merges", merges);

@@ -12,7 +12,7 @@ namespace qgrpo::tokenizer {
 
 // The definition in the file. Control tokens are special, user-defined ones are not, unused ones
 // ("[PAD151665]") are no tokens. Throws Error naming file and key on anything but "gpt2" with the
-// pattern of Qwen2 or GPT-2.
+// pattern of Qwen2, Llama 3 or GPT-2.
 BpeDefinition read_gguf_tokenizer(const io::GgufFile& file);
 // Whether the file has a tokenizer at all.
 bool has_gguf_tokenizer(const io::GgufFile& file);

@@ -12,6 +12,8 @@ namespace qgrpo::tokenizer {
 // English contractions, words with one leading non-letter, single digits, punctuation with its line
 // breaks, runs of line breaks, and white space, of which the last one goes with the next word.
 extern const char* const kQwen2Pattern;
+// Llama 3's: numbers in groups of up to three digits.
+extern const char* const kLlama3Pattern;
 // The pattern of GPT-2, which Hugging Face's ByteLevel pre-tokenizer applies where use_regex is
 // set.
 extern const char* const kGpt2Pattern;
