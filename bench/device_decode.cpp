@@ -48,9 +48,8 @@ DeviceCase DeviceBench::decode_rope_kv_write() {
   }
   return {fmt::format("{} x ({} + 2 x {})", rows_, q, kv),
           cases::rope_kv_write_work(rows_, q, kv, kHalf),
-          [=, this, positions = counted(rows_, kContext)] {
-            backend_.rollout().rope_kv_write(cache, qs, ks, vs, config_.head_dim,
-                                             config_.rope_theta, positions, slots);
+          [=, this, positions = counted(rows_, kContext), rope = config_.rope()] {
+            backend_.rollout().rope_kv_write(cache, qs, ks, vs, rope, positions, slots);
           }};
 }
 

@@ -58,8 +58,8 @@ DeviceCase DeviceBench::rope_forward() {
   const AttentionShape shape = config_.attention();
   const cases::RopeCase c{"", cases::Kind::real, shape.heads, shape.head_dim, counted(kPrefill)};
   return {fmt::format("{} x {}", kPrefill, config_.q_size()), cases::rope_work(c, kHalf),
-          [=, this, positions = c.positions] {
-            backend_.layer().rope_forward(x, config_.head_dim, config_.rope_theta, positions);
+          [=, this, positions = c.positions, rope = config_.rope()] {
+            backend_.layer().rope_forward(x, rope, positions);
           }};
 }
 

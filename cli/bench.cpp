@@ -72,8 +72,7 @@ void add_bench_command(CommandLine& line) {
   table.value("what", options->what, "NAME", "ops, generate, train or all");
   add_model_options(table, options->model, /*optional_model=*/true);
   table.value("--shape", options->shape, "NAME",
-              "Random weights of this shape: bench, demo, qwen2.5-0.5b, qwen2.5-1.5b, "
-              "qwen2.5-3b, qwen2.5-7b");
+              "Random weights of this shape: bench, " + model::known_shapes());
   table.value("--op", options->ops.op, "NAME",
               "ops --device cuda: only operators whose name contains this");
   table.value("--rows", options->ops.rows, "N", "ops --device cuda: completions of a decode step");

@@ -195,7 +195,7 @@ class Chat {
 
   // The prompt's ids, without the oldest turns where they leave no room for an answer.
   std::vector<std::int32_t> prompt_ids() {
-    const std::int64_t positions = loaded_.config().max_position_embeddings;
+    const std::int64_t positions = loaded_.config().context_length();
     for (std::size_t first = 0;; first += 2) {
       auto ids = tokenizer_.chat().tokenize(tokenizer_.get(), messages(first),
                                             {.add_generation_prompt = true});
@@ -219,7 +219,7 @@ class Chat {
     request.prompt = prompt_ids();
     const auto length = static_cast<std::int64_t>(request.prompt.size());
     request.max_new_tokens = static_cast<std::int32_t>(
-        std::min(options_.max_tokens, loaded_.config().max_position_embeddings - length));
+        std::min(options_.max_tokens, loaded_.config().context_length() - length));
     request.sampling = params_;
     request.eos_ids = tokenizer_.eos_ids(loaded_.config());
     request.adapter = loaded_.adapter_index();

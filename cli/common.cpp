@@ -108,9 +108,10 @@ void add_chat_template_options(OptionTable& table, std::string& name, std::strin
 }
 
 DeclaredOption add_model_options(OptionTable& table, ModelOptions& options, bool optional_model) {
-  DeclaredOption model =
-      table.value("--model", options.model, "DIR",
-                  "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2/Qwen2.5 model");
+  DeclaredOption model = table.value(
+      "--model", options.model, "DIR",
+      "Hugging Face folder (plain or bnb-4bit) or .gguf file of a Qwen2.5, Qwen3, Llama or "
+      "Mistral model");
   if (!optional_model) model.required();
   table.value("--adapter", options.adapter, "DIR", "LoRA adapter: a peft folder");
   const DeclaredOption quantize =
@@ -232,7 +233,7 @@ std::vector<std::int32_t> read_prompt(const io::JsonValue& line, const char* tex
 void limit_prompt_lines(LineReader& lines, const model::Config& config) {
   constexpr std::size_t kLeast = std::size_t{16} << 20;
   constexpr std::size_t kBytesOfPosition = 64;
-  const auto positions = static_cast<std::size_t>(config.max_position_embeddings);
+  const auto positions = static_cast<std::size_t>(config.context_length());
   lines.limit_lines(std::min(std::max(kLeast, kBytesOfPosition * positions), kMostLineBytes),
                     fmt::format("; the model has {} positions: shorten the text", positions));
 }

@@ -129,12 +129,12 @@ class EvalRun {
     for (const auto& group : prompts_)
       longest = std::max(longest, static_cast<std::int64_t>(group.prompt_ids.size()));
     const model::Config& config = loaded_.config();
-    require(longest < config.max_position_embeddings,
+    require(longest < config.context_length(),
             "a prompt of {} tokens leaves no room for a completion, the model has {} positions; "
             "--max-prompt-length cuts prompts on the left",
-            longest, config.max_position_embeddings);
+            longest, config.context_length());
     settings_.max_completion_length =
-        std::min(options_.max_completion_length, config.max_position_embeddings - longest);
+        std::min(options_.max_completion_length, config.context_length() - longest);
 
     const std::int64_t samples = std::max<std::int64_t>(1, options_.maj);
     const std::int64_t at_once =

@@ -161,12 +161,12 @@ class GenerateRun {
     engine::GroupRequest& request = line->request;
     request.prompt = read_prompt(json, "prompt", true, config.vocab_size, tokenizer_);
     const auto length = static_cast<std::int64_t>(request.prompt.size());
-    require(length < config.max_position_embeddings,
+    require(length < config.context_length(),
             "{}: a prompt of {} tokens leaves no room for a completion, the model has {} positions",
-            json.where(), length, config.max_position_embeddings);
+            json.where(), length, config.context_length());
     request.samples = static_cast<std::int32_t>(options_.n);
-    request.max_new_tokens = static_cast<std::int32_t>(
-        std::min(options_.max_tokens, config.max_position_embeddings - length));
+    request.max_new_tokens =
+        static_cast<std::int32_t>(std::min(options_.max_tokens, config.context_length() - length));
     request.sampling = params_;
     request.eos_ids = tokenizer_.eos_ids(config);
     request.ignore_eos = options_.ignore_eos;

@@ -74,7 +74,8 @@ std::string version_text() {
 int run(int argc, char** argv) {
   if (argc > 0 && argv[0][0] != '\0') qgrpo::program_name = argv[0];
   qgrpo::cli::CommandLine line(
-      qgrpo::program_name, "qgrpo: GRPO training of Qwen2.5 models, with nothing but this program");
+      qgrpo::program_name,
+      "qgrpo: GRPO training of language models, with nothing but this program");
   line.footer("qgrpo COMMAND --help shows a command's options. Start with: qgrpo train");
   line.version([] { return version_text(); });
   qgrpo::cli::add_train_command(line);

@@ -147,8 +147,7 @@ void add_plan_command(CommandLine& line) {
                    "With a size no GPU is needed; --device cpu plans the CPU instead.",
                    [options] { return run_plan(*options, std::cout); });
   table.value("--model", t.base.model, "DIR", "Hugging Face folder (config.json is enough)");
-  table.value("--shape", options->shape, "NAME",
-              "Instead of a folder: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, demo");
+  table.value("--shape", options->shape, "NAME", "Instead of a folder: " + model::known_shapes());
   table
       .texts("--device-memory", "SIZE",
              "A GPU's memory to plan for, e.g. 24GB or 16GiB; several: 16GB,24GB,40GB (default: "

@@ -78,9 +78,9 @@ class ScoreRun {
   Ids parse(const io::JsonValue& json) {
     const model::Config& config = loaded_.config();
     Ids ids = read_prompt(json, "text", false, config.vocab_size, tokenizer_);
-    require(static_cast<std::int64_t>(ids.size()) <= config.max_position_embeddings,
+    require(static_cast<std::int64_t>(ids.size()) <= config.context_length(),
             "{}: {} tokens, the model has {} positions: shorten the text", json.where(), ids.size(),
-            config.max_position_embeddings);
+            config.context_length());
     return ids;
   }
 

@@ -131,13 +131,13 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
                         ConstTensorView weight, ConstTensorView rstd) override {
     cpu::rmsnorm_backward(context_, dx, dweight, dy, x, weight, rstd);
   }
-  void rope_forward(TensorView x, std::int32_t head_dim, double theta,
+  void rope_forward(TensorView x, const RopeFrequencies& rope,
                     std::span<const std::int32_t> positions) override {
-    cpu::rope(context_, x, head_dim, theta, positions, 1.0f);
+    cpu::rope(context_, x, rope, positions, 1.0f);
   }
-  void rope_backward(TensorView dx, std::int32_t head_dim, double theta,
+  void rope_backward(TensorView dx, const RopeFrequencies& rope,
                      std::span<const std::int32_t> positions) override {
-    cpu::rope(context_, dx, head_dim, theta, positions, -1.0f);
+    cpu::rope(context_, dx, rope, positions, -1.0f);
   }
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
                       std::span<const AdapterRun> runs, ConstTensorView residual) override {
@@ -184,10 +184,10 @@ class CpuBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     cpu::kv_write(context_, cache, k, v, slots);
   }
   void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     const RopeFrequencies& rope, std::span<const std::int32_t> positions,
                      std::span<const std::int32_t> slots) override {
-    cpu::rope(context_, q, head_dim, theta, positions, 1.0f);
-    cpu::rope(context_, k, head_dim, theta, positions, 1.0f);
+    cpu::rope(context_, q, rope, positions, 1.0f);
+    cpu::rope(context_, k, rope, positions, 1.0f);
     cpu::kv_write(context_, cache, k, v, slots);
   }
   void paged_attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,

@@ -9,7 +9,7 @@
 namespace qgrpo::cpu {
 
 // sign 1: forward, -1: backward.
-void rope(LayerContext& context, TensorView x, std::int32_t head_dim, double theta,
+void rope(LayerContext& context, TensorView x, const RopeFrequencies& rope,
           std::span<const std::int32_t> positions, float sign);
 
 }  // namespace qgrpo::cpu

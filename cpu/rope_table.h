@@ -4,13 +4,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/ops/rope.h"
+
 namespace qgrpo::cpu {
 
-// The rotary embedding's cosines and sines, (positions, D / 2), for one (D, theta); computed in
-// double, rounded to float32, and extended when a later position comes up.
+// The rotary embedding's cosines and sines, (positions, D / 2), for one model's
+// frequencies, extended when a later position comes up.
 class RopeTable {
  public:
-  void extend(int head_dim, double theta, std::int64_t positions);
+  void extend(const RopeFrequencies& rope, std::int64_t positions);
   const float* cos(std::int64_t position) const {
     return cos_.data() + static_cast<std::size_t>(position * half_);
   }
@@ -19,9 +21,9 @@ class RopeTable {
   }
 
  private:
+  RopeFrequencies rope_;
   std::int64_t half_ = 0;
   std::int64_t positions_ = 0;
-  double theta_ = 0.0;
   std::vector<float> cos_;
   std::vector<float> sin_;
 };

@@ -131,13 +131,13 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     cuda::rmsnorm_backward(device_, dx, dweight, dy, x, weight, rstd);
   }
 
-  void rope_forward(TensorView x, std::int32_t head_dim, double theta,
+  void rope_forward(TensorView x, const RopeFrequencies& rope,
                     std::span<const std::int32_t> positions) override {
-    rope_.apply(device_, x, head_dim, theta, positions, 1.0f);
+    rope_.apply(device_, x, rope, positions, 1.0f);
   }
-  void rope_backward(TensorView dx, std::int32_t head_dim, double theta,
+  void rope_backward(TensorView dx, const RopeFrequencies& rope,
                      std::span<const std::int32_t> positions) override {
-    rope_.apply(device_, dx, head_dim, theta, positions, -1.0f);
+    rope_.apply(device_, dx, rope, positions, -1.0f);
   }
 
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
@@ -187,9 +187,9 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     cache_writer_.write(device_, cache, k, v, slots);
   }
   void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     const RopeFrequencies& rope, std::span<const std::int32_t> positions,
                      std::span<const std::int32_t> slots) override {
-    cache_writer_.rope_write(device_, rope_, cache, q, k, v, head_dim, theta, positions, slots);
+    cache_writer_.rope_write(device_, rope_, cache, q, k, v, rope, positions, slots);
   }
   void copy_blocks(const KvCacheLayer& cache,
                    std::span<const std::pair<std::int32_t, std::int32_t>> pairs) override {

@@ -92,8 +92,7 @@ DecodeGraph& DecodeGraph::operator=(DecodeGraph&& other) noexcept {
   key = other.key;
   last_used = other.last_used;
   vocab = other.vocab;
-  head_dim = other.head_dim;
-  theta = other.theta;
+  frequencies = std::move(other.frequencies);
   std::swap(exec, other.exec);
   return *this;
 }
@@ -253,11 +252,10 @@ void Decode::embedding(TensorView y, const Weight& table) {
 }
 
 void Decode::rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                           std::int32_t head_dim, double theta) {
+                           const RopeFrequencies& frequencies) {
   require_begun("rope_kv_write");
-  last_head_dim_ = head_dim;
-  last_theta_ = theta;
-  decode_rope_kv_write(device_, rope_, cache, q, k, v, head_dim, theta, decode_rows_view());
+  last_frequencies_ = frequencies;
+  decode_rope_kv_write(device_, rope_, cache, q, k, v, frequencies, decode_rows_view());
 }
 
 void Decode::attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,
@@ -321,7 +319,7 @@ DecodeGraph* Decode::find_graph(std::uint64_t step) {
   DecodeGraph* graph = find();
   if (graph == nullptr) return nullptr;
   prepare_seen(graph->vocab);
-  rope_.table(device_, graph->head_dim, graph->theta, max_context_);
+  rope_.table(device_, graph->frequencies, max_context_);
   return find();  // none, where that has moved a slot
 }
 
@@ -349,8 +347,7 @@ DecodeGraph& Decode::record(std::uint64_t step, const std::function<void()>& run
   QGRPO_CUDA(cudaGraphDestroy(recorded));
   graph.key = graph_key(step);
   graph.vocab = last_vocab_;
-  graph.head_dim = last_head_dim_;
-  graph.theta = last_theta_;
+  graph.frequencies = last_frequencies_;
   if (graphs_.size() >= kMaxGraphs) {
     const auto oldest = std::min_element(
         graphs_.begin(), graphs_.end(),

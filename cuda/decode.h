@@ -45,8 +45,7 @@ struct DecodeGraph {
   std::uint64_t last_used = 0;
   // What has to be on the device before it runs.
   std::int64_t vocab = 0;
-  std::int32_t head_dim = 0;
-  double theta = 0.0;
+  RopeFrequencies frequencies;
 
   DecodeGraph() = default;
   DecodeGraph(DecodeGraph&& other) noexcept;
@@ -76,7 +75,7 @@ class Decode final : public DecodeOps {
 
   void embedding(TensorView y, const Weight& table) override;
   void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                     std::int32_t head_dim, double theta) override;
+                     const RopeFrequencies& frequencies) override;
   void attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,
                  const AttentionShape& shape) override;
   void sample(ConstTensorView hidden, const Linear& head) override;
@@ -124,12 +123,11 @@ class Decode final : public DecodeOps {
   std::vector<std::vector<std::int32_t>> seen_ids_;  // (rows), where there is a penalty
   std::int64_t seen_vocab_ = 0;                      // of the ids on the device; 0 = not yet there
   DecodeLayout layout_;
-  std::byte* state_ = nullptr;      // on the device
-  std::byte* host_ = nullptr;       // its pinned image
-  std::uint32_t* seen_ = nullptr;   // on the device
-  std::int64_t last_vocab_ = 0;     // of the last call of sample() ...
-  std::int32_t last_head_dim_ = 0;  // ... and of rope_kv_write()
-  double last_theta_ = 0.0;
+  std::byte* state_ = nullptr;        // on the device
+  std::byte* host_ = nullptr;         // its pinned image
+  std::uint32_t* seen_ = nullptr;     // on the device
+  std::int64_t last_vocab_ = 0;       // of the last call of sample() ...
+  RopeFrequencies last_frequencies_;  // ... and of rope_kv_write()
 
   PinnedMemory pinned_state_;
   PinnedMemory pinned_seen_;

@@ -33,8 +33,10 @@ Cache checked(const char* op, const KvCacheLayer& cache) {
 
 // The part of rope_kv_write that its two forms share.
 kernels::RopeKv rope_kv(const char* op, Device& device, Rope& rope, const Cache& cache,
-                        TensorView q, TensorView k, ConstTensorView v, std::int32_t head_dim,
-                        double theta, std::int64_t tokens, std::int64_t positions) {
+                        TensorView q, TensorView k, ConstTensorView v,
+                        const RopeFrequencies& frequencies, std::int64_t tokens,
+                        std::int64_t positions) {
+  const std::int32_t head_dim = frequencies.head_dim();
   require(head_dim > 0 && head_dim % 4 == 0, "{}: head size {} must be a multiple of 4", op,
           head_dim);
   require(cache.width % head_dim == 0 && q.elements() % (tokens * head_dim) == 0,
@@ -49,7 +51,7 @@ kernels::RopeKv rope_kv(const char* op, Device& device, Rope& rope, const Cache&
   p.v = static_cast<const bf16*>(v.data);
   p.k_cache = cache.k;
   p.v_cache = cache.v;
-  p.table = rope.table(device, head_dim, theta, positions);
+  p.table = rope.table(device, frequencies, positions);
   p.block_size = static_cast<int>(cache.block_size);
   p.tokens = static_cast<int>(tokens);
   p.heads = static_cast<int>(q.elements() / (tokens * head_dim));
@@ -75,7 +77,7 @@ void CacheWriter::write(Device& device, const KvCacheLayer& cache, ConstTensorVi
 }
 
 void CacheWriter::rope_write(Device& device, Rope& rope, const KvCacheLayer& cache, TensorView q,
-                             TensorView k, ConstTensorView v, std::int32_t head_dim, double theta,
+                             TensorView k, ConstTensorView v, const RopeFrequencies& frequencies,
                              std::span<const std::int32_t> positions,
                              std::span<const std::int32_t> slots) {
   const char* op = "rope kv write";
@@ -85,7 +87,7 @@ void CacheWriter::rope_write(Device& device, Rope& rope, const KvCacheLayer& cac
   const Cache to = checked(op, cache);
   require_slots(op, slots, to.blocks * to.block_size);
   const std::int64_t turned = rope_table_positions(op, positions);
-  kernels::RopeKv p = rope_kv(op, device, rope, to, q, k, v, head_dim, theta,
+  kernels::RopeKv p = rope_kv(op, device, rope, to, q, k, v, frequencies,
                               static_cast<std::int64_t>(slots.size()), turned);
   p.positions = positions_.upload(device, positions);
   p.slots = slots_.upload(device, slots);
@@ -93,7 +95,7 @@ void CacheWriter::rope_write(Device& device, Rope& rope, const KvCacheLayer& cac
 }
 
 void decode_rope_kv_write(Device& device, Rope& rope, const KvCacheLayer& cache, TensorView q,
-                          TensorView k, ConstTensorView v, std::int32_t head_dim, double theta,
+                          TensorView k, ConstTensorView v, const RopeFrequencies& frequencies,
                           const DecodeRows& rows) {
   const char* op = "decode rope kv write";
   if (rows.rows == 0) return;
@@ -101,7 +103,7 @@ void decode_rope_kv_write(Device& device, Rope& rope, const KvCacheLayer& cache,
   require(to.block_size == rows.block_size, "{}: the cache is {}, expected blocks of {}", op,
           cache.k.shape.str(), rows.block_size);
   require(rows.query_rows == nullptr, "{}: rows are in the order of q", op);
-  kernels::RopeKv p = rope_kv(op, device, rope, to, q, k, v, head_dim, theta, rows.rows,
+  kernels::RopeKv p = rope_kv(op, device, rope, to, q, k, v, frequencies, rows.rows,
                               std::max<std::int64_t>(rows.max_context, 1));
   p.positions = rows.positions;
   p.active = rows.active;

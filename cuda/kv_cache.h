@@ -16,7 +16,7 @@ class CacheWriter {
              std::span<const std::int32_t> slots);
   // rope_kv_write, in one launch.
   void rope_write(Device& device, Rope& rope, const KvCacheLayer& cache, TensorView q, TensorView k,
-                  ConstTensorView v, std::int32_t head_dim, double theta,
+                  ConstTensorView v, const RopeFrequencies& frequencies,
                   std::span<const std::int32_t> positions, std::span<const std::int32_t> slots);
   // copy_blocks: as if one pair after the other. One launch unless a pair takes part in what an
   // earlier one wrote, or writes what an earlier one reads.

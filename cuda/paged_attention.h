@@ -46,7 +46,7 @@ void decode_attention(Device& device, TensorView o, ConstTensorView q, const KvC
 // q: (rows, NH * D), k, v: (rows, NKV * D). One launch. `rope`'s table grows with max_context: to
 // record it into a graph, run it once before.
 void decode_rope_kv_write(Device& device, Rope& rope, const KvCacheLayer& cache, TensorView q,
-                          TensorView k, ConstTensorView v, std::int32_t head_dim, double theta,
+                          TensorView k, ConstTensorView v, const RopeFrequencies& frequencies,
                           const DecodeRows& rows);
 
 // RolloutOps::paged_attention: prompts' chunks of several rows and decode rows, mixed.

@@ -13,7 +13,7 @@ SchedulerOptions scheduler_options(const model::Model& model, const GeneratorCap
   options.block_size = capacity.block_size;
   options.max_sequences = capacity.max_sequences;
   options.max_tokens = capacity.max_tokens;
-  options.max_context = static_cast<std::int32_t>(model.config().max_position_embeddings);
+  options.max_context = static_cast<std::int32_t>(model.config().context_length());
   return options;
 }
 
@@ -115,8 +115,7 @@ std::vector<SampledToken> Generator::forward(const Step& step) {
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
     const KvCacheLayer& cache = buffers_.cache[l];
     const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k, TensorView v) {
-      ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta,
-                        step.positions, step.slots);
+      ops.rope_kv_write(cache, q, k, v, model_->rope(), step.positions, step.slots);
       ops.paged_attention(o, q, cache, block_size_, c.attention(), step.sequences);
     };
     model::block_forward(*model_, l, scratch, x, step.adapter_runs, attention,
@@ -150,7 +149,7 @@ std::vector<std::vector<SampledToken>> Generator::decode(const Step& step) {
       const KvCacheLayer& cache = buffers_.cache[l];
       const auto attention = [&](TensorView o, TensorView, TensorView q, TensorView k,
                                  TensorView v) {
-        ops.rope_kv_write(cache, q, k, v, static_cast<std::int32_t>(c.head_dim), c.rope_theta);
+        ops.rope_kv_write(cache, q, k, v, model_->rope());
         ops.attention(o, q, cache, c.attention());
       };
       model::block_forward(*model_, l, scratch, x, ops.runs(), attention,

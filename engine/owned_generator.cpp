@@ -24,7 +24,7 @@ std::size_t scratch_bytes(const model::Model& model, const GeneratorCapacity& ca
       c, model.layer(0).weights[model::Projection::q]->format(), model::lora_ranks(model));
   include_rollout(
       shape, capacity,
-      std::min(c.max_position_embeddings, std::int64_t{capacity.num_blocks} * capacity.block_size));
+      std::min(c.context_length(), std::int64_t{capacity.num_blocks} * capacity.block_size));
   return model.backend().workspace_bytes(shape);
 }
 

@@ -1,4 +1,4 @@
-// A GGUF file of the architecture qwen2, as llama.cpp reads it.
+// A GGUF file as llama.cpp reads it.
 #include <algorithm>
 #include <filesystem>
 
@@ -8,6 +8,8 @@
 #include "export/produce_in_order.h"
 #include "model/config_files.h"
 #include "model/formats/gguf_names.h"
+#include "model/formats/gguf_rows.h"
+#include "model/gguf_config.h"
 #include "model/io/gguf_quants.h"
 #include "model/io/json.h"
 #include "model/io/paths.h"
@@ -20,6 +22,7 @@ namespace qgrpo::exporting {
 namespace {
 
 using io::GgmlType;
+using model::Interleave;
 
 // Vectors stay float32. A head in 4 bits costs more than it saves, so it (and the embedding where
 // it is the head) gets 8; rows that are no whole blocks stay F16.
@@ -81,30 +84,61 @@ std::int32_t bos_id(const MergedWeights& weights,
   return id.value_or(weights.config().bos_token_id);
 }
 
+// Llama 3's is a tensor instead.
+void add_rope_scaling(io::GgufHeader& header, const model::Config& c) {
+  const model::RopeScaling& s = c.rope_scaling;
+  using Type = model::RopeScaling::Type;
+  if (s.type == Type::none || s.type == Type::llama3) return;
+  const auto key = [&](const char* name) {
+    return fmt::format("{}.rope.scaling.{}", c.family->gguf, name);
+  };
+  header.add(key("type"), s.type == Type::yarn ? "yarn" : "linear");
+  header.add(key("factor"), static_cast<float>(s.factor));
+  if (s.type != Type::yarn) return;
+  require(s.truncate, "GGUF cannot say YaRN's \"truncate\": false");
+  header.add(key("original_context_length"),
+             static_cast<std::uint32_t>(s.original_max_position_embeddings));
+  const model::RopeScaling usual;
+  if (s.beta_fast != usual.beta_fast) {
+    header.add(key("yarn_beta_fast"), static_cast<float>(s.beta_fast));
+  }
+  if (s.beta_slow != usual.beta_slow) {
+    header.add(key("yarn_beta_slow"), static_cast<float>(s.beta_slow));
+  }
+  const double attention = s.attention_factor / model::yarn_attention_factor(s.factor);
+  if (attention != 1.0) header.add(key("attn_factor"), static_cast<float>(attention));
+}
+
 void add_architecture(io::GgufHeader& header, const MergedWeights& weights, GgmlType type) {
   const model::Config& c = weights.config();
   auto name = std::filesystem::path(weights.model_path()).lexically_normal();
   if (name.filename().empty()) name = name.parent_path();
-  const auto size = [&](const char* key, std::int64_t value) {
-    header.add(key, static_cast<std::uint32_t>(value));
+  const std::string_view architecture = c.family->gguf;
+  const auto key = [&](const char* part) { return fmt::format("{}.{}", architecture, part); };
+  const auto size = [&](const char* part, std::int64_t value) {
+    header.add(key(part), static_cast<std::uint32_t>(value));
   };
-  header.add("general.architecture", "qwen2");
+  header.add("general.architecture", std::string(architecture));
   header.add("general.type", "model");
   header.add("general.name", name.stem().string());
-  size("qwen2.block_count", c.num_layers);
-  size("qwen2.context_length", c.max_position_embeddings);
-  size("qwen2.embedding_length", c.hidden_size);
-  size("qwen2.feed_forward_length", c.intermediate_size);
-  size("qwen2.attention.head_count", c.num_heads);
-  size("qwen2.attention.head_count_kv", c.num_kv_heads);
+  size("block_count", c.num_layers);
+  size("context_length", c.max_position_embeddings);
+  size("embedding_length", c.hidden_size);
+  size("feed_forward_length", c.intermediate_size);
+  size("attention.head_count", c.num_heads);
+  size("attention.head_count_kv", c.num_kv_heads);
   if (c.head_dim * c.num_heads != c.hidden_size) {
-    size("qwen2.attention.key_length", c.head_dim);
-    size("qwen2.attention.value_length", c.head_dim);
-    size("qwen2.rope.dimension_count", c.head_dim);
+    size("attention.key_length", c.head_dim);
+    size("attention.value_length", c.head_dim);
   }
-  size("qwen2.vocab_size", c.vocab_size);
-  header.add("qwen2.rope.freq_base", static_cast<float>(c.rope_theta));
-  header.add("qwen2.attention.layer_norm_rms_epsilon", c.rms_norm_eps);
+  // llama.cpp's llama architecture wants it in any case.
+  if (c.head_dim * c.num_heads != c.hidden_size || c.family->gguf_interleaved) {
+    size("rope.dimension_count", c.head_dim);
+  }
+  size("vocab_size", c.vocab_size);
+  header.add(key("rope.freq_base"), static_cast<float>(c.rope_theta));
+  add_rope_scaling(header, c);
+  header.add(key("attention.layer_norm_rms_epsilon"), c.rms_norm_eps);
   header.add("general.file_type", file_type(type));
   header.add("general.quantization_version", std::uint32_t{2});
 }
@@ -170,6 +204,28 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
   }
 }
 
+// Of a matrix whose rows GGUF keeps interleaved; 0: it keeps them in order.
+std::int64_t interleaved_heads(const model::Config& c, std::string_view name) {
+  if (!c.family->gguf_interleaved) return 0;
+  if (name.ends_with(".q_proj.weight")) return c.num_heads;
+  return name.ends_with(".k_proj.weight") ? c.num_kv_heads : 0;
+}
+
+std::vector<float> reordered(std::vector<float> values, const Shape& shape, std::int64_t heads,
+                             Interleave direction) {
+  if (heads == 0) return values;
+  std::vector<float> out(values.size());
+  model::move_interleaved_rows(std::as_writable_bytes(std::span(out)),
+                               std::as_bytes(std::span(values)), shape[0], heads, direction);
+  return out;
+}
+
+// What rope_freqs.weight holds, where the file has it.
+std::vector<float> llama3_divisors(const model::Config& c) {
+  if (c.rope_scaling.type != model::RopeScaling::Type::llama3) return {};
+  return model::rope_divisors(c.head_dim, c.rope_theta, c.rope_scaling);
+}
+
 }  // namespace
 
 void write_gguf(MergedWeights& weights, const ExportOptions& options, const std::string& file,
@@ -185,6 +241,10 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
   add_architecture(header, weights, options.gguf_type);
   add_sampling(header, weights);
   add_tokenizer(header, weights);
+  const std::vector<float> divisors = llama3_divisors(weights.config());
+  if (!divisors.empty()) {
+    header.add_tensor(model::kRopeDivisors, GgmlType::f32, {std::ssize(divisors)});
+  }
   for (const ModelTensor& tensor : tensors) {
     types.push_back(type_of(tensor, options.gguf_type, weights.config().tie_word_embeddings));
     const auto name = model::gguf_name(tensor.name);
@@ -194,26 +254,37 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
   OutputFile out(file);
   const std::string head = header.finish();
   out.write(head.data(), head.size());
+  const auto pad = [](std::vector<std::byte> bytes) {
+    constexpr std::size_t kAlignment = io::GgufHeader::kAlignment;
+    bytes.resize((bytes.size() + kAlignment - 1) / kAlignment * kAlignment);
+    return bytes;
+  };
+  if (!divisors.empty()) {
+    const auto bytes = std::as_bytes(std::span(divisors));
+    const auto padded = pad({bytes.begin(), bytes.end()});
+    out.write(padded.data(), padded.size());
+  }
   produce_in_order<Item>(
       options.threads, tensors.size(),
       [&](std::size_t i) {
         Item item;
         item.source = weights.values(tensors[i]);
         item.bytes.resize(io::ggml_bytes(types[i], tensors[i].shape.elements()));
+        const std::int64_t heads = interleaved_heads(weights.config(), tensors[i].name);
         try {
-          io::ggml_quantize(item.bytes, types[i], item.source);
+          io::ggml_quantize(item.bytes, types[i],
+                            reordered(item.source, tensors[i].shape, heads, Interleave::apply));
         } catch (const Error& error) {
           fail("tensor \"{}\": {}", tensors[i].name, error.what());
         }
         item.written.resize(item.source.size());
         io::ggml_dequantize(item.written, types[i], item.bytes.data());
+        item.written =
+            reordered(std::move(item.written), tensors[i].shape, heads, Interleave::undo);
         return item;
       },
       [&](std::size_t i, Item item) {
-        const std::size_t padding =
-            (io::GgufHeader::kAlignment - item.bytes.size() % io::GgufHeader::kAlignment) %
-            io::GgufHeader::kAlignment;
-        item.bytes.resize(item.bytes.size() + padding);
+        item.bytes = pad(std::move(item.bytes));
         out.write(item.bytes.data(), item.bytes.size());
         record(tensors[i], item.source, item.written);
         weights.drop_pages();

@@ -71,7 +71,7 @@ MergedWeights::MergedWeights(Backend& backend, const std::string& model, const s
       into_(into),
       config_(model::load_config(model)),
       checkpoint_(model) {
-  checkpoint_.check_names(config_.num_layers, config_.tie_word_embeddings);
+  checkpoint_.check_names(config_);
   if (!adapter.empty()) {
     adapter_ =
         std::make_unique<model::LoraAdapter>(model::LoraAdapter::load(backend, config_, adapter));
@@ -104,9 +104,13 @@ MergedWeights::MergedWeights(Backend& backend, const std::string& model, const s
       const std::string path = layer + model::projection_path(p);
       const std::int64_t outputs = model::projection_outputs(c, p);
       add(path + ".weight", {outputs, model::projection_inputs(c, p)}, true);
-      if (p == Projection::q || p == Projection::k || p == Projection::v) {
+      if (model::has_bias(*c.family, p)) {
         add(path + ".bias", {outputs}, false);
       }
+    }
+    if (c.family->head_norms) {
+      add(layer + "self_attn.q_norm.weight", {c.head_dim}, false);
+      add(layer + "self_attn.k_norm.weight", {c.head_dim}, false);
     }
     add(layer + "post_attention_layernorm.weight", {c.hidden_size}, false);
   }

@@ -33,7 +33,6 @@ void block_backward(const Model& model, std::int64_t layer, const BlockActivatio
     ops.linear_backward(din, accumulate, gradients.linears[p], dy, in, model.linear(layer, p),
                         runs);
   };
-  const auto head_dim = static_cast<std::int32_t>(c.head_dim);
 
   // (dgate, dup)  = swiglu'(W_down' dx)
   // dx           += rmsnorm'(W_gate' dgate + W_up' dup)
@@ -45,14 +44,26 @@ void block_backward(const Model& model, std::int64_t layer, const BlockActivatio
                        a.rstd2);
 
   // (dq, dk, dv)  = rope'(attention'(W_o' dx))
+  // (dq, dk)      = (h_q' dq, h_k' dk)
   // dx           += rmsnorm'(W_q' dq + W_k' dk + W_v' dv)
   linear(s.d_o, dx, a.o, Projection::o);
   ops.attention_backward(s.dq, s.dk, s.dv, s.d_o, a.q, a.k, a.v, a.o, a.lse, c.attention(),
                          segments);
-  ops.rope_backward(s.dq, head_dim, c.rope_theta, positions);
-  ops.rope_backward(s.dk, head_dim, c.rope_theta, positions);
-  linear(s.dnorm, s.dq, a.norm1, Projection::q);
-  linear(s.dnorm, s.dk, a.norm1, Projection::k, /*accumulate=*/true);
+  ops.rope_backward(s.dq, model.rope(), positions);
+  ops.rope_backward(s.dk, model.rope(), positions);
+  const auto through_norm = [&](TensorView draw, TensorView dweight, ConstTensorView dy,
+                                ConstTensorView raw, ConstTensorView weight, ConstTensorView rstd) {
+    ops.zero(draw);
+    ops.rmsnorm_backward(draw, dweight, dy, raw, weight, rstd);
+    return draw;
+  };
+  const bool head_norms = c.family->head_norms;
+  const TensorView dq =
+      head_norms ? through_norm(a.q, gradients.dq_norm, s.dq, a.q_raw, w.q_norm, a.q_rstd) : s.dq;
+  const TensorView dk =
+      head_norms ? through_norm(a.k, gradients.dk_norm, s.dk, a.k_raw, w.k_norm, a.k_rstd) : s.dk;
+  linear(s.dnorm, dq, a.norm1, Projection::q);
+  linear(s.dnorm, dk, a.norm1, Projection::k, /*accumulate=*/true);
   linear(s.dnorm, s.dv, a.norm1, Projection::v, /*accumulate=*/true);
   ops.rmsnorm_backward(dx, gradients.dinput_norm, s.dnorm, x, w.input_norm, a.rstd1);
 }

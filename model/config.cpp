@@ -13,6 +13,21 @@ std::int32_t top_k(std::int64_t in_file) {
       std::clamp<std::int64_t>(in_file, -1, std::numeric_limits<std::int32_t>::max()));
 }
 
+std::int64_t Config::context_length() const {
+  const auto stretched = [&](std::int64_t positions) {
+    return static_cast<std::int64_t>(static_cast<double>(positions) * rope_scaling.factor);
+  };
+  switch (rope_scaling.type) {
+    case RopeScaling::Type::linear:
+      return stretched(max_position_embeddings);
+    case RopeScaling::Type::yarn:
+      return std::max(max_position_embeddings,
+                      stretched(rope_scaling.original_max_position_embeddings));
+    default:
+      return max_position_embeddings;
+  }
+}
+
 void check_config(const Config& c, const std::string& where) {
   constexpr std::int64_t kMax = 1 << 24;
   const auto bounded = [&](std::int64_t value, const char* name) {
@@ -42,35 +57,82 @@ void check_config(const Config& c, const std::string& where) {
   }
 }
 
+namespace {
+
+struct Shape {
+  const char* name;
+  const char* model_type;
+  std::int64_t hidden, heads, kv_heads, head_dim, ffn, vocab, layers;
+  bool tied;
+  double rope_theta = 1e6;
+  std::int64_t positions = 32768;
+  float eps = 1e-6f;
+  RopeScaling scaling = {};
+};
+
+constexpr RopeScaling llama3(double factor) {
+  return {.type = RopeScaling::Type::llama3,
+          .factor = factor,
+          .original_max_position_embeddings = 8192};
+}
+
+// As their config.json say.
+constexpr Shape kShapes[] = {
+    {"qwen2.5-0.5b", "qwen2", 896, 14, 2, 64, 4864, 151936, 24, true},
+    {"qwen2.5-1.5b", "qwen2", 1536, 12, 2, 128, 8960, 151936, 28, true},
+    {"qwen2.5-3b", "qwen2", 2048, 16, 2, 128, 11008, 151936, 36, true},
+    {"qwen2.5-7b", "qwen2", 3584, 28, 4, 128, 18944, 152064, 28, false},
+    {"qwen3-0.6b", "qwen3", 1024, 16, 8, 128, 3072, 151936, 28, true, 1e6, 40960},
+    {"qwen3-1.7b", "qwen3", 2048, 16, 8, 128, 6144, 151936, 28, true, 1e6, 40960},
+    {"qwen3-4b", "qwen3", 2560, 32, 8, 128, 9728, 151936, 36, true, 1e6, 40960},
+    {"qwen3-8b", "qwen3", 4096, 32, 8, 128, 12288, 151936, 36, false, 1e6, 40960},
+    {"qwen3-14b", "qwen3", 5120, 40, 8, 128, 17408, 151936, 40, false, 1e6, 40960},
+    {"qwen3-32b", "qwen3", 5120, 64, 8, 128, 25600, 151936, 64, false, 1e6, 40960},
+    {"llama-3.2-1b", "llama", 2048, 32, 8, 64, 8192, 128256, 16, true, 5e5, 131072, 1e-5f,
+     llama3(32.0)},
+    {"llama-3.2-3b", "llama", 3072, 24, 8, 128, 8192, 128256, 28, true, 5e5, 131072, 1e-5f,
+     llama3(32.0)},
+    {"llama-3.1-8b", "llama", 4096, 32, 8, 128, 14336, 128256, 32, false, 5e5, 131072, 1e-5f,
+     llama3(8.0)},
+    {"mistral-7b-v0.3", "mistral", 4096, 32, 8, 128, 14336, 32768, 32, false, 1e6, 32768, 1e-5f},
+    {"demo", "qwen2", 128, 4, 2, 32, 256, 512, 2, true, 1e4, 512},
+};
+
+}  // namespace
+
 Config named_shape(const std::string& name) {
-  Config c;
-  c.rope_theta = 1e6;
-  const auto shape = [&](std::int64_t h, std::int64_t nh, std::int64_t nkv, std::int64_t d,
-                         std::int64_t f, std::int64_t v, std::int64_t layers, bool tied) {
-    c.hidden_size = h;
-    c.num_heads = nh;
-    c.num_kv_heads = nkv;
-    c.head_dim = d;
-    c.intermediate_size = f;
-    c.vocab_size = v;
-    c.num_layers = layers;
-    c.tie_word_embeddings = tied;
-    return c;
-  };
-  if (name == "qwen2.5-0.5b") return shape(896, 14, 2, 64, 4864, 151936, 24, true);
-  if (name == "qwen2.5-1.5b") return shape(1536, 12, 2, 128, 8960, 151936, 28, true);
-  if (name == "qwen2.5-3b") return shape(2048, 16, 2, 128, 11008, 151936, 36, true);
-  if (name == "qwen2.5-7b") return shape(3584, 28, 4, 128, 18944, 152064, 28, false);
-  if (name == "demo") {
-    shape(128, 4, 2, 32, 256, 512, 2, true);
-    c.rope_theta = 1e4;
-    c.max_position_embeddings = 512;
+  for (const Shape& shape : kShapes) {
+    if (name != shape.name) continue;
+    Config c;
+    c.family = family_of(shape.model_type);
+    c.hidden_size = shape.hidden;
+    c.num_heads = shape.heads;
+    c.num_kv_heads = shape.kv_heads;
+    c.head_dim = shape.head_dim;
+    c.intermediate_size = shape.ffn;
+    c.vocab_size = shape.vocab;
+    c.num_layers = shape.layers;
+    c.tie_word_embeddings = shape.tied;
+    c.rope_theta = shape.rope_theta;
+    c.max_position_embeddings = shape.positions;
+    c.rms_norm_eps = shape.eps;
+    c.rope_scaling = shape.scaling;
     return c;
   }
-  fail(
-      "\"{}\" is not a known shape; expected qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b or "
-      "demo",
-      name);
+  fail("\"{}\" is not a known shape; expected one of {}", name, known_shapes());
+}
+
+std::string known_shapes() {
+  std::string out;
+  for (const Shape& shape : kShapes) {
+    if (!out.empty()) out += ", ";
+    out += shape.name;
+  }
+  return out;
+}
+
+bool has_bias(const Family& family, Projection p) {
+  return family.qkv_bias && (p == Projection::q || p == Projection::k || p == Projection::v);
 }
 
 const char* projection_name(Projection p) {
@@ -115,8 +177,9 @@ std::int64_t projection_inputs(const Config& c, Projection p) {
 }
 
 std::int64_t parameter_count(const Config& c) {
-  std::int64_t block = 2 * c.hidden_size + c.q_size() + 2 * c.kv_size();
+  std::int64_t block = 2 * c.hidden_size + (c.family->head_norms ? 2 * c.head_dim : 0);
   for (const Projection p : kAllProjections) {
+    if (has_bias(*c.family, p)) block += projection_outputs(c, p);
     block += projection_outputs(c, p) * projection_inputs(c, p);
   }
   const std::int64_t heads = c.tie_word_embeddings ? 1 : 2;

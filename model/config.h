@@ -6,12 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "model/family/family.h"
+#include "model/family/rope.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo::model {
 
-// The sizes of a Qwen2-architecture model.
+// A model: its family and its sizes.
 struct Config {
+  const Family* family = &qwen2();
   std::int64_t hidden_size = 0;        // H
   std::int64_t num_layers = 0;         // L
   std::int64_t num_heads = 0;          // NH
@@ -21,6 +24,7 @@ struct Config {
   std::int64_t vocab_size = 0;         // V
   std::int64_t max_position_embeddings = 32768;
   double rope_theta = 10000.0;
+  RopeScaling rope_scaling;
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = false;
   std::vector<std::int32_t>
@@ -28,17 +32,22 @@ struct Config {
   std::int32_t bos_token_id = -1;
   std::int32_t pad_token_id = -1;
 
+  // Tokens that a text may have: max_position_embeddings, or, as in vLLM, what a stretched rotary
+  // embedding makes of it (for llama3 the file's number is that already).
+  std::int64_t context_length() const;
   std::int64_t q_size() const { return num_heads * head_dim; }
   std::int64_t kv_size() const { return num_kv_heads * head_dim; }
+  RopeFrequencies rope() const { return rope_frequencies(head_dim, rope_theta, rope_scaling); }
   AttentionShape attention() const {
     return {static_cast<std::int32_t>(num_heads), static_cast<std::int32_t>(num_kv_heads),
             static_cast<std::int32_t>(head_dim)};
   }
 };
 
-// The published sizes: "qwen2.5-0.5b", "-1.5b", "-3b", "-7b", and "demo". Throws Error listing the
-// names.
+// The published sizes: "qwen2.5-3b", "qwen3-8b", "llama-3.1-8b" ..., and "demo". Throws Error listing
+// the names.
 Config named_shape(const std::string& name);
+std::string known_shapes();  // "qwen2.5-0.5b, ..."
 
 // Checks sizes against each other and against sane bounds; `where` names the source in messages.
 void check_config(const Config& config, const std::string& where);
@@ -71,6 +80,7 @@ const char* projection_name(Projection p);  // "q_proj"
 const char* projection_path(Projection p);  // "self_attn.q_proj"
 std::int64_t projection_outputs(const Config& config, Projection p);
 std::int64_t projection_inputs(const Config& config, Projection p);
+bool has_bias(const Family& family, Projection p);
 
 // Parameters of the base model (tied heads counted once).
 std::int64_t parameter_count(const Config& config);

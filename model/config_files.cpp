@@ -14,6 +14,7 @@
 #include "model/io/json.h"
 #include "model/io/notes.h"
 #include "model/io/paths.h"
+#include "model/rope_config.h"
 
 namespace qgrpo::model {
 namespace {
@@ -48,7 +49,7 @@ std::int32_t id_at(const JsonValue& root, const char* key) {
   return ids.empty() ? -1 : ids.front();
 }
 
-// Keys that transformers, or a family near Qwen2, computes with and this program does not. (The
+// Keys that transformers, or a family near these, computes with and this program does not. (The
 // rotary embedding, the sliding window and quantization_config have functions of their own.)
 using Neutral = io::ForeignKey::Neutral;
 constexpr auto kForeignConfigKeys = std::to_array<io::ForeignKey>({
@@ -70,46 +71,25 @@ constexpr auto kForeignConfigKeys = std::to_array<io::ForeignKey>({
     {"quantization", Neutral::unset, "MLX's quantization"},
     {"compression_config", Neutral::unset, "a compressed checkpoint"},
 });
+// Of families whose linears have no biases.
+constexpr auto kBiasKeys = std::to_array<io::ForeignKey>({
+    {"attention_bias", Neutral::unset, "attention with biases"},
+    {"mlp_bias", Neutral::unset, "a feed-forward network with biases"},
+});
 
-// transformers 4 has rope_theta and rope_scaling, 5 has rope_parameters; either may be given for each
-// kind of layer.
-double rope_theta_of(const JsonValue& root) {
-  for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    auto rope = root.find(key);
-    if (!rope || rope->is_null()) continue;
-    if (const auto full = rope->find("full_attention")) rope = full;
-    auto type = rope->find("rope_type");
-    if (!type || type->is_null()) type = rope->find("type");
-    const bool typed = type && !type->is_null();
-    const auto factor = rope->find("factor");
-    const bool scaled = factor && !factor->is_null() && factor->as_double() != 1.0;
-    const std::string name = typed ? type->as_string() : "default";
-    if (name != "default" && (name != "linear" || scaled)) {
-      fail("{}: the rotary embedding type \"{}\" is not supported, expected \"default\"",
-           rope->where(), name);
-    }
-    require(typed || !scaled,
-            "{}: factor is {} without a \"rope_type\" that says how to scale; expected \"default\" "
-            "and no factor",
-            rope->where(), scaled ? factor->as_double() : 1.0);
-    io::refuse_keys(*rope,
-                    std::to_array<io::ForeignKey>(
-                        {{"partial_rotary_factor", Neutral::one, "rotating a part of each head"},
-                         {"attention_factor", Neutral::one,
-                          "scaling the attention with the rotary embedding"}}));
-    if (const auto theta = rope->find_value("rope_theta")) {
-      return theta->as_double();
-    }
-  }
-  const auto theta = root.find("rope_theta");
-  return theta && !theta->is_null() ? theta->as_double() : 10000.0;
-}
-
-// As Qwen2Config decides which layers slide: by layer_types, else those from max_window_layers on,
-// and none where the window is as long as the context.
+// What SlidingWindow says; none slide where the window is as long as the context.
 void check_sliding_window(const JsonValue& root, const Config& c) {
-  constexpr std::int64_t kWindow = 4096;  // Qwen2Config's defaults
+  constexpr std::int64_t kWindow = 4096;  // Qwen2Config's defaults, and Qwen3Config's
   constexpr std::int64_t kFullLayers = 28;
+  if (c.family->sliding_window == SlidingWindow::none) return;
+  if (c.family->sliding_window == SlidingWindow::all) {
+    const auto window = root.find_value("sliding_window");
+    if (!window || window->as_int() >= c.max_position_embeddings) return;
+    fail(
+        "{}: sliding-window attention is not supported; set it to null for contexts up to the "
+        "window of {}",
+        window->where(), window->as_int());
+  }
   const auto use = root.find("use_sliding_window");
   const bool used = use && !use->is_null() && use->as_bool();
   if (const auto types = root.find_value("layer_types")) {
@@ -168,9 +148,10 @@ Config load_config(const std::string& folder) {
   io::JsonDocument document;
   const JsonValue root = document.parse_file(path);
   const std::string type = root.at("model_type").as_string();
-  require(type == "qwen2",
-          "{}: the model_type is \"{}\"; only the Qwen2 architecture (Qwen2, Qwen2.5) is supported",
-          path, type);
+  const Family* family = family_of(type);
+  require(family != nullptr,
+          "{}: the model_type is \"{}\", which is not supported; expected one of {}", path, type,
+          known_model_types());
   check_quantization(root, path);
   if (const auto act = root.find_value("hidden_act")) {
     const auto name = act->as_string_view();  // the two are one function
@@ -178,28 +159,33 @@ Config load_config(const std::string& folder) {
             name);
   }
   Config c;
+  c.family = family;
   c.hidden_size = size_at(root, "hidden_size");
   c.num_layers = size_at(root, "num_hidden_layers");
   c.num_heads = size_at(root, "num_attention_heads");
   c.num_kv_heads = size_or(root, "num_key_value_heads", c.num_heads);
   c.intermediate_size = size_at(root, "intermediate_size");
   c.vocab_size = size_at(root, "vocab_size");
-  c.max_position_embeddings = size_or(root, "max_position_embeddings", 32768);
+  c.max_position_embeddings =
+      size_or(root, "max_position_embeddings", family->max_position_embeddings);
   if (const auto head_dim = root.find_value("head_dim")) {
     c.head_dim = size_at(root, "head_dim");
+  } else if (family->head_dim > 0) {
+    c.head_dim = family->head_dim;
   } else {
     require(c.hidden_size % c.num_heads == 0,
             "{}: hidden_size ({}) is not a multiple of num_attention_heads ({})", path,
             c.hidden_size, c.num_heads);
     c.head_dim = c.hidden_size / c.num_heads;
   }
-  c.rope_theta = rope_theta_of(root);
+  read_rope(c, root);
   if (const auto eps = root.find("rms_norm_eps"))
     c.rms_norm_eps = static_cast<float>(eps->as_double());
   if (const auto tie = root.find_value("tie_word_embeddings")) {
     c.tie_word_embeddings = tie->as_bool();
   }
   io::refuse_keys(root, kForeignConfigKeys);
+  if (!family->qkv_bias) io::refuse_keys(root, kBiasKeys);
   check_sliding_window(root, c);
   c.eos_token_ids = ids_at(root, "eos_token_id");
   c.bos_token_id = id_at(root, "bos_token_id");
@@ -285,8 +271,8 @@ void save_config(const std::string& folder, const Config& c) {
   io::JsonWriter w;
   w.begin_object();
   w.key("architectures");
-  w.value(std::vector<std::string>{"Qwen2ForCausalLM"});
-  w.member("model_type", "qwen2");
+  w.value(std::vector<std::string>{std::string(c.family->architecture)});
+  w.member("model_type", c.family->model_type);
   w.member("hidden_act", "silu");
   w.member("hidden_size", c.hidden_size);
   w.member("intermediate_size", c.intermediate_size);
@@ -296,10 +282,14 @@ void save_config(const std::string& folder, const Config& c) {
   w.member("head_dim", c.head_dim);
   w.member("vocab_size", c.vocab_size);
   w.member("max_position_embeddings", c.max_position_embeddings);
-  w.member("rope_theta", c.rope_theta);
+  write_rope(w, c);
   w.member("rms_norm_eps", c.rms_norm_eps);
   w.member("tie_word_embeddings", c.tie_word_embeddings);
-  w.member("use_sliding_window", false);
+  if (c.family->sliding_window == SlidingWindow::by_layers) w.member("use_sliding_window", false);
+  if (c.family->sliding_window == SlidingWindow::all) {
+    w.key("sliding_window");
+    w.null();
+  }
   w.member("attention_dropout", 0.0);
   w.member("initializer_range", 0.02);
   w.member("torch_dtype", "float32");

@@ -31,10 +31,6 @@ std::string layer_tensor(std::int64_t layer, const char* path, const char* kind)
   return fmt::format("model.layers.{}.{}.{}", layer, path, kind);
 }
 
-bool has_bias(Projection p) {
-  return p == Projection::q || p == Projection::k || p == Projection::v;
-}
-
 }  // namespace
 
 Quantize parse_quantize(const std::string& name) {
@@ -49,8 +45,12 @@ void Model::place_small(Arena& arena) {
   for (auto& layer : layers_) {
     layer.input_norm = arena.take(DType::f32, {config_.hidden_size});
     layer.post_attention_norm = arena.take(DType::f32, {config_.hidden_size});
+    if (config_.family->head_norms) {
+      layer.q_norm = arena.take(DType::f32, {config_.head_dim});
+      layer.k_norm = arena.take(DType::f32, {config_.head_dim});
+    }
     for (const Projection p : kAllProjections) {
-      if (has_bias(p)) {
+      if (has_bias(*config_.family, p)) {
         layer.biases[p] = arena.take(DType::f32, {projection_outputs(config_, p)});
       }
     }
@@ -76,7 +76,7 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
   Model model(&backend, load_config(path));
   const Config& c = model.config_;
   Checkpoint checkpoint(path);
-  checkpoint.check_names(c.num_layers, c.tie_word_embeddings);
+  checkpoint.check_names(c);
   model.allocate_small();
 
   const auto vector = [&](TensorView to, const std::string& name) {
@@ -113,10 +113,12 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
     Layer& layer = model.layers_[l];
     vector(layer.input_norm, layer_tensor(l, "input_layernorm", "weight"));
     vector(layer.post_attention_norm, layer_tensor(l, "post_attention_layernorm", "weight"));
+    if (layer.q_norm) vector(layer.q_norm, layer_tensor(l, "self_attn.q_norm", "weight"));
+    if (layer.k_norm) vector(layer.k_norm, layer_tensor(l, "self_attn.k_norm", "weight"));
     for (const Projection p : kAllProjections) {
       layer.weights[p] = matrix(layer_tensor(l, projection_path(p), "weight"),
                                 projection_outputs(c, p), projection_inputs(c, p), true);
-      if (has_bias(p)) {
+      if (has_bias(*c.family, p)) {
         vector(layer.biases[p], layer_tensor(l, projection_path(p), "bias"));
       }
     }
@@ -156,6 +158,8 @@ Model Model::random(Backend& backend, const Config& config, WeightFormat linears
   for (auto& layer : model.layers_) {
     ones(layer.input_norm);
     ones(layer.post_attention_norm);
+    if (layer.q_norm) ones(layer.q_norm);
+    if (layer.k_norm) ones(layer.k_norm);
     for (const Projection p : kAllProjections) {
       const bool output = p == Projection::o || p == Projection::down;
       layer.weights[p] = matrix(projection_outputs(c, p), projection_inputs(c, p),
@@ -191,9 +195,11 @@ void Model::save(const std::string& folder) const {
     const Layer& layer = layers_[l];
     vector(layer_tensor(l, "input_layernorm", "weight"), layer.input_norm);
     vector(layer_tensor(l, "post_attention_layernorm", "weight"), layer.post_attention_norm);
+    if (layer.q_norm) vector(layer_tensor(l, "self_attn.q_norm", "weight"), layer.q_norm);
+    if (layer.k_norm) vector(layer_tensor(l, "self_attn.k_norm", "weight"), layer.k_norm);
     for (const Projection p : kAllProjections) {
       weight(layer_tensor(l, projection_path(p), "weight"), *layer.weights[p]);
-      if (has_bias(p)) vector(layer_tensor(l, projection_path(p), "bias"), layer.biases[p]);
+      if (layer.biases[p]) vector(layer_tensor(l, projection_path(p), "bias"), layer.biases[p]);
     }
   }
   vector("model.norm.weight", final_norm_);

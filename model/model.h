@@ -25,14 +25,16 @@ inline constexpr auto kQuantizeNames =
 // Throws Error on anything else.
 Quantize parse_quantize(const std::string& name);
 
-// A Qwen2 model on a backend: base weights and the adapters that segments name by index.
+// A model on a backend: base weights and the adapters that segments name by index.
 class Model {
  public:
   struct Layer {
     PerProjection<std::unique_ptr<Weight>> weights;
-    PerProjection<TensorView> biases;  // (N) f32; q, k, v only
+    PerProjection<TensorView> biases;  // (N) f32; null where the family has none
     TensorView input_norm;             // (H) f32
     TensorView post_attention_norm;    // (H) f32
+    TensorView q_norm;                 // (D) f32, of each head; null where the family has none
+    TensorView k_norm;                 // (D) f32
   };
   // done, total: bytes of the checkpoint read so far.
   using Progress = std::function<void(std::size_t done, std::size_t total)>;
@@ -50,6 +52,7 @@ class Model {
   void save(const std::string& folder) const;
 
   const Config& config() const { return config_; }
+  const RopeFrequencies& rope() const { return rope_; }
   Backend& backend() const { return *backend_; }
   const Layer& layer(std::int64_t l) const { return layers_[l]; }
   const Weight& embedding() const { return *embedding_; }
@@ -72,12 +75,14 @@ class Model {
   Linear head_linear() const;
 
  private:
-  Model(Backend* backend, Config config) : backend_(backend), config_(std::move(config)) {}
+  Model(Backend* backend, Config config)
+      : backend_(backend), config_(std::move(config)), rope_(config_.rope()) {}
   void place_small(Arena& arena);  // biases and norm weights
   void allocate_small();
 
   Backend* backend_;
   Config config_;
+  RopeFrequencies rope_;
   std::unique_ptr<Weight> embedding_;
   std::unique_ptr<Weight> lm_head_;  // null when tied
   std::vector<Layer> layers_;

@@ -68,6 +68,8 @@ TrainableParameters TrainableParameters::full(Model& model) {
       BlockGradients& g = t.gradients_.blocks[l];
       const std::string prefix = fmt::format("model.layers.{}.", l);
       vector(prefix + "input_layernorm.weight", layer.input_norm, g.dinput_norm);
+      if (layer.q_norm) vector(prefix + "self_attn.q_norm.weight", layer.q_norm, g.dq_norm);
+      if (layer.k_norm) vector(prefix + "self_attn.k_norm.weight", layer.k_norm, g.dk_norm);
       for (const Projection p : kAllProjections) {
         matrix(prefix + projection_path(p) + ".weight", model.mutable_weight(l, p),
                g.linears[p].dweight);

@@ -55,9 +55,8 @@ AttentionFunction TrainingPass::packed_attention() const {
   return [this](TensorView o, TensorView lse, TensorView q, TensorView k, TensorView v) {
     const Config& c = model_->config();
     LayerOps& ops = model_->backend().layer();
-    const auto head_dim = static_cast<std::int32_t>(c.head_dim);
-    ops.rope_forward(q, head_dim, c.rope_theta, positions_);
-    ops.rope_forward(k, head_dim, c.rope_theta, positions_);
+    ops.rope_forward(q, model_->rope(), positions_);
+    ops.rope_forward(k, model_->rope(), positions_);
     ops.attention_forward(o, lse, q, k, v, c.attention(), batch_.segments);
   };
 }

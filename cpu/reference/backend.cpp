@@ -136,19 +136,20 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     reference::rmsnorm_backward(dx.f32(), dweight.f32(), dy.f32(), x.f32(), weight.f32(),
                                 rstd.f32(), rstd.elements(), weight.elements());
   }
-  void rope_forward(TensorView x, std::int32_t head_dim, double theta,
+  void rope_forward(TensorView x, const RopeFrequencies& rope,
                     std::span<const std::int32_t> positions) override {
-    turn(x, head_dim, theta, positions, 1.0f);
+    turn(x, rope, positions, 1.0f);
   }
-  void rope_backward(TensorView dx, std::int32_t head_dim, double theta,
+  void rope_backward(TensorView dx, const RopeFrequencies& rope,
                      std::span<const std::int32_t> positions) override {
-    turn(dx, head_dim, theta, positions, -1.0f);
+    turn(dx, rope, positions, -1.0f);
   }
-  static void turn(TensorView x, std::int32_t dim, double theta,
+  static void turn(TensorView x, const RopeFrequencies& rope,
                    std::span<const std::int32_t> positions, float sign) {
     if (positions.empty()) return;
-    const std::int64_t heads = x.elements() / static_cast<std::int64_t>(positions.size()) / dim;
-    reference::rope(x.f32(), heads, dim, theta, positions, sign);
+    const std::int64_t heads =
+        x.elements() / static_cast<std::int64_t>(positions.size()) / rope.head_dim();
+    reference::rope(x.f32(), heads, rope, positions, sign);
   }
   void linear_forward(TensorView y, ConstTensorView x, const Linear& linear,
                       std::span<const AdapterRun> runs, ConstTensorView residual) override {
@@ -220,10 +221,10 @@ class ReferenceBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
                                       shape, sequences);
   }
   void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                     std::int32_t head_dim, double theta, std::span<const std::int32_t> positions,
+                     const RopeFrequencies& rope, std::span<const std::int32_t> positions,
                      std::span<const std::int32_t> slots) override {
-    rope_forward(q, head_dim, theta, positions);
-    rope_forward(k, head_dim, theta, positions);
+    rope_forward(q, rope, positions);
+    rope_forward(k, rope, positions);
     kv_write(cache, k, v, slots);
   }
   void copy_blocks(const KvCacheLayer& cache,

@@ -91,9 +91,9 @@ const std::string& Checkpoint::path_of(const std::string& name) const {
   return source_->path_of(name);
 }
 
-void Checkpoint::check_names(std::int64_t num_layers, bool tied) const {
-  for (const std::string& name : needed_tensors(num_layers, tied)) check_contains(name);
-  source_->check_names(num_layers);
+void Checkpoint::check_names(const Config& config) const {
+  for (const std::string& name : needed_tensors(config)) check_contains(name);
+  source_->check_names(config);
 }
 
 bool Checkpoint::equal(const std::string& a, const std::string& b, const Shape& shape) {

@@ -35,9 +35,9 @@ class Checkpoint {
 
   // Throws Error where a tensor that the model needs is missing, and where there is one that it
   // would have to read and does not: of a layer that the configuration does not count, of a module
-  // that Qwen2 does not have, any other in a GGUF file. Others in a folder, of what is not the
+  // that its family does not have, any other in a GGUF file. Others in a folder, of what is not the
   // language model, are left out with a note.
-  void check_names(std::int64_t num_layers, bool tied) const;
+  void check_names(const Config& config) const;
   // Whether two matrices of this shape have the same values. They count as read.
   bool equal(const std::string& a, const std::string& b, const Shape& shape);
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "model/family/family.h"
+
 namespace qgrpo::model {
 namespace {
 
@@ -12,13 +14,6 @@ constexpr Pair kWhole[] = {
     {"output_norm.weight", "model.norm.weight"},
     {"output.weight", "lm_head.weight"},
 };
-constexpr Pair kParts[] = {
-    {"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"},
-    {"attn_q", "self_attn.q_proj"},   {"attn_k", "self_attn.k_proj"},
-    {"attn_v", "self_attn.v_proj"},   {"attn_output", "self_attn.o_proj"},
-    {"ffn_gate", "mlp.gate_proj"},    {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},
-};
 constexpr Pair kPrefix = {"blk.", "model.layers."};
 
 template <bool kFromGguf>
@@ -28,20 +23,15 @@ std::optional<std::string> translate(std::string_view name) {
   for (const Pair& whole : kWhole) {
     if (name == from(whole)) return std::string(to(whole));
   }
-  // PREFIX layer . part . kind
+  // PREFIX layer . tensor
   if (!name.starts_with(from(kPrefix))) return std::nullopt;
-  std::string_view rest = name.substr(from(kPrefix).size());
+  const std::string_view rest = name.substr(from(kPrefix).size());
   const auto digits = rest.find_first_not_of("0123456789");
-  const auto kind = rest.rfind('.');
-  if (digits == 0 || digits == std::string_view::npos || rest[digits] != '.' || kind <= digits) {
-    return std::nullopt;
-  }
-  const std::string_view part = rest.substr(digits + 1, kind - digits - 1);
-  for (const Pair& known : kParts) {
-    if (part != from(known)) continue;
-    std::string out(to(kPrefix));
-    out.append(rest.substr(0, digits + 1)).append(to(known)).append(rest.substr(kind));
-    return out;
+  if (digits == 0 || digits == std::string_view::npos || rest[digits] != '.') return std::nullopt;
+  for (const BlockTensor& tensor : block_tensors()) {
+    const Pair known = {tensor.gguf, tensor.hugging_face};
+    if (rest.substr(digits + 1) != from(known)) continue;
+    return std::string(to(kPrefix)).append(rest.substr(0, digits + 1)).append(to(known));
   }
   return std::nullopt;
 }

@@ -6,7 +6,7 @@
 
 namespace qgrpo::model {
 
-// The names of a Qwen2 model's tensors in a GGUF file and in a Hugging Face checkpoint:
+// The names of a model's tensors in a GGUF file and in a Hugging Face checkpoint:
 //   token_embd.weight    model.embed_tokens.weight        blk.3.attn_q.bias
 //   output_norm.weight   model.norm.weight                model.layers.3.self_attn.q_proj.bias
 //   output.weight        lm_head.weight

@@ -151,25 +151,25 @@ class SafetensorsSource : public TensorSource {
     return out;
   }
 
-  void check_names(std::int64_t num_layers) const override {
+  void check_names(const Config& config) const override {
+    const Family& family = *config.family;
     std::vector<std::string> unread;
     for (const auto& [name, at] : where_) {
       const std::string& path = files_[at]->path();
-      require(layer_of(name) < num_layers,
+      require(layer_of(name) < config.num_layers,
               "{}: holds tensor \"{}\", but config.json says num_hidden_layers is {}", path, name,
-              num_layers);
-      if (is_model_tensor(name) || is_ignored_buffer(name)) continue;
-      require(
-          !is_within_model(name),
-          "{}: holds tensor \"{}\", which no Qwen2 model has, but config.json says model_type is "
-          "\"qwen2\"; expected plain weights: of that architecture, with adapters merged, not "
-          "quantized but by bitsandbytes",
-          path, name);
+              config.num_layers);
+      if (is_model_tensor(family, name) || is_ignored_buffer(name)) continue;
+      require(!is_within_model(name),
+              "{}: holds tensor \"{}\", which no {} model has, but config.json says model_type is "
+              "\"{}\"; expected plain weights: of that architecture, with adapters merged, not "
+              "quantized but by bitsandbytes",
+              path, name, family.name, family.model_type);
       unread.push_back(name);
     }
     if (unread.empty()) return;
-    io::note(fmt::format("{}: {} tensor{} that no Qwen2 model has {} not read: {}{}", folder_,
-                         unread.size(), unread.size() == 1 ? "" : "s",
+    io::note(fmt::format("{}: {} tensor{} that no {} model has {} not read: {}{}", folder_,
+                         unread.size(), unread.size() == 1 ? "" : "s", family.name,
                          unread.size() == 1 ? "is" : "are", unread.front(),
                          unread.size() > 1 ? ", .." : ""));
   }

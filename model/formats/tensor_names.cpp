@@ -9,13 +9,6 @@ namespace {
 constexpr std::string_view kLayerList = "model.layers.";
 constexpr std::string_view kTopTensors[] = {"model.embed_tokens.weight", "model.norm.weight",
                                             "lm_head.weight"};
-constexpr std::string_view kLayerTensors[] = {
-    "input_layernorm.weight",  "post_attention_layernorm.weight",
-    "self_attn.q_proj.weight", "self_attn.k_proj.weight",
-    "self_attn.v_proj.weight", "self_attn.o_proj.weight",
-    "mlp.gate_proj.weight",    "mlp.up_proj.weight",
-    "mlp.down_proj.weight",    "self_attn.q_proj.bias",
-    "self_attn.k_proj.bias",   "self_attn.v_proj.bias"};
 // What bitsandbytes stores beside a weight's codes.
 constexpr std::string_view kBnbParts[] = {".absmax",
                                           ".quant_map",
@@ -41,25 +34,27 @@ std::int64_t layer_of(std::string_view name) {
   return error == std::errc() && stop != end && *stop == '.' && layer >= 0 ? layer : -1;
 }
 
-bool is_model_tensor(std::string_view name) {
+bool is_model_tensor(const Family& family, std::string_view name) {
   for (const std::string_view part : kBnbParts) {
     if (name.ends_with(part)) name.remove_suffix(part.size());
   }
-  const auto is = [](std::string_view text) {
-    return [text](std::string_view known) { return known == text; };
-  };
-  return std::any_of(std::begin(kTopTensors), std::end(kTopTensors), is(name)) ||
-         std::any_of(std::begin(kLayerTensors), std::end(kLayerTensors), is(in_layer(name)));
+  if (std::find(std::begin(kTopTensors), std::end(kTopTensors), name) != std::end(kTopTensors)) {
+    return true;
+  }
+  const auto tensors = block_tensors(family);
+  return std::any_of(tensors.begin(), tensors.end(), [&](const BlockTensor& tensor) {
+    return tensor.hugging_face == in_layer(name);
+  });
 }
 
-std::vector<std::string> needed_tensors(std::int64_t num_layers, bool tied) {
+std::vector<std::string> needed_tensors(const Config& config) {
   std::vector<std::string> out;
   for (const std::string_view name : kTopTensors) {
-    if (!tied || name != "lm_head.weight") out.emplace_back(name);
+    if (!config.tie_word_embeddings || name != "lm_head.weight") out.emplace_back(name);
   }
-  for (std::int64_t l = 0; l < num_layers; ++l) {
-    for (const std::string_view name : kLayerTensors) {
-      out.push_back(std::string(kLayerList) + std::to_string(l) + "." + std::string(name));
+  for (std::int64_t l = 0; l < config.num_layers; ++l) {
+    for (const BlockTensor& tensor : block_tensors(*config.family)) {
+      out.push_back(fmt::format("{}{}.{}", kLayerList, l, tensor.hugging_face));
     }
   }
   return out;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/config.h"
 #include "model/io/hash.h"
 #include "model/ops/nf4.h"
 #include "model/ops/tensor.h"
@@ -26,6 +27,7 @@ struct StoredMatrix {
   std::optional<Nf4Tensor> nf4;
   ConstTensorView plain;      // f32, f16 or bf16; valid as long as this object and the checkpoint
   std::vector<float> values;  // what plain points to where the tensor was dequantized
+  std::vector<std::byte> bytes;  // or where its rows lie in another order in the file
 };
 
 // One way of storing tensors: the file format behind a Checkpoint. Names are Hugging Face's.
@@ -41,7 +43,7 @@ class TensorSource {
                             std::size_t& done) = 0;
   // Throws Error where there are tensors that the model would have to read and does not; says in a
   // note which others are left out.
-  virtual void check_names(std::int64_t num_layers) const = 0;
+  virtual void check_names(const Config& config) const = 0;
   // What to say of a tensor that is not there: the end of "tensor ... is missing".
   virtual std::string why_missing(const std::string& name) const = 0;
   virtual bool bnb4bit() const { return false; }
@@ -52,7 +54,7 @@ class TensorSource {
 // A Hugging Face folder's safetensors files, as transformers chooses them: model.safetensors where
 // there is one, else the files that model.safetensors.index.json names. All tensors of these files
 // count, whatever the index says of them. Names without "model." in front, as the bare Qwen2Model
-// saves them, get it.
+// (LlamaModel ..) saves them, get it.
 // Throws Error where there are no weights, a file is missing, or two files disagree on a tensor.
 std::unique_ptr<TensorSource> open_safetensors_folder(const std::string& folder);
 

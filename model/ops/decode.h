@@ -8,6 +8,7 @@
 #include "model/ops/attention.h"
 #include "model/ops/batch.h"
 #include "model/ops/kv_cache.h"
+#include "model/ops/rope.h"
 #include "model/ops/sampling.h"
 
 // Decoding in windows of several tokens: the backend keeps each sequence's last token, length and
@@ -68,7 +69,7 @@ class DecodeOps {
   virtual void embedding(TensorView y, const Weight& table) = 0;
   // RolloutOps::rope_kv_write at each row's position and slot; a stopped row writes nothing.
   virtual void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k,
-                             ConstTensorView v, std::int32_t head_dim, double theta) = 0;
+                             ConstTensorView v, const RopeFrequencies& rope) = 0;
   // RolloutOps::paged_attention; a stopped row's o is any finite values.
   virtual void attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,
                          const AttentionShape& shape) = 0;

@@ -16,6 +16,7 @@
 #include "model/ops/memory.h"
 #include "model/ops/nf4.h"
 #include "model/ops/objective.h"
+#include "model/ops/rope.h"
 #include "model/ops/sampling.h"
 #include "model/ops/tensor.h"
 #include "model/ops/weight.h"
@@ -66,7 +67,8 @@ class LayerOps {
 
   //   rstd = 1 / sqrt(mean(x^2) + eps)
   //   y    = x * rstd * weight
-  // x, y: (T, H); weight (H) f32; rstd (T) f32, =.
+  // x, y: (T, H); weight (H) f32; rstd (T) f32, =. T is rstd's number of elements: the heads of
+  // packed queries or keys are rows, too.
   virtual void rmsnorm_forward(TensorView y, TensorView rstd, ConstTensorView x,
                                ConstTensorView weight, float eps) = 0;
   // With x_hat = x * rstd:
@@ -76,15 +78,15 @@ class LayerOps {
                                 ConstTensorView x, ConstTensorView weight,
                                 ConstTensorView rstd) = 0;
 
-  // Rotary embedding in place, half-split pairs (i, i + D/2) as in GPT-NeoX and Qwen2:
-  //   angle      = position * theta^(-2i/D)
-  //   x'_i       = x_i cos - x_{i+D/2} sin
-  //   x'_{i+D/2} = x_{i+D/2} cos + x_i sin
-  // x: (T, heads * D). Angles in double, their cosines and sines rounded to float32.
-  virtual void rope_forward(TensorView x, std::int32_t head_dim, double theta,
+  // Rotary embedding in place, half-split pairs (i, i + D/2) as in GPT-NeoX and transformers:
+  //   c, s       = scale * cos(angle), scale * sin(angle), angle = position * per_pair[i]
+  //   x'_i       = x_i c - x_{i+D/2} s
+  //   x'_{i+D/2} = x_{i+D/2} c + x_i s
+  // x: (T, heads * D). c and s in double, rounded to float32.
+  virtual void rope_forward(TensorView x, const RopeFrequencies& rope,
                             std::span<const std::int32_t> positions) = 0;
-  // The transposed rotation (angle -> -angle), in place on dx.
-  virtual void rope_backward(TensorView dx, std::int32_t head_dim, double theta,
+  // The transposed map (s -> -s), in place on dx.
+  virtual void rope_backward(TensorView dx, const RopeFrequencies& rope,
                              std::span<const std::int32_t> positions) = 0;
 
   // y = linear(x), (T, N) from (T, K); or y = residual + linear(x), residual (T, N) or null, may be
@@ -165,7 +167,7 @@ class RolloutOps {
   // rope_forward of q and k in place, then kv_write of k and v: the same values, in one pass on a
   // GPU. q: (T, NH * D).
   virtual void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k,
-                             ConstTensorView v, std::int32_t head_dim, double theta,
+                             ConstTensorView v, const RopeFrequencies& rope,
                              std::span<const std::int32_t> positions,
                              std::span<const std::int32_t> slots) = 0;
   // o = attention of each sequence's rows over its context in the cache, causal. Bit-equal on the

@@ -134,8 +134,8 @@ TEST_CASE("damaged model folders") {
   }
   SUBCASE("another architecture") {
     const DamagedModel model;
-    model.replace("config.json", "\"qwen2\"", "\"llama\"");
-    check_model_refused(model, {"config.json", "llama"});
+    model.replace("config.json", "\"qwen2\"", "\"gemma2\"");
+    check_model_refused(model, {"config.json", "gemma2", "qwen2, qwen3, llama, mistral"});
   }
   SUBCASE("zero and negative sizes") {
     for (const char* size : {"0", "-64"}) {

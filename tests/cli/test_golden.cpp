@@ -5,6 +5,7 @@
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "support/program.h"
+#include "support/tiny_models.h"
 #include "support/vectors.h"
 
 // generate and score against the values of transformers and peft, through the command line.
@@ -105,20 +106,27 @@ void check_scores(const std::string& model, const std::string& forward,
 }  // namespace
 
 TEST_CASE("generate: greedy tokens and log-probs are those of transformers") {
-  check_generation("tiny_qwen2", "tiny_qwen2/golden/expected.json", {});
-  check_generation("tiny_qwen2_untied", "tiny_qwen2_untied/golden/expected.json", {});
+  for (const TinyModel& tiny : kTinyModels) {
+    CAPTURE(std::string(tiny.folder));
+    check_generation(tiny.folder, tiny.golden("expected.json"), {});
+    if (tiny.lora == nullptr) continue;
+    check_generation(tiny.folder, tiny.of_lora("expected.json"),
+                     {"--adapter", vector_path(tiny.of_lora("adapter"))});
+  }
   check_generation("tiny_qwen2_bf16", "tiny_qwen2/golden/expected.json", {"--threads", "1"});
-  check_generation("tiny_qwen2", "lora/expected.json", {"--adapter", vector_path("lora/adapter")});
 }
 
 TEST_CASE("score: log-probs are those of transformers") {
-  check_scores("tiny_qwen2", "tiny_qwen2/golden/forward.safetensors", {});
+  for (const TinyModel& tiny : kTinyModels) {
+    CAPTURE(std::string(tiny.folder));
+    check_scores(tiny.folder, tiny.golden("forward.safetensors"), {});
+    if (tiny.lora == nullptr) continue;
+    check_scores(tiny.folder, tiny.of_lora("forward.safetensors"),
+                 {"--adapter", vector_path(tiny.of_lora("adapter"))});
+  }
   // One line at a time.
   check_scores("tiny_qwen2", "tiny_qwen2/golden/forward.safetensors", {"--batch-tokens", "1"});
-  check_scores("tiny_qwen2_untied", "tiny_qwen2_untied/golden/forward.safetensors", {});
   check_scores("tiny_qwen2_bf16", "tiny_qwen2/golden/forward.safetensors", {});
-  check_scores("tiny_qwen2", "lora/forward.safetensors",
-               {"--adapter", vector_path("lora/adapter")});
 }
 
 TEST_CASE("generate: sampled tokens do not depend on batching, threads or neighbours") {

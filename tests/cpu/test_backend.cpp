@@ -84,8 +84,9 @@ Results run_layer(Backend& backend) {
   layer.linear_forward(q, n, q_linear, runs);
   layer.linear_forward(k, n, kv_linear, base_runs);
   layer.copy(v, k);
-  layer.rope_forward(q, 16, 1e4, positions);
-  layer.rope_forward(k, 16, 1e4, positions);
+  const RopeFrequencies rope = rope_frequencies(16, 1e4);
+  layer.rope_forward(q, rope, positions);
+  layer.rope_forward(k, rope, positions);
   layer.attention_forward(o, lse, q, k, v, shape, batch.segments);
   layer.linear_forward(gate, o, gate_linear, base_runs);
   layer.copy(up, gate);
@@ -131,8 +132,8 @@ Results run_layer(Backend& backend) {
   layer.add(dgate, dup);
   layer.linear_backward(d_o, false, {{}, dgate_w, {}}, dgate, o, gate_linear, base_runs);
   layer.attention_backward(dq, dk, dv, d_o, q, k, v, o, lse, shape, batch.segments);
-  layer.rope_backward(dq, 16, 1e4, positions);
-  layer.rope_backward(dk, 16, 1e4, positions);
+  layer.rope_backward(dq, rope, positions);
+  layer.rope_backward(dk, rope, positions);
   layer.add(dk, dv);
   const std::vector<LoraGradients> lora{{da0, db0}, {da1, db1}};
   layer.linear_backward(dn, false, {lora, {}, dbias}, dq, n, q_linear, runs);

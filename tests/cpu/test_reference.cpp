@@ -102,13 +102,15 @@ TEST_CASE("rope") {
   const std::vector<std::int32_t> positions{0, 3, 1000};
   const Vec x0 = normals(3 * 2 * 8, 1), dy = normals(48, 2);
   Vec x = x0;
+  RopeFrequencies rope = rope_frequencies(8, 1e4);
+  rope.scale = 1.3;
   const auto f = [&] {
     Vec y = x;
-    ref::rope(y.data(), 2, 8, 1e4, positions, 1.0);
+    ref::rope(y.data(), 2, rope, positions, 1.0);
     return dot(dy, y);
   };
   Vec dx = dy;
-  ref::rope(dx.data(), 2, 8, 1e4, positions, -1.0);
+  ref::rope(dx.data(), 2, rope, positions, -1.0);
   CHECK(gradient_error(x, dx, f) < kTolerance);
 }
 

@@ -103,7 +103,10 @@ TEST_CASE("cuda generate: the tiny models' greedy tokens are the CPU's") {
        {Case{"tiny_qwen2", model::Quantize::none, ""}, Case{"tiny_qwen2", model::Quantize::nf4, ""},
         Case{"tiny_qwen2", model::Quantize::nf4, "lora/adapter"},
         Case{"tiny_qwen2_untied", model::Quantize::none, ""},
-        Case{"tiny_qwen2_untied", model::Quantize::nf4, ""}}) {
+        Case{"tiny_qwen2_untied", model::Quantize::nf4, ""},
+        Case{"tiny_qwen3", model::Quantize::nf4, "tiny_qwen3/lora/adapter"},
+        Case{"tiny_llama3", model::Quantize::none, "tiny_llama3/lora/adapter"},
+        Case{"tiny_mistral_yarn", model::Quantize::nf4, ""}}) {
     CAPTURE(std::string(c.folder));
     CAPTURE(std::string(c.adapter));
     const std::string adapter = *c.adapter == '\0' ? "" : vector_path(c.adapter);

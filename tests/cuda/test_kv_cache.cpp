@@ -51,10 +51,13 @@ TEST_CASE("cuda cache writes refuse what does not fit") {
   CHECK_THROWS_WITH_AS(ops.kv_write(cache.layer, row, row, outside),
                        "kv write: slot 48, the cache has 48", Error);
   CHECK_THROWS_AS(ops.kv_write(cache.layer, q, row, inside), Error);
-  CHECK_THROWS_AS(ops.rope_kv_write(cache.layer, q, row, row, 16, 1e6, inside, negative), Error);
-  CHECK_THROWS_WITH_AS(ops.rope_kv_write(cache.layer, q, row, row, 16, 1e6, negative, inside),
+  const RopeFrequencies turns = rope_frequencies(16, 1e6);
+  CHECK_THROWS_AS(ops.rope_kv_write(cache.layer, q, row, row, turns, inside, negative), Error);
+  CHECK_THROWS_WITH_AS(ops.rope_kv_write(cache.layer, q, row, row, turns, negative, inside),
                        "rope kv write: position -1 is negative", Error);
-  CHECK_THROWS_AS(ops.rope_kv_write(cache.layer, q, row, row, 24, 1e6, inside, inside), Error);
+  CHECK_THROWS_AS(
+      ops.rope_kv_write(cache.layer, q, row, row, rope_frequencies(24, 1e6), inside, inside),
+      Error);
   const std::pair<std::int32_t, std::int32_t> pair{0, 6};
   CHECK_THROWS_WITH_AS(ops.copy_blocks(cache.layer, std::span(&pair, 1)),
                        "copy of cache block 0 to 6: the cache has 6 blocks", Error);

@@ -173,7 +173,7 @@ TEST_CASE("cuda decode step in a graph: replayed at other positions") {
   const Backends b = both_backends();
   if (!b) return;
   const AttentionShape shape = {16, 2, 128};
-  constexpr double kTheta = 1e6;
+  const RopeFrequencies turns = rope_frequencies(shape.head_dim, 1e6);
   PagedScene scene(shape, 16, 200);
   scene.add_group(40, {3, 30, 250, 1});
   scene.add_group(64, {2});
@@ -196,8 +196,7 @@ TEST_CASE("cuda decode step in a graph: replayed at other positions") {
           s.block_table[static_cast<std::size_t>(at / scene.block_size)] * scene.block_size +
           at % scene.block_size};
       b.cuda->rollout().rope_kv_write(on.cache, on.q.view().rows(row, 1), ks.view().rows(row, 1),
-                                      vs.view().rows(row, 1), shape.head_dim, kTheta,
-                                      std::span(&at, 1), slot);
+                                      vs.view().rows(row, 1), turns, std::span(&at, 1), slot);
       s.context_length = at + 1;
       sequences.push_back(s);
     }
@@ -213,8 +212,7 @@ TEST_CASE("cuda decode step in a graph: replayed at other positions") {
   const OnBackend q = same_q(*b.cuda), ks(*b.cuda, k, {rows, scene.width()}),
                   vs(*b.cuda, v, {rows, scene.width()});
   const auto step = [&] {
-    cuda::decode_rope_kv_write(device, rope, on.cache, q, ks, vs, shape.head_dim, kTheta,
-                               arrays.rows(512));
+    cuda::decode_rope_kv_write(device, rope, on.cache, q, ks, vs, turns, arrays.rows(512));
     cuda::decode_attention(device, on.o, q, on.cache, shape, arrays.rows(512));
   };
   arrays.active.assign(static_cast<std::size_t>(rows), 0);

@@ -32,13 +32,13 @@ TEST_CASE("cuda rope: its table is made anew when the slots move, and when anoth
   cuda::Rope rope;
   const auto turned = [&](std::int32_t dim, double theta) {
     const OnBackend xs(*b.cuda, x, {3, 32});
-    rope.apply(device, xs, dim, theta, positions, 1.0f);
+    rope.apply(device, xs, rope_frequencies(dim, theta), positions, 1.0f);
     device.stream().synchronize();
     return xs.values();
   };
   const auto expected = [&](std::int32_t dim, double theta) {
     const OnBackend xs(*b.cpu, x, {3, 32});
-    b.cpu->layer().rope_forward(xs, dim, theta, positions);
+    b.cpu->layer().rope_forward(xs, rope_frequencies(dim, theta), positions);
     return xs.values();
   };
   const auto check = [&](std::int32_t dim, double theta) {

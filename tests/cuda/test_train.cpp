@@ -115,7 +115,11 @@ TEST_CASE("cuda train: every gradient of the tiny models is the CPU's") {
   for (const Case& c : {Case{"tiny_qwen2", "", Quantize::none, 0, 0},
                         Case{"tiny_qwen2_untied", "", Quantize::none, 1, 0},
                         Case{"tiny_qwen2", "lora/adapter", Quantize::none, 3, 0},
-                        Case{"tiny_qwen2", "lora/adapter", Quantize::nf4, 0, 3}}) {
+                        Case{"tiny_qwen2", "lora/adapter", Quantize::nf4, 0, 3},
+                        Case{"tiny_qwen3", "", Quantize::none, 1, 0},
+                        Case{"tiny_qwen3", "tiny_qwen3/lora/adapter", Quantize::nf4, 0, 3},
+                        Case{"tiny_llama3", "tiny_llama3/lora/adapter", Quantize::none, 3, 0},
+                        Case{"tiny_mistral_yarn", "", Quantize::none, 0, 0}}) {
     CAPTURE(std::string(c.model));
     CAPTURE(std::string(c.adapter));
     CAPTURE(c.kept);

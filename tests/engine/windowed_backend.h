@@ -60,7 +60,7 @@ class CpuDecode final : public DecodeOps {
     backend_->layer().embedding_forward(y, table, tokens);
   }
   void rope_kv_write(const KvCacheLayer& cache, TensorView q, TensorView k, ConstTensorView v,
-                     std::int32_t head_dim, double theta) override {
+                     const RopeFrequencies& rope) override {
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       if (!rows_[i].active) continue;
       const DecodeSequence& s = rows_[i].sequence;
@@ -68,8 +68,8 @@ class CpuDecode final : public DecodeOps {
       const std::int32_t slot =
           s.block_table[static_cast<std::size_t>(position / block_size_)] * block_size_ +
           position % block_size_;
-      backend_->rollout().rope_kv_write(cache, row_of(q, i), row_of(k, i), row_of(v, i), head_dim,
-                                        theta, {&position, 1}, {&slot, 1});
+      backend_->rollout().rope_kv_write(cache, row_of(q, i), row_of(k, i), row_of(v, i), rope,
+                                        {&position, 1}, {&slot, 1});
     }
   }
   void attention(TensorView o, ConstTensorView q, const KvCacheLayer& cache,

@@ -15,6 +15,7 @@
 #include "model/io/json.h"
 #include "model/io/safetensors.h"
 #include "support/program.h"
+#include "support/tiny_models.h"
 #include "support/vectors.h"
 
 using namespace qgrpo;
@@ -92,7 +93,9 @@ TEST_CASE("export merged: shards") {
 
 TEST_CASE("export bnb-4bit: the folder scores as --quantize nf4, exactly") {
   const ScratchFolder scratch;
-  for (const char* name : {"tiny_qwen2", "tiny_qwen2_bf16", "tiny_qwen2_untied"}) {
+  std::vector<std::string> names = {"tiny_qwen2_bf16"};
+  for (const TinyModel& tiny : kTinyModels) names.emplace_back(tiny.folder);
+  for (const std::string& name : names) {
     CAPTURE(name);
     const std::string model = vector_path(name);
     const std::string out = scratch.path(name);
@@ -102,10 +105,44 @@ TEST_CASE("export bnb-4bit: the folder scores as --quantize nf4, exactly") {
     CHECK(scores({"--model", out, "--quantize", "nf4"}) == expected);
     CHECK(scores({"--model", out, "--quantize", "none"}) == expected);  // 4 bits are what it has
     // And back to plain weights: what the codes stand for.
-    const std::string plain = scratch.path(std::string("plain-") + name);
+    const std::string plain = scratch.path("plain-" + name);
     REQUIRE(run_export(out, "merged", plain).exit_code == 0);
     CHECK(largest_difference(scores({"--model", plain, "--quantize", "none"}), expected) < 0.2);
     CHECK(read_text(plain + "/config.json").find("quantization_config") == std::string::npos);
+  }
+}
+
+TEST_CASE("export: every family's files score as the model, and say what it is") {
+  const ScratchFolder scratch;
+  for (const TinyModel& tiny : kTinyModels) {
+    const std::string name = tiny.folder;
+    CAPTURE(name);
+    const std::string model = vector_path(name);
+    std::vector<std::string> source = {"--model", model, "--quantize", "none"};
+    std::vector<std::string> adapter;
+    if (tiny.lora != nullptr) adapter = {"--adapter", vector_path(tiny.of_lora("adapter"))};
+    source.insert(source.end(), adapter.begin(), adapter.end());
+    const auto expected = scores(source);
+    const std::string merged = scratch.path(name), gguf = scratch.path(name + ".gguf");
+    auto result = run_export(model, "merged", merged, adapter);
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    CHECK(largest_difference(scores({"--model", merged, "--quantize", "none"}), expected) < 1e-4);
+    adapter.insert(adapter.end(), {"--gguf-type", "F16"});
+    result = run_export(model, "gguf", gguf, adapter);
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    CHECK(largest_difference(scores({"--model", gguf, "--quantize", "none"}), expected) < 0.03);
+    // And back: a folder made of the GGUF file is the same model.
+    const std::string back = scratch.path("back-" + name);
+    result = run_export(gguf, "merged", back);
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    CHECK(largest_difference(scores({"--model", back, "--quantize", "none"}),
+                             scores({"--model", gguf, "--quantize", "none"})) < 1e-4);
+    const model::Config before = model::load_config(model), after = model::load_config(back);
+    CHECK(after.family->gguf == before.family->gguf);
+    CHECK(after.rope().per_pair.size() == before.rope().per_pair.size());
+    CHECK(after.rope_scaling.type == before.rope_scaling.type);
+    CHECK(after.rope_scaling.original_max_position_embeddings ==
+          before.rope_scaling.original_max_position_embeddings);
   }
 }
 

@@ -162,16 +162,18 @@ TEST_CASE("gguf: names of tensors") {
   using model::hugging_face_name;
   CHECK(gguf_name("model.embed_tokens.weight") == "token_embd.weight");
   CHECK(gguf_name("model.layers.12.self_attn.q_proj.bias") == "blk.12.attn_q.bias");
+  CHECK(gguf_name("model.layers.1.self_attn.q_norm.weight") == "blk.1.attn_q_norm.weight");
   CHECK(hugging_face_name("blk.0.ffn_down.weight") == "model.layers.0.mlp.down_proj.weight");
   for (const char* name : {"model.layers.x.mlp.up_proj.weight", "model.layers.1",
-                           "rope_freqs.weight", "model.layers.1.self_attn.q_norm.weight", ""}) {
+                           "model.layers.1.mlp.up_proj.other", "rope_freqs.weight", ""}) {
     CAPTURE(name);
     CHECK_FALSE(gguf_name(name).has_value());
   }
 }
 
-// A file of no more than the configuration's keys, one more, and the embedding.
-std::string config_error(const std::function<void(io::GgufHeader&)>& add) {
+// The configuration of a file of no more than its keys, one more, and the embedding.
+model::Config config_with(const std::function<void(io::GgufHeader&)>& add,
+                          const std::vector<float>& divisors = {}) {
   io::GgufHeader header;
   header.add("general.architecture", "qwen2");
   for (const auto& [key, value] : {std::pair{"block_count", 1u},
@@ -184,15 +186,54 @@ std::string config_error(const std::function<void(io::GgufHeader&)>& add) {
   header.add("qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
   add(header);
   header.add_tensor("token_embd.weight", GgmlType::f32, {4, 8});
+  if (!divisors.empty()) {
+    header.add_tensor(model::kRopeDivisors, GgmlType::f32, {std::ssize(divisors)});
+  }
   std::string content = header.finish();
   content.append(std::size_t{4} * 8 * 4, '\0');
+  content.append(reinterpret_cast<const char*>(divisors.data()), divisors.size() * sizeof(float));
+  content.append((32 - content.size() % 32) % 32, '\0');
   const TemporaryFile file(content);
+  return model::gguf_config(io::GgufFile(file.path));
+}
+
+std::string config_error(const std::function<void(io::GgufHeader&)>& add) {
   try {
-    model::gguf_config(io::GgufFile(file.path));
+    config_with(add);
     return "";
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+TEST_CASE("gguf: a scaled rotary embedding is read as llama.cpp reads it") {
+  using Type = model::RopeScaling::Type;
+  const auto scaling = [](const char* type, float factor) {
+    return config_with([&](io::GgufHeader& header) {
+             if (type != nullptr) header.add("qwen2.rope.scaling.type", type);
+             header.add("qwen2.rope.scaling.factor", factor);
+           })
+        .rope_scaling;
+  };
+  CHECK(scaling(nullptr, 4.0f).type == Type::linear);  // where a factor has no type
+  CHECK(scaling("linear", 4.0f).factor == 4.0);
+  CHECK(scaling("linear", 1.0f).type == Type::none);
+  CHECK(scaling("none", 4.0f).type == Type::none);
+  const auto yarn = scaling("yarn", 4.0f);
+  CHECK(yarn.type == Type::yarn);
+  CHECK(yarn.original_max_position_embeddings == 64);
+  CHECK(yarn.attention_factor == doctest::Approx(0.1 * std::log(4.0) + 1.0));
+
+  model::RopeScaling llama3{
+      .type = Type::llama3, .factor = 8.0, .original_max_position_embeddings = 16};
+  const auto divisors = model::rope_divisors(4, 1e4, llama3);
+  const auto read = config_with([](io::GgufHeader&) {}, divisors).rope_scaling;
+  CHECK(read.type == Type::llama3);
+  CHECK(model::rope_divisors(4, 1e4, read) == divisors);
+  CHECK_THROWS_WITH_AS(config_with([](io::GgufHeader&) {}, {3.0f, 2.0f}),
+                       doctest::Contains("rope_freqs.weight"), Error);
+  CHECK_THROWS_WITH_AS(config_with([](io::GgufHeader&) {}, {1.0f, 2.0f, 3.0f}),
+                       doctest::Contains("expected [2]"), Error);
 }
 
 TEST_CASE("gguf: metadata that changes the result is honoured or refused by name") {
@@ -206,8 +247,6 @@ TEST_CASE("gguf: metadata that changes the result is honoured or refused by name
     CHECK(error.find(key + " is ") != std::string::npos);
   };
   CHECK(config_error([](io::GgufHeader&) {}) == "");
-  // llama.cpp scales linearly where a factor has no type.
-  refused("qwen2.rope.scaling.factor", 4.0f);
   refused("qwen2.rope.scale_linear", 4.0f);
   refused("qwen2.rope.scaling.attn_factor", 1.5f);
   refused("qwen2.attention.causal", false);
@@ -218,14 +257,8 @@ TEST_CASE("gguf: metadata that changes the result is honoured or refused by name
   refused("qwen2.logit_scale", 0.5f);
   refused("qwen2.expert_count", 8u);
   refused("general.type", "adapter");
-  for (const char* type : {"linear", "yarn", "longrope"}) {
-    CAPTURE(type);
-    const std::string error = config_error([&](io::GgufHeader& header) {
-      header.add("qwen2.rope.scaling.type", type);
-      header.add("qwen2.rope.scaling.factor", 2.0f);
-    });
-    CHECK(error.find(type) != std::string::npos);
-  }
+  refused("qwen2.rope.scaling.yarn_log_multiplier", 0.1f);
+  refused("qwen2.rope.scaling.type", "longrope");
 
   CHECK(with("qwen2.rope.scaling.factor", 1.0f) == "");
   CHECK(with("qwen2.rope.scale_linear", 1.0f) == "");
@@ -234,12 +267,4 @@ TEST_CASE("gguf: metadata that changes the result is honoured or refused by name
   CHECK(with("qwen2.attention.scale", 0.5f) == "");
   CHECK(with("qwen2.some_new_key", 3u) == "");
   CHECK(with("general.type", "model") == "");
-  CHECK(config_error([](io::GgufHeader& header) {
-          header.add("qwen2.rope.scaling.type", "none");
-          header.add("qwen2.rope.scaling.factor", 4.0f);
-        }) == "");
-  CHECK(config_error([](io::GgufHeader& header) {
-          header.add("qwen2.rope.scaling.type", "linear");
-          header.add("qwen2.rope.scaling.factor", 1.0f);
-        }) == "");
 }

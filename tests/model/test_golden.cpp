@@ -2,6 +2,7 @@
 
 #include "golden.h"
 #include "model/parameters.h"
+#include "support/tiny_models.h"
 
 using namespace qgrpo;
 using namespace qgrpo::model;
@@ -145,17 +146,18 @@ double expected_loss(const std::string& path) {
 }  // namespace
 
 TEST_CASE("golden: forward and every gradient of the tiny models") {
-  for (const std::string name : {"tiny_qwen2", "tiny_qwen2_untied"}) {
+  for (const TinyModel& tiny : kTinyModels) {
+    const std::string name = tiny.folder;
     for (const std::int64_t kept : {0, 1, 2}) {  // all recomputed, some kept, (nearly) all kept
       CAPTURE(name);
       CAPTURE(kept);
       Setup s(name, "", kept);
-      const io::SafetensorsFile forward(vector_path(name + "/golden/forward.safetensors"));
+      const io::SafetensorsFile forward(vector_path(tiny.golden("forward.safetensors")));
       check_forward(s, forward, -1);
       auto trainable = TrainableParameters::full(*s.model);
       check_gradients(s, trainable, forward,
-                      io::SafetensorsFile(vector_path(name + "/golden/grads.safetensors")), -1,
-                      expected_loss(name + "/golden/expected.json"));
+                      io::SafetensorsFile(vector_path(tiny.golden("grads.safetensors"))), -1,
+                      expected_loss(tiny.golden("expected.json")));
     }
   }
 }
@@ -166,12 +168,17 @@ TEST_CASE("golden: a checkpoint in bf16 is the same model") {
 }
 
 TEST_CASE("golden: LoRA forward and every factor's gradient") {
-  Setup s("tiny_qwen2", "lora/adapter", 0);
-  const io::SafetensorsFile forward(vector_path("lora/forward.safetensors"));
-  check_forward(s, forward, 0);
-  // With the adapter off it is the base model.
-  check_forward(s, io::SafetensorsFile(vector_path("tiny_qwen2/golden/forward.safetensors")), -1);
-  auto trainable = TrainableParameters::lora(*s.model, *s.adapter, 0);
-  check_gradients(s, trainable, forward, io::SafetensorsFile(vector_path("lora/grads.safetensors")),
-                  0, expected_loss("lora/expected.json"));
+  for (const TinyModel& tiny : kTinyModels) {
+    if (tiny.lora == nullptr) continue;
+    CAPTURE(std::string(tiny.folder));
+    Setup s(tiny.folder, tiny.of_lora("adapter"), 0);
+    const io::SafetensorsFile forward(vector_path(tiny.of_lora("forward.safetensors")));
+    check_forward(s, forward, 0);
+    // With the adapter off it is the base model.
+    check_forward(s, io::SafetensorsFile(vector_path(tiny.golden("forward.safetensors"))), -1);
+    auto trainable = TrainableParameters::lora(*s.model, *s.adapter, 0);
+    check_gradients(s, trainable, forward,
+                    io::SafetensorsFile(vector_path(tiny.of_lora("grads.safetensors"))), 0,
+                    expected_loss(tiny.of_lora("expected.json")));
+  }
 }

@@ -96,9 +96,9 @@ inline Outputs run_case(Backend& backend, const cases::RopeCase& c) {
   const auto tokens = static_cast<std::int64_t>(c.positions.size());
   const std::int64_t width = std::int64_t{c.heads} * c.dim;
   const OnBackend x(backend, bf16_values(tokens * width, 6), {tokens, width});
-  backend.layer().rope_forward(x, c.dim, cases::kRopeTheta, c.positions);
+  backend.layer().rope_forward(x, rope_frequencies(c.dim, cases::kRopeTheta), c.positions);
   Outputs out{{"forward", cases::kRopeForward, x.values()}};
-  backend.layer().rope_backward(x, c.dim, cases::kRopeTheta, c.positions);
+  backend.layer().rope_backward(x, rope_frequencies(c.dim, cases::kRopeTheta), c.positions);
   out.push_back({"there and back", cases::kRopeThereAndBack, x.values()});
   return out;
 }
@@ -159,11 +159,11 @@ inline Outputs run_case(Backend& backend, const cases::RopeKvCase& c, bool fused
       k(backend, bf16_values(tokens * narrow, 65), {tokens, narrow}),
       v(backend, bf16_values(tokens * narrow, 66), {tokens, narrow});
   if (fused) {
-    backend.rollout().rope_kv_write(cache.layer, q, k, v, c.dim, cases::kRopeTheta, c.positions,
-                                    c.slots);
+    backend.rollout().rope_kv_write(
+        cache.layer, q, k, v, rope_frequencies(c.dim, cases::kRopeTheta), c.positions, c.slots);
   } else {
-    backend.layer().rope_forward(q, c.dim, cases::kRopeTheta, c.positions);
-    backend.layer().rope_forward(k, c.dim, cases::kRopeTheta, c.positions);
+    backend.layer().rope_forward(q, rope_frequencies(c.dim, cases::kRopeTheta), c.positions);
+    backend.layer().rope_forward(k, rope_frequencies(c.dim, cases::kRopeTheta), c.positions);
     backend.rollout().kv_write(cache.layer, k, v, c.slots);
   }
   return {{"q", cases::kRopeForward, q.values()},

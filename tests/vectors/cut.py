@@ -37,6 +37,13 @@ for f in ("config.json", "generation_config.json", "model.safetensors"):
 for f in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "expected.json", "forward.safetensors",
           "grads.safetensors"):
     copy(f"lora/{f}")
+# The other families: the model, its values and its adapter's. (tiny_mistral_yarn and rope/ are of families.py.)
+for m in ("tiny_qwen3", "tiny_llama3"):
+    for f in ("config.json", "generation_config.json", "model.safetensors", "golden/expected.json",
+              "golden/forward.safetensors", "golden/grads.safetensors", "lora/adapter/adapter_config.json",
+              "lora/adapter/adapter_model.safetensors", "lora/expected.json", "lora/forward.safetensors",
+              "lora/grads.safetensors"):
+        copy(f"{m}/{f}")
 copy("nf4/qlora.safetensors")
 copy("nf4/expected.json")
 cut("nf4/nf4.safetensors", lambda k: (not k.startswith("g_") or ("double." in k and "dequant" not in k) or "weight" in k) and "double_cpu" not in k and "dequant_f32" not in k)

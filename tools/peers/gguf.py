@@ -167,6 +167,33 @@ def check_reading(program, work):
         assert abs(got - want).max() < 2e-4
 
 
+FAMILIES = {
+    "Qwen3": dict(tied=True, head_dim=128),
+    "Llama": dict(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                                   "high_freq_factor": 4.0, "original_max_position_embeddings": 16}, tied=False),
+    "Mistral": dict(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                                     "original_max_position_embeddings": 64}, sliding_window=None, tied=False),
+}
+
+
+def check_families(program, work):
+    """Every other family as F16: llama.cpp and this program continue as transformers does."""
+    import torch
+    import small_model
+    ids = [5, 77, 300, 12, 9, 41, 200, 8]
+    for kind, keys in FAMILIES.items():
+        folder, path = f"{work}/family-{kind}", f"{work}/{kind}.gguf"
+        model = small_model.write(folder, dtype=torch.float16, kind=kind, **keys).float().eval()
+        want = model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False, eos_token_id=None)[0, len(ids):].tolist()
+        run(program, "export", "--model", folder, "--to", "gguf", "--gguf-type", "F16", "--output", path)
+        line = json.loads(run(program, "generate", "--model", path, "--quantize", "none", "--temperature", "0", "--max-tokens", "24",
+                              "--ignore-eos", stdin=json.dumps({"ids": ids}) + "\n"))
+        ours, theirs = (line.get("completions") or [line])[0]["ids"], Llama(path).greedy(ids, 24)
+        same = [next((i for i, (a, b) in enumerate(zip(found, want)) if a != b), len(found)) for found in (ours, theirs)]
+        print(f"gguf {kind}: of transformers' 24 greedy tokens the first {same[0]} are ours, the first {same[1]} llama.cpp's")
+        assert ours == want and theirs == want[:len(theirs)], (ours, theirs, want)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--vectors":
         write_vectors(sys.argv[2])
@@ -179,4 +206,5 @@ if __name__ == "__main__":
             small_model.write(model, tied=False)
         check_reading(sys.argv[1], work)
         check_export(sys.argv[1], model, work)
+        check_families(sys.argv[1], work)
     print("gguf: all checks passed")

@@ -1,4 +1,4 @@
-"""A small random Qwen2 model with a real tokenizer, for comparisons that need no download."""
+"""A small random model with a real tokenizer, for comparisons that need no download."""
 import json
 import os
 
@@ -14,8 +14,10 @@ TEXT = ["The quick brown fox jumps over 12 lazy dogs, doesn't it? Été, naïve;
         "def f(x):\n    return x + 1\n\nQuestion: how many loaves does a baker sell in a day?\nAnswer: 36\n"] * 20
 
 
-def write(folder, hidden=256, layers=2, vocab=512, tied=True, dtype=torch.bfloat16, seed=0):
-    """A model with rows that every GGUF block size divides. Returns the transformers model."""
+def write(folder, hidden=256, layers=2, vocab=512, tied=True, dtype=torch.bfloat16, seed=0, kind="Qwen2",
+          **more):
+    """A model with rows that every GGUF block size divides. Returns the transformers model. `kind`: the family, as
+    transformers' classes begin; `more`: keys of its configuration."""
     os.makedirs(folder, exist_ok=True)
     tok = Tokenizer(models.BPE())
     tok.normalizer = normalizers.NFC()
@@ -32,12 +34,13 @@ def write(folder, hidden=256, layers=2, vocab=512, tied=True, dtype=torch.bfloat
                                                 pad_token="<|endoftext|>", chat_template=CHATML)
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
-    config = transformers.Qwen2Config(
+    keys = dict(
         vocab_size=vocab, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, rope_theta=10000.0,
-        tie_word_embeddings=tied, bos_token_id=ids["<|endoftext|>"], eos_token_id=ids["<|im_end|>"],
-        pad_token_id=ids["<|endoftext|>"])
-    model = transformers.Qwen2ForCausalLM(config)
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=tied,
+        bos_token_id=ids["<|endoftext|>"], eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"])
+    config = getattr(transformers, kind + "Config")(**{**keys, **more})
+    model = getattr(transformers, kind + "ForCausalLM")(config)
     with torch.no_grad():
         for name, p in model.named_parameters():  # decided logits that a rounding does not turn over, biases that matter
             if name.endswith("bias"):

@@ -262,11 +262,11 @@ namespace {
 
 void require_positions(const TrainOptions& options, const model::Config& config) {
   require(options.prompt.max_prompt_length + options.sampling.max_completion_length <=
-              config.max_position_embeddings,
+              config.context_length(),
           "--max-prompt-length ({}) + --max-completion-length ({}) is more than the model's {} "
           "positions; lower one of them",
           options.prompt.max_prompt_length, options.sampling.max_completion_length,
-          config.max_position_embeddings);
+          config.context_length());
 }
 
 }  // namespace
@@ -274,7 +274,7 @@ void require_positions(const TrainOptions& options, const model::Config& config)
 std::string fit_lengths(TrainOptions& options, const model::Config& config) {
   std::int64_t& prompt = options.prompt.max_prompt_length;
   std::int64_t& completion = options.sampling.max_completion_length;
-  const std::int64_t positions = config.max_position_embeddings;
+  const std::int64_t positions = config.context_length();
   const auto& names = options.run.given;
   const auto given = [&](const char* name) {
     return std::find(names.begin(), names.end(), name) != names.end();

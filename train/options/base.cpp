@@ -19,7 +19,8 @@ std::string identified(const std::string& name, const std::string& file) {
 
 void describe(BaseOptions& o, OptionSet& set) {
   set.group("What is trained, and on what");
-  set.text("model", o.model, "DIR", "Hugging Face folder of a Qwen2/Qwen2.5 model");
+  set.text("model", o.model, "DIR",
+           "Hugging Face folder of a Qwen2.5, Qwen3, Llama or Mistral model");
   set.text("adapter", o.adapter, "DIR", "Starting adapter, a peft folder").decides([&o] {
     return identified(o.adapter, o.adapter + "/adapter_model.safetensors");
   });

@@ -30,7 +30,7 @@ std::int64_t default_steps(const SftRunOptions& options, const SftInputs& inputs
 }
 
 std::int64_t max_length(const SftRunOptions& options, const model::Config& config) {
-  return std::min(options.batch.max_length, config.max_position_embeddings);
+  return std::min(options.batch.max_length, config.context_length());
 }
 
 }  // namespace

@@ -223,7 +223,7 @@ void SftRun::save(const std::string& folder) {
     tokenizer::copy_folder_files(
         base, folder,
         {config_.eos_token_ids.empty() ? -1 : config_.eos_token_ids.front(), config_.pad_token_id,
-         config_.max_position_embeddings});
+         config_.context_length()});
   }
   io::write_safetensors(folder + "/optimizer.safetensors", trainer_->optimizer().state_tensors());
 }

@@ -57,8 +57,7 @@ SftTrainer::SftTrainer(model::Model& model, model::TrainableParameters& paramete
 void SftTrainer::check(std::span<const SftExample> examples) const {
   require(!examples.empty(), "supervised step: no examples, expected at least one");
   const model::Config& config = model_->config();
-  const std::int64_t longest =
-      std::min(options_.micro_batch_tokens, config.max_position_embeddings);
+  const std::int64_t longest = std::min(options_.micro_batch_tokens, config.context_length());
   for (std::size_t i = 0; i < examples.size(); ++i) {
     const SftExample& e = examples[i];
     require(!e.prompt.empty() && !e.completion.empty(),

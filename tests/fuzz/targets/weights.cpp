@@ -35,5 +35,8 @@ QGRPO_FUZZ_TARGET(weights) {
   read(checkpoint, "lm_head.weight", {2, 8});
   read(checkpoint, "model.embed_tokens.weight", {2, 8});
   if (checkpoint.contains("model.norm.weight")) checkpoint.values("model.norm.weight", {8});
-  checkpoint.check_names(1, true);
+  model::Config config;
+  config.num_layers = 1;
+  config.tie_word_embeddings = true;
+  checkpoint.check_names(config);
 }
