@@ -16,6 +16,7 @@
 #include "tokenizer/chat_template_text.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/load.h"
+#include "tokenizer/sentencepiece_tokenizer.h"
 #include "tokenizer/special_tokens.h"
 
 namespace qgrpo::exporting {
@@ -47,12 +48,15 @@ std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
     return tokenizer::read_gguf_tokenizer(file);
   }
   const auto has = [&](const char* name) { return io::exists(model + "/" + name); };
-  if (has("tokenizer.json")) return tokenizer::read_tokenizer_json(model);
-  if (has("vocab.json") && has("merges.txt")) return tokenizer::read_vocab_and_merges(model);
-  require(!has("tokenizer.model"),
+  const bool files = has("vocab.json") && has("merges.txt");
+  const bool byte_level =
+      (has("tokenizer.json") || files) && !tokenizer::is_converted_sentencepiece(model);
+  require(byte_level || !has("tokenizer.model"),
           "{}: its tokenizer is SentencePiece's, which is not supported for GGUF (byte-level BPE "
           "is)",
           model);
+  if (has("tokenizer.json")) return tokenizer::read_tokenizer_json(model);
+  if (files) return tokenizer::read_vocab_and_merges(model);
   return std::nullopt;
 }
 

@@ -187,7 +187,9 @@ void check_model(const JsonValue& model) {
     require(!value || value->as_string_view().empty(), "{}: {} = \"{}\" is not supported",
             model.where(), key, value ? value->as_string() : "");
   }
-  require(!model.bool_or("byte_fallback", false), "{}: byte_fallback is not supported",
+  require(!model.bool_or("byte_fallback", false),
+          "{}: byte_fallback (a converted SentencePiece tokenizer) is read from tokenizer.model; "
+          "put that beside it",
           model.where());
   const auto dropout = model.find_value("dropout");
   require(!dropout || dropout->as_double() == 0, "{}: dropout is not supported", model.where());

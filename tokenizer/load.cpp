@@ -28,6 +28,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   require(fs::is_directory(folder, error),
           "{} is not a folder: expected a model folder with tokenizer files", folder);
   const auto has = [&](const char* name) { return fs::exists(fs::path(folder) / name, error); };
+  if (is_converted_sentencepiece(folder)) return load_sentencepiece(folder);
   if (has("tokenizer.json")) return std::make_unique<BpeTokenizer>(read_tokenizer_json(folder));
   if (has("vocab.json") && has("merges.txt")) {
     return std::make_unique<BpeTokenizer>(read_vocab_and_merges(folder));

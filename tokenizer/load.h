@@ -11,7 +11,8 @@ namespace qgrpo::tokenizer {
 bool has_tokenizer(const std::string& folder);
 
 // Reads the tokenizer of a Hugging Face folder: tokenizer.json, else vocab.json + merges.txt (with
-// the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model; or that of a
+// the added tokens of tokenizer_config.json), else SentencePiece's tokenizer.model, which goes first where
+// tokenizer.json was made of it; or that of a
 // GGUF file's metadata. Throws Error naming what is missing, damaged or not supported.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 

@@ -17,6 +17,30 @@ namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space in pieces
 
+// The space that SentencePiece puts before a text, so that its first word is a piece of its own.
+enum class PrefixSpace {
+  model,   // as tokenizer.model says, before each stretch between tokens
+  always,  // before each stretch that does not begin with a space
+  first,   // before the text, likewise, and not behind a token
+};
+
+std::string in_folder(const std::string& folder, const char* name) {
+  return (std::filesystem::path(folder) / name).string();
+}
+
+// What tokenizer.json says of it: Metaspace's prepend_scheme; older files have normalizers instead,
+// which do what SentencePiece does.
+PrefixSpace prefix_space(const io::JsonValue& root) {
+  const auto pre = root.find_value("pre_tokenizer");
+  if (!pre || pre->at("type").as_string_view() != "Metaspace") return PrefixSpace::model;
+  const auto scheme = pre->find_value("prepend_scheme");
+  const std::string name = scheme ? scheme->as_string() : "always";
+  require(name == "always" || name == "first",
+          "{}: prepend_scheme is \"{}\", which is not supported; expected \"always\" or \"first\"",
+          pre->where(), name);
+  return name == "first" ? PrefixSpace::first : PrefixSpace::always;
+}
+
 class SentencePieceTokenizer : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(const std::string& folder)
@@ -30,6 +54,7 @@ class SentencePieceTokenizer : public Tokenizer {
         matcher_.add({.id = id, .content = model_.IdToPiece(id), .special = true});
       }
     }
+    read_converted(folder);
     read_config(folder);
     probe_decoder();
   }
@@ -40,15 +65,17 @@ class SentencePieceTokenizer : public Tokenizer {
     std::vector<std::int32_t> out;
     const bool whole = around == TokensAround::kAdd;
     if (whole && add_bos_ && model_.bos_id() >= 0) out.push_back(model_.bos_id());
-    std::vector<int> ids;
+    bool first = true;
     matcher_.split(
         text, special == SpecialText::kPlain,
         [&](std::string_view piece) {
-          const auto status = model_.Encode({piece.data(), piece.size()}, &ids);
-          if (!status.ok()) fail("{}: SentencePiece failed: {}", where_, status.ToString());
-          out.insert(out.end(), ids.begin(), ids.end());
+          append_stretch(out, piece, first);
+          first = false;
         },
-        [&](std::int32_t id) { out.push_back(id); });
+        [&](std::int32_t id) {
+          out.push_back(id);
+          first = false;
+        });
     if (whole && add_eos_ && model_.eos_id() >= 0) out.push_back(model_.eos_id());
     return out;
   }
@@ -111,18 +138,61 @@ class SentencePieceTokenizer : public Tokenizer {
   utf8::Replacement replacement() const override { return utf8::Replacement::kEachByte; }
 
  private:
+  std::vector<int> encoded(std::string_view text) const {
+    std::vector<int> ids;
+    const auto status = model_.Encode({text.data(), text.size()}, &ids);
+    if (!status.ok()) fail("{}: SentencePiece failed: {}", where_, status.ToString());
+    return ids;
+  }
+
+  // The model's own space takes the place of one that is there. Where there is to be none, a control
+  // character that is part of no piece stands before the text, and its ids are taken off.
+  void append_stretch(std::vector<std::int32_t>& out, std::string_view text, bool first) const {
+    std::size_t known = 0;
+    std::vector<int> ids;
+    if (prefix_ == PrefixSpace::model) {
+      ids = encoded(text);
+    } else if (text.starts_with(' ') || first || prefix_ == PrefixSpace::always) {
+      if (text.starts_with(' ')) text.remove_prefix(1);
+      ids = text.empty() ? std::vector<int>{model_.PieceToId(kSpace)} : encoded(text);
+    } else {
+      constexpr const char* kAnchor = "\x01";
+      const std::vector<int> anchor = encoded(kAnchor);
+      ids = encoded(fmt::format("{}{}", kAnchor, text));
+      known = anchor.size();
+      require(std::equal(anchor.begin(), anchor.end(), ids.begin(),
+                         ids.begin() + static_cast<std::ptrdiff_t>(std::min(known, ids.size()))),
+              "{}: a text behind a token cannot be encoded without a space", where_);
+    }
+    out.insert(out.end(), ids.begin() + static_cast<std::ptrdiff_t>(known), ids.end());
+  }
+
+  // tokenizer.json beside it: the same tokenizer, converted.
+  void read_converted(const std::string& folder) {
+    if (!is_converted_sentencepiece(folder)) return;
+    io::JsonDocument document;
+    const auto root = document.parse_file(in_folder(folder, "tokenizer.json"), io::kMostFileBytes);
+    prefix_ = prefix_space(root);
+    const auto post = root.find_value("post_processor");
+    if (!post || post->at("type").as_string_view() != "TemplateProcessing") return;
+    const auto single = post->at("single").as_array();
+    if (single.empty()) return;
+    add_bos_ = static_cast<bool>(single.front().find("SpecialToken"));
+    add_eos_ = static_cast<bool>(single.back().find("SpecialToken"));
+  }
+
   void read_config(const std::string& folder) {
-    const auto path = (std::filesystem::path(folder) / "tokenizer_config.json").string();
+    const auto path = in_folder(folder, "tokenizer_config.json");
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return;
     io::JsonDocument document;
     const auto config = document.parse_file(path);
-    const auto flag = [](const io::JsonValue& object, const char* key) {
-      const auto value = object.find(key);
-      return value && !value->is_null() && value->as_bool();
+    const auto flag = [](const io::JsonValue& object, const char* key, bool otherwise = false) {
+      const auto value = object.find_value(key);
+      return value ? value->as_bool() : otherwise;
     };
-    add_bos_ = flag(config, "add_bos_token");
-    add_eos_ = flag(config, "add_eos_token");
+    add_bos_ = flag(config, "add_bos_token", add_bos_);
+    add_eos_ = flag(config, "add_eos_token", add_eos_);
     const auto tokens = config.find("added_tokens_decoder");
     if (!tokens || tokens->is_null()) return;
     for (const auto& [key, entry] : tokens->as_object()) {
@@ -171,6 +241,7 @@ class SentencePieceTokenizer : public Tokenizer {
   sentencepiece::SentencePieceProcessor model_;
   std::int32_t pieces_ = 0;  // of the model
   std::int32_t size_ = 0;    // with added tokens
+  PrefixSpace prefix_ = PrefixSpace::model;
   bool add_bos_ = false;
   bool add_eos_ = false;
   bool probed_ = false;
@@ -182,6 +253,20 @@ class SentencePieceTokenizer : public Tokenizer {
 };
 
 }  // namespace
+
+bool is_converted_sentencepiece(const std::string& folder) {
+  const std::string path = in_folder(folder, "tokenizer.json");
+  std::error_code error;
+  if (!std::filesystem::exists(path, error) ||
+      !std::filesystem::exists(in_folder(folder, "tokenizer.model"), error)) {
+    return false;
+  }
+  io::JsonDocument document;
+  const auto model = document.parse_file(path, io::kMostFileBytes).find_value("model");
+  if (!model) return false;
+  const auto type = model->find_value("type");
+  return (type && type->as_string_view() == "Unigram") || model->bool_or("byte_fallback", false);
+}
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& folder) {
   return std::make_unique<SentencePieceTokenizer>(folder);

@@ -40,6 +40,44 @@ TEST_CASE("SentencePiece BPE model with byte fallback that keeps white space") {
   check_model("sentencepiece_llama");
 }
 
+// The ids are those of transformers' LlamaTokenizer of this model, with legacy true and false.
+TEST_CASE("SentencePiece: a converted tokenizer.json says where a text gets its space") {
+  const TemporaryFolder folder;
+  std::filesystem::copy(vector_path("tokenizer/sentencepiece_llama/tokenizer.model"),
+                        folder.path() + "/tokenizer.model");
+  const auto loaded = [&](const std::string& rest) {
+    folder.write("tokenizer.json",
+                 R"({"model": {"type": "BPE", "byte_fallback": true, "vocab": {}, "merges": []})" +
+                     rest + "}");
+    return load_tokenizer(folder.path());
+  };
+  using Ids = std::vector<std::int32_t>;
+  const auto first =
+      loaded(R"(, "pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"})");
+  CHECK(first->encode("Ada") == Ids{370});
+  CHECK(first->encode(" Ada") == Ids{370});
+  CHECK(first->encode("Ada</s>Ada") == Ids{370, 2, 369});
+  CHECK(first->encode("Ada</s> Ada") == Ids{370, 2, 370});
+  CHECK(first->encode("</s>Ada") == Ids{2, 369});
+  const auto always =
+      loaded(R"(, "pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "always"})");
+  CHECK(always->encode("Ada</s>Ada") == Ids{370, 2, 370});
+  CHECK(always->encode("Ada</s> Ada") == Ids{370, 2, 370});
+  // Normalizers, as in older files, do what SentencePiece does.
+  CHECK(loaded("")->encode("Ada</s>Ada") == Ids{370, 2, 370});
+
+  const auto around = loaded(
+      R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})");
+  CHECK(around->encode("Ada", SpecialText::kParse, TokensAround::kAdd) == Ids{1, 370});
+  CHECK(around->encode_rendered("Ada") == Ids{370});
+  folder.write("tokenizer_config.json", R"({"add_bos_token": false})");
+  CHECK(load_tokenizer(folder.path())->encode("Ada", SpecialText::kParse, TokensAround::kAdd) ==
+        Ids{370});
+  std::filesystem::remove(folder.path() + "/tokenizer.model");
+  CHECK(error_of([&] { load_tokenizer(folder.path()); }).find("tokenizer.model") !=
+        std::string::npos);
+}
+
 TEST_CASE("SentencePiece: control tokens and tokenizer_config.json") {
   const TemporaryFolder folder;
   std::filesystem::copy(vector_path("tokenizer/sentencepiece_llama/tokenizer.model"),
