@@ -4,9 +4,9 @@
 #include <iosfwd>
 #include <string>
 
-#include "bench/machine_peak.h"
 #include "model/config.h"
 #include "model/model.h"
+#include "model/ops/device_peak.h"
 
 // What `qgrpo bench` measures: operators, sampling and training, each beside the machine's limit.
 namespace qgrpo::bench {
@@ -15,11 +15,11 @@ namespace qgrpo::bench {
 model::Config bench_shape(const std::string& name);
 
 // The tables; each with the part of the possible speed that is reached.
-void bench_ops(Backend& backend, const model::Config& config, const MachinePeak& peak,
+void bench_ops(Backend& backend, const model::Config& config, const DevicePeak& peak,
                std::ostream& out);
-void bench_generate(const model::Model& model, std::int32_t adapter, const MachinePeak& peak,
+void bench_generate(const model::Model& model, std::int32_t adapter, const DevicePeak& peak,
                     std::ostream& out);
 // Adds a new adapter to the model.
-void bench_train(model::Model& model, const MachinePeak& peak, std::ostream& out);
+void bench_train(model::Model& model, const DevicePeak& peak, std::ostream& out);
 
 }  // namespace qgrpo::bench

@@ -88,7 +88,7 @@ model::Config bench_shape(const std::string& name) {
   return c;
 }
 
-void bench_generate(const model::Model& model, std::int32_t adapter, const MachinePeak& peak,
+void bench_generate(const model::Model& model, std::int32_t adapter, const DevicePeak& peak,
                     std::ostream& out) {
   const model::Config& c = model.config();
   const auto weights = static_cast<double>(model.weight_bytes());
@@ -103,7 +103,7 @@ void bench_generate(const model::Model& model, std::int32_t adapter, const Machi
   generate(model, adapter, 16, 1, 2);  // first touch
   const auto prefill = generate(model, adapter, prompt, 1, 1);
   row(fmt::format("prompt of {} tokens", prompt), prefill.prefill, prompt,
-      least_seconds(peak, prompt * block_flops(c) + head_flops(c), weights));
+      peak.least_seconds(prompt * block_flops(c) + head_flops(c), weights));
   const std::int32_t short_prompt = std::min(prompt, 64);
   const std::int32_t new_tokens =
       static_cast<std::int32_t>(std::min<std::int64_t>(33, c.max_position_embeddings / 4));
@@ -112,11 +112,11 @@ void bench_generate(const model::Model& model, std::int32_t adapter, const Machi
     const double steps = new_tokens - 1;
     row(fmt::format("{} completion{} at once", samples, samples == 1 ? "" : "s"), times.decode,
         samples * steps,
-        steps * least_seconds(peak, samples * (block_flops(c) + head_flops(c)), weights));
+        steps * peak.least_seconds(samples * (block_flops(c) + head_flops(c)), weights));
   }
 }
 
-void bench_train(model::Model& model, const MachinePeak& peak, std::ostream& out) {
+void bench_train(model::Model& model, const DevicePeak& peak, std::ostream& out) {
   constexpr std::int64_t kCompletions = 8, kLength = 64, kPrompt = 64;
   constexpr std::int64_t kTokens = kPrompt + kCompletions * kLength;
   const model::Config& c = model.config();
@@ -164,7 +164,7 @@ void bench_train(model::Model& model, const MachinePeak& peak, std::ostream& out
              "{:<34}{:>12.1f}{:>12.1f}{:>10.1f}{:>9.0f}%\n",
              fmt::format("one update, {} x {} tokens, LoRA {}", kCompletions, kLength, lora.r),
              seconds * 1e3, head_rows / seconds, flops / seconds / 1e9,
-             100.0 * flops / (peak.gflops * 1e9) / seconds)
+             100.0 * flops / peak.flops / seconds)
       << std::flush;
   model.set_adapters({});
 }

@@ -2,6 +2,7 @@
 #include <ostream>
 
 #include "bench/bench.h"
+#include "bench/stopwatch.h"
 #include "model/ops/cases/cases.h"
 #include "model/ops/rng.h"
 
@@ -16,8 +17,7 @@ constexpr int kFloat = 4;  // bytes of an activation
 
 class OpsBench {
  public:
-  OpsBench(Backend& backend, const model::Config& config, const MachinePeak& peak,
-           std::ostream& out)
+  OpsBench(Backend& backend, const model::Config& config, const DevicePeak& peak, std::ostream& out)
       : backend_(backend), config_(config), peak_(peak), out_(out) {}
 
   void run() {
@@ -56,7 +56,7 @@ class OpsBench {
     const double seconds = fastest_call(call);
     out_ << fmt::format("{:<26}{:>16}{:>11.1f}{:>10.1f}{:>9.1f}{:>9.0f}%\n", name, shape,
                         seconds * 1e6, flops / seconds / 1e9, bytes / seconds / 1e9,
-                        100.0 * least_seconds(peak_, flops, bytes) / seconds)
+                        100.0 * peak_.least_seconds(flops, bytes) / seconds)
          << std::flush;
   }
 
@@ -194,14 +194,14 @@ class OpsBench {
 
   Backend& backend_;
   const model::Config& config_;
-  const MachinePeak& peak_;
+  const DevicePeak& peak_;
   std::ostream& out_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
 }  // namespace
 
-void bench_ops(Backend& backend, const model::Config& config, const MachinePeak& peak,
+void bench_ops(Backend& backend, const model::Config& config, const DevicePeak& peak,
                std::ostream& out) {
   OpsBench(backend, config, peak, out).run();
 }

@@ -4,6 +4,7 @@
 
 #include "bench/bench.h"
 #include "cli/commands.h"
+#include "cpu/machine/peak.h"
 #include "model/config_files.h"
 
 namespace qgrpo::cli {
@@ -38,10 +39,10 @@ int run_bench(const BenchOptions& options, std::ostream& out) {
     out.flush();
     return 0;
   }
-  const bench::MachinePeak peak = bench::measure_machine(thread_count(options.device.threads));
-  out << fmt::format(
-             "{}\nthis machine: {:.0f} GFLOP/s ({}, measured), {:.1f} GB/s read (measured)\n",
-             loaded.backend->description(), peak.gflops, peak.instructions, peak.gb_per_s)
+  const DevicePeak peak =
+      cpu::measure_peak(thread_count(options.device.threads), cpu::PeakEffort::thorough);
+  out << fmt::format("{}\nthis machine: {:.0f} GFLOP/s, {:.1f} GB/s read ({})\n",
+                     loaded.backend->description(), peak.flops / 1e9, peak.bytes / 1e9, peak.origin)
       << fmt::format("model: {}, hidden {}, {} blocks, feed-forward {}, vocabulary {}\n",
                      random ? options.shape + " with random weights" : options.model.model,
                      config.hidden_size, config.num_layers, config.intermediate_size,

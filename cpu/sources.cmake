@@ -1,5 +1,7 @@
 # The plain operators, as a backend.
 target_sources(qgrpo_cpu PRIVATE ${CMAKE_SOURCE_DIR}/cpu/reference/backend.cpp)
+# What the machine can do.
+target_sources(qgrpo_cpu PRIVATE ${CMAKE_SOURCE_DIR}/cpu/machine/peak.cpp)
 # Every file in cpu/kernels is compiled once per instruction set, into the namespace named by QGRPO_ISA;
 # cpu/dispatch.cpp picks one at start. Each on its own, so that inlining is what was measured.
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cpu/kernels/*.cpp)

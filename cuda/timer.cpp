@@ -46,6 +46,8 @@ int attribute(cudaDeviceAttr what) {
 double tensor_flops_a_clock(int major, int minor) {
   if (major == 8) return minor == 0 ? 2048.0 : 1024.0;
   if (major == 9) return 4096.0;
+  if (major == 10) return 8192.0;
+  if (major == 12) return 1024.0;
   return 0.0;
 }
 

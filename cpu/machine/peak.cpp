@@ -1,7 +1,9 @@
-#include "bench/machine_peak.h"
+#include "cpu/machine/peak.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -11,10 +13,9 @@
 #include <immintrin.h>
 #endif
 
-#include "bench/stopwatch.h"
 #include "model/ops/error.h"
 
-namespace qgrpo::bench {
+namespace qgrpo::cpu {
 namespace {
 
 // Each runs `rounds` rounds of independent chains of fused multiply-adds, long enough to hide their
@@ -92,6 +93,7 @@ std::uint64_t read_all(const std::uint64_t* data, std::size_t words) {
 
 // Seconds for all threads to do their part.
 double together(int threads, const std::function<void(int)>& part) {
+  using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   std::vector<std::thread> others;
   std::string refusal;
@@ -103,43 +105,52 @@ double together(int threads, const std::function<void(int)>& part) {
   }
   for (auto& other : others) other.join();
   if (!refusal.empty()) fail("{} threads cannot be started ({})", threads, refusal);
-  return seconds_since(start);
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Repeats {
+  int products;
+  int readings;
+  std::size_t mebibytes;
+};
+
+constexpr Repeats repeats_of(PeakEffort effort) {
+  return effort == PeakEffort::quick ? Repeats{10, 6, 64} : Repeats{100, 20, 256};
 }
 
 }  // namespace
 
-MachinePeak measure_machine(int threads) {
-  MachinePeak peak;
+DevicePeak measure_peak(int threads, PeakEffort effort) {
+  DevicePeak peak;
 #if defined(__x86_64__)
   const bool wide = __builtin_cpu_supports("avx512f") != 0;
   const FmaLoop loop = wide ? fma_avx512 : fma_avx2;
   const int lanes = wide ? 16 : 8;
-  peak.instructions = wide ? "AVX-512" : "AVX2";
+  peak.origin = wide ? "AVX-512, measured" : "AVX2, measured";
 #else
   const FmaLoop loop = fma_scalar;
   const int lanes = 1;
-  peak.instructions = "scalar";
+  peak.origin = "scalar, measured";
 #endif
+  const Repeats repeats = repeats_of(effort);
   // Short and often: what others do on the machine then spoils few of them.
   constexpr std::int64_t kRounds = 1'000'000;
   std::vector<float> sink(static_cast<std::size_t>(threads));
-  for (int repeat = 0; repeat < 100; ++repeat) {
+  for (int repeat = 0; repeat < repeats.products; ++repeat) {
     const double seconds =
         together(threads, [&](int t) { sink[static_cast<std::size_t>(t)] = loop(kRounds); });
-    peak.gflops = std::max(peak.gflops, 2.0 * lanes * kChains * kRounds * threads / seconds / 1e9);
+    peak.flops = std::max(peak.flops, 2.0 * lanes * kChains * kRounds * threads / seconds);
   }
 
-  constexpr std::size_t kWords = std::size_t{256} << 17;  // 256 MiB
-  std::vector<std::uint64_t> buffer(kWords, 1);
+  std::vector<std::uint64_t> buffer(repeats.mebibytes << 17, 1);
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(threads));
-  const std::size_t share = kWords / static_cast<std::size_t>(threads);
-  for (int repeat = 0; repeat < 20; ++repeat) {
+  const std::size_t share = buffer.size() / static_cast<std::size_t>(threads);
+  for (int repeat = 0; repeat < repeats.readings; ++repeat) {
     const double seconds = together(threads, [&](int t) {
       const auto index = static_cast<std::size_t>(t);
       sums[index] = read_all(buffer.data() + index * share, share);
     });
-    const auto bytes = static_cast<double>(share) * 8.0 * threads;
-    peak.gb_per_s = std::max(peak.gb_per_s, bytes / seconds / 1e9);
+    peak.bytes = std::max(peak.bytes, static_cast<double>(share) * 8.0 * threads / seconds);
   }
   // Keeps the sums, and so the loops, alive.
   volatile double used = sink[0] + static_cast<double>(sums[0]);
@@ -147,19 +158,4 @@ MachinePeak measure_machine(int threads) {
   return peak;
 }
 
-double fastest_call(const std::function<void()>& call, double budget) {
-  double best = 1e30;
-  const auto start = Clock::now();
-  for (int i = 0; i < 3 || seconds_since(start) < budget; ++i) {
-    const auto begin = Clock::now();
-    call();
-    best = std::min(best, seconds_since(begin));
-  }
-  return best;
-}
-
-double least_seconds(const MachinePeak& peak, double flops, double bytes) {
-  return std::max(flops / (peak.gflops * 1e9), bytes / (peak.gb_per_s * 1e9));
-}
-
-}  // namespace qgrpo::bench
+}  // namespace qgrpo::cpu
