@@ -10,6 +10,7 @@
 
 #include "cli/line_reader.h"
 #include "cpu/backend.h"
+#include "cpu/machine/peak.h"
 #include "cuda/plugin/load.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
@@ -94,6 +95,18 @@ std::unique_ptr<Backend> make_backend(const DeviceOptions& options, Workload wor
     if (auto backend = try_cuda(automatic, workload)) return backend;
   }
   return cpu::make_cpu_backend(threads);
+}
+
+FindPeak peak_finder(const DeviceOptions& options, const Backend& backend) {
+  if (backend.name() != "cpu") {
+    return [] {
+      const cuda::DeviceRates rates = cuda::load_plugin().device_rates();
+      return DevicePeak{rates.tensor_tflops * 1e12, rates.dram_gb_per_s * 1e9,
+                        rates.name + ", by its clocks"};
+    };
+  }
+  const int threads = thread_count(options.threads);
+  return [threads] { return cpu::measure_peak(threads, cpu::PeakEffort::quick); };
 }
 
 // ---------------------------------------------------------------- model

@@ -11,6 +11,7 @@
 #include "engine/generator.h"
 #include "model/lora.h"
 #include "model/model.h"
+#include "model/ops/device_peak.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 #include "train/data/prompt.h"
@@ -41,6 +42,10 @@ std::unique_ptr<Backend> make_backend(const DeviceOptions& options,
                                       Workload workload = Workload::training);
 // The number of threads that the backend gets: `threads`, or all cores the process may use.
 int thread_count(std::int64_t threads);
+
+// How the peaks of a backend's device are found: a CPU's are measured, a GPU's follow from its clocks
+// and widths (of a GPU that is not known here, and of the software GPU, they are not known).
+FindPeak peak_finder(const DeviceOptions& options, const Backend& backend);
 
 // ---------------------------------------------------------------- model
 

@@ -72,7 +72,7 @@ int run_sft(SftCommand& command) {
   options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  train::SftRun run(options, *backend);
+  train::SftRun run(options, *backend, peak_finder(command.device, *backend));
   run.run();
   return run.interrupted() ? train::interrupted_exit_code() : 0;
 }

@@ -67,8 +67,9 @@ int run_train(TrainCommand& command) {
   command.device.threads = options.run.threads;
   const auto backend = make_backend(command.device);
   const StopSignals signals;
-  if (demo) return train::run_demo(options, *backend);
-  train::GrpoTrainer trainer(options, *backend);
+  const FindPeak find_peak = peak_finder(command.device, *backend);
+  if (demo) return train::run_demo(options, *backend, find_peak);
+  train::GrpoTrainer trainer(options, *backend, find_peak);
   trainer.run();
   return trainer.interrupted() ? train::interrupted_exit_code() : 0;
 }

@@ -17,7 +17,7 @@ SFT = ["sft", *TRAIN, "--dataset", f"{INPUTS}/sft.jsonl"]
 EXPORT = ["export", "--model", f"{INPUTS}/model", "--adapter", f"{INPUTS}/run/checkpoint-3", "--threads", "1"]
 
 # What two runs of one setting may differ in.
-TIMES = re.compile(r'"(step_time[^"]*|elapsed_seconds|eval_runtime|tokens_per_second|metrics_offset|completions_offset'
+TIMES = re.compile(r'"(step_time[^"]*|elapsed_seconds|eval_runtime|tokens_per_second[^"]*|speed_of_light[^"]*|metrics_offset|completions_offset'
                    r'|time|end_time|seconds)": ?[-+.0-9eE"TZ:]+')
 
 

@@ -183,7 +183,7 @@ DemoModel make_model(Console& console, Backend& backend, const std::string& fold
 
 }  // namespace
 
-int run_demo(const TrainOptions& options, Backend& backend) {
+int run_demo(const TrainOptions& options, Backend& backend, const FindPeak& find_peak) {
   Console console;
   console.line(fmt::format(
       "This is the built-in demo: a tiny Qwen2 model on generated arithmetic questions.\n"
@@ -203,7 +203,7 @@ int run_demo(const TrainOptions& options, Backend& backend) {
   console.line(
       "\n2. GRPO: groups of completions, scored by the five rewards (at most 3.5), train a LoRA.");
   const TrainOptions run = demo_options(options, demo);
-  GrpoTrainer trainer(run, backend);
+  GrpoTrainer trainer(run, backend, find_peak);
   // Within what the run has planned of the device's memory for its sampling.
   const HeldOut held_out(demo, run, trainer.plan().generator.max_sequences);
   const Accuracy before = held_out.evaluate(trainer.model(), -1);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "model/ops/device_peak.h"
 #include "train/grpo/options.h"
 
 namespace qgrpo::train {
@@ -10,6 +11,7 @@ namespace qgrpo::train {
 // after. Everything goes to OUTPUT_DIR/demo: model/ (a Hugging Face folder), adapter/, grpo/ (the
 // run). Throws Error where an earlier demo is there and run.overwrite_output_dir is not set.
 // Returns the exit code.
-int run_demo(const TrainOptions& options, Backend& backend);
+// `find_peak` as GrpoTrainer.
+int run_demo(const TrainOptions& options, Backend& backend, const FindPeak& find_peak = {});
 
 }  // namespace qgrpo::train

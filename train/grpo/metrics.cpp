@@ -108,6 +108,9 @@ std::string metrics_json(const StepMetrics& m) {
   w.member("step_time", m.step_time);
   w.member("step_time/sampling", m.sampling_time);
   w.member("step_time/training", m.training_time);
+  write_speed(w, "", m.step_speed);
+  write_speed(w, "/sampling", m.sampling_speed);
+  write_speed(w, "/training", m.training_speed);
   w.end_object();
   return w.str();
 }
@@ -118,6 +121,7 @@ std::map<std::string, double> with_free_names(const std::map<std::string, double
   if (metrics.empty()) return {};
   StepMetrics all;
   all.has_kl = all.update.has_sampling = true;
+  all.step_speed = all.sampling_speed = all.training_speed = {1.0, 1.0, 1.0};
   for (const std::string& name : reward_names) all.rewards.push_back({name});
   io::JsonDocument document;
   const io::JsonValue line = document.parse(metrics_json(all), "a step's metrics");

@@ -11,6 +11,7 @@
 #include "train/grpo/experience.h"
 #include "train/objective/advantages.h"
 #include "train/objective/policy_gradient.h"
+#include "train/run/speed_of_light.h"
 
 namespace qgrpo::train {
 
@@ -43,7 +44,10 @@ struct StepMetrics {
   double reward = 0.0;
   double reward_std = 0.0;  // unbiased, over all completions of the step
   double frac_reward_zero_std = 0.0;
-  std::vector<RewardStatistics> rewards;         // one a reward function
+  PhaseSpeed step_speed;                  // tokens: sampled
+  PhaseSpeed sampling_speed;              // of drawing alone, without rewards
+  PhaseSpeed training_speed;              // tokens: rows of the model that a gradient depends on
+  std::vector<RewardStatistics> rewards;  // one a reward function
   std::map<std::string, double> reward_metrics;  // what reward functions log of their own
   LengthStatistics length;
   LengthStatistics terminated_length;  // of the completions that ended by EOS

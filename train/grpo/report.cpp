@@ -35,6 +35,8 @@ std::vector<Part> step_parts(const StepMetrics& m, double seconds_left) {
   if (m.step_time > 0) {
     const double rate = static_cast<double>(m.completion_tokens) / m.step_time;
     parts.push_back({7, fmt::format("  {:.0f} tok/s", rate)});
+    const double share = m.step_speed.speed_of_light();
+    if (share > 0) parts.push_back({7, fmt::format(" ({:.2g} % of peak)", 100 * share)});
     parts.push_back({3, fmt::format("  {:.1f} s", m.step_time)});
   }
   if (seconds_left >= 0)

@@ -23,6 +23,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+std::vector<GroupLengths> lengths_of(std::span<const Group> groups) {
+  std::vector<GroupLengths> lengths;
+  for (const Group& group : groups) {
+    GroupLengths& of = lengths.emplace_back();
+    of.prompt = std::ssize(group.prompt_ids);
+    for (const GroupCompletion& c : group.completions) of.completions.push_back(std::ssize(c.ids));
+  }
+  return lengths;
+}
+
 std::string phase_name(std::int64_t step) {
   return step == kPreflightStep ? "preflight" : fmt::format("step {}", step + 1);
 }
@@ -40,7 +50,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
     while (round.missing() > 0) {  // once; with dynamic sampling until every group has a signal
       // prompts -> completions -> rewards
       std::vector<Group> groups = round.take_prompts(source_);
-      if (!sample(groups, context.step, round.sampled())) return std::nullopt;
+      if (!sample(groups, context.step, round.sampled(), record.sampling)) return std::nullopt;
       if (!score(groups, phase_name(context.step))) return std::nullopt;
       if (context.step == 0 && round.sampled() == 0 && !preflight(groups)) return std::nullopt;
       round.add(std::move(groups));
@@ -53,6 +63,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
   record.sampling_seconds = seconds_since(start);
 
   // advantages -> gradient of the objective, through the model
+  const auto training_start = std::chrono::steady_clock::now();
   console_.live(phase_name(context.step) + ": training");
   policy_->begin_phase();
   policy_->parameters().zero_gradients();
@@ -67,6 +78,7 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
   record.update =
       update_parameters(policy_->optimizer(), policy_->parameters(), record.gradient.loss,
                         context.learning_rate, options_.optimizer.max_grad_norm);
+  record.training = training_speed(seconds_since(training_start));
   // Later steps on the same completions take their ratios to the policy that sampled them.
   if (record.fresh && options_.objective.num_iterations > 1) {
     keep_old_logprobs(experience_, logprobs);
@@ -75,20 +87,43 @@ std::optional<StepOutcome> GrpoTrainer::step(const StepContext& context) {
 }
 
 // num_generations completions for each prompt. Recorded groups have theirs.
-bool GrpoTrainer::sample(std::span<Group> groups, std::int64_t step, std::int64_t first_prompt) {
+bool GrpoTrainer::sample(std::span<Group> groups, std::int64_t step, std::int64_t first_prompt,
+                         PhaseSpeed& speed) {
   if (inputs_.replay()) return true;
   const auto start = std::chrono::steady_clock::now();
   policy_->begin_phase();
   RolloutSettings rollout = rollout_settings(options_, inputs_.eos_ids);
   rollout.first_prompt = static_cast<std::uint32_t>(first_prompt);
-  return sample_groups(policy_->generator(), *inputs_.tokenizer, groups,
-                       static_cast<std::uint32_t>(step), rollout, [&](std::int64_t tokens) {
-                         const double rate =
-                             static_cast<double>(tokens) / std::max(seconds_since(start), 1e-9);
-                         console_.live(fmt::format("{}: sampling, {} tokens, {:.0f} tok/s",
-                                                   phase_name(step), tokens, rate));
-                         return !stop_requested.load();
-                       });
+  const auto progress = [&](std::int64_t tokens) {
+    const double rate = static_cast<double>(tokens) / std::max(seconds_since(start), 1e-9);
+    console_.live(
+        fmt::format("{}: sampling, {} tokens, {:.0f} tok/s", phase_name(step), tokens, rate));
+    return !stop_requested.load();
+  };
+  if (!sample_groups(policy_->generator(), *inputs_.tokenizer, groups,
+                     static_cast<std::uint32_t>(step), rollout, progress)) {
+    return false;
+  }
+  speed.seconds += seconds_since(start);
+  const std::vector<GroupLengths> lengths = lengths_of(groups);
+  for (const GroupLengths& group : lengths) {
+    for (const std::int64_t length : group.completions) speed.tokens += static_cast<double>(length);
+  }
+  if (peak_.known()) speed.least_seconds += sampling_seconds(work_, peak_, lengths);
+  return true;
+}
+
+// Of the update that took so long. Groups that add nothing to it are left out of it.
+PhaseSpeed GrpoTrainer::training_speed(double seconds) const {
+  const bool reference = options_.objective.beta != 0.0;
+  std::vector<GroupLengths> lengths = lengths_of(experience_.groups);
+  for (std::size_t g = 0; g < lengths.size(); ++g) {
+    if (!reference && !has_signal(experience_.groups[g])) lengths[g].completions.clear();
+  }
+  const TrainingWork work = training_work(lengths, reference);
+  PhaseSpeed speed{work.tokens, seconds};
+  if (peak_.known()) speed.least_seconds = training_seconds(work_, peak_, work);
+  return speed;
 }
 
 // Every reward of every completion. Recorded groups have theirs.
@@ -131,7 +166,8 @@ bool GrpoTrainer::preflight(std::span<const Group> groups) {
     std::int64_t truncated = 0;
     const auto metrics = reward_metrics_;
     std::vector<Group> more = source_.take(missing, position, truncated);
-    if (!sample(more, kPreflightStep, 0)) return false;
+    PhaseSpeed not_of_the_step;
+    if (!sample(more, kPreflightStep, 0, not_of_the_step)) return false;
     if (!score(more, phase_name(kPreflightStep))) return false;
     reward_metrics_ = metrics;
     report.add(more);

@@ -32,7 +32,7 @@ bool trained_on_questions(const GrpoInputs& inputs) {
 
 }  // namespace
 
-GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
+GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend, const FindPeak& find_peak)
     : config_(model::load_config(options.base.model)),
       inputs_(read_inputs(options, config_,
                           [this](const std::string& line) { console_.line("  " + line); })),
@@ -49,6 +49,7 @@ GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
         evaluator_.truncated(), options_.prompt.max_prompt_length));
   }
   load(backend);
+  find_speed_of_light(find_peak);
   RunIdentity identity;
   identity.model = options_.base.model;
   identity.base = model().fingerprint();
@@ -56,6 +57,7 @@ GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend)
   identity.data_fingerprint = inputs_.data_fingerprint;
   identity.reference = policy_->reference();
   identity.device = backend.description();
+  identity.peak = peak_;
   run_.begin(identity, *this);
 }
 
@@ -83,6 +85,13 @@ void GrpoTrainer::load(Backend& backend) {
                     console_.live(fmt::format("loading {} of {}", io::format_bytes(done),
                                               io::format_bytes(total)));
                   });
+}
+
+void GrpoTrainer::find_speed_of_light(const FindPeak& find_peak) {
+  if (find_peak) peak_ = find_peak();
+  if (!peak_.known()) return;
+  work_ = work_of(model(), &policy_->adapter());
+  console_.line("  speed of light: " + peak_text(peak_));
 }
 
 // What the plan was told that it may use need not be there: another program may have it.
@@ -172,6 +181,10 @@ std::string GrpoTrainer::log(const StepTimes& times) {
   metrics_.step_time = times.seconds;
   metrics_.sampling_time = record_.sampling_seconds;
   metrics_.training_time = times.seconds - record_.sampling_seconds;
+  metrics_.sampling_speed = record_.sampling;
+  metrics_.training_speed = record_.training;
+  metrics_.step_speed = {static_cast<double>(metrics_.completion_tokens), times.seconds,
+                         record_.sampling.least_seconds + record_.training.least_seconds};
   metrics_.update = record_.gradient;
   metrics_.has_kl = options_.objective.beta != 0.0;
   metrics_.skipped_steps = state.skipped_steps;

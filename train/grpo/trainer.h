@@ -26,8 +26,8 @@ namespace qgrpo::train {
 class GrpoTrainer final : private Method {
  public:
   // Reads and checks everything, plans, prints the plan, allocates, loads. Throws Error before
-  // anything is written.
-  GrpoTrainer(TrainOptions options, Backend& backend);
+  // anything is written. `find_peak`: what steps are compared with; empty: with nothing.
+  GrpoTrainer(TrainOptions options, Backend& backend, const FindPeak& find_peak = {});
 
   // Runs to the last step (or until stop_requested), which always ends in a checkpoint; the path of
   // the result is returned.
@@ -44,7 +44,9 @@ class GrpoTrainer final : private Method {
   struct StepRecord {
     bool fresh = false;  // it began with sampling, not with the groups at hand
     double learning_rate = 0.0;
-    double sampling_seconds = 0.0;
+    double sampling_seconds = 0.0;  // with rewards
+    PhaseSpeed sampling;
+    PhaseSpeed training;
     UpdateStatistics gradient;
     ParameterUpdate update;
   };
@@ -65,11 +67,13 @@ class GrpoTrainer final : private Method {
   std::string finish(const std::string& checkpoint) override;
 
   // The parts of a step, in their order. False where stop_requested interrupts them.
-  bool sample(std::span<Group> groups, std::int64_t step, std::int64_t first_prompt);
+  bool sample(std::span<Group> groups, std::int64_t step, std::int64_t first_prompt,
+              PhaseSpeed& speed);
   bool score(std::span<Group> groups, std::string_view phase);
   bool preflight(std::span<const Group> groups);
   void check(const StepRecord& record, std::int64_t step) const;
   void note_difference(const StepRecord& record, std::int64_t step);
+  PhaseSpeed training_speed(double seconds) const;
   StepOutcome count(const StepRecord& record);
 
   // Whether step 0, 1, ... begins with sampling.
@@ -77,6 +81,7 @@ class GrpoTrainer final : private Method {
     return step % options_.objective.num_iterations == 0;
   }
   void load(Backend& backend);
+  void find_speed_of_light(const FindPeak& find_peak);
   void check_room(const Backend& backend) const;
   void find_best(const std::string& folder);
   void forget_best(const std::string& reason);
@@ -90,6 +95,8 @@ class GrpoTrainer final : private Method {
   TrainingRun run_;
   MemoryPlan plan_;
   std::optional<Policy> policy_;
+  DevicePeak peak_;  // not known: steps are compared with nothing
+  ModelWork work_;
 
   Experience experience_;                         // what the steps learn from
   std::map<std::string, double> reward_metrics_;  // of reward functions, in the latest round

@@ -41,11 +41,6 @@ bool on_policy(std::span<const Group> groups) {
   return true;
 }
 
-bool has_signal(const Group& group) {
-  return std::any_of(group.completions.begin(), group.completions.end(),
-                     [](const GroupCompletion& c) { return c.counted && c.advantage != 0.0f; });
-}
-
 // One call of accumulate_policy_gradient.
 class Update {
  public:
@@ -230,6 +225,11 @@ class Update {
 };
 
 }  // namespace
+
+bool has_signal(const Group& group) {
+  return std::any_of(group.completions.begin(), group.completions.end(),
+                     [](const GroupCompletion& c) { return c.counted && c.advantage != 0.0f; });
+}
 
 UpdateStatistics accumulate_policy_gradient(model::TrainingPass& pass, const model::Model& model,
                                             const model::ModelGradients& gradients,

@@ -30,6 +30,9 @@ struct TokenLogprobs {
   PerToken<float> reference;  // 0 where beta = 0
 };
 
+// Whether a group adds to the gradient of a loss without a KL term: not where all advantages are 0.
+bool has_signal(const Group& group);
+
 // Accumulates d loss / d parameters of the groups' completions (whose advantages are set):
 //   loss = sum over completions and tokens of weight * objective
 // The groups are packed into micro-batches of at most the pass's tokens. The prompt of a group is

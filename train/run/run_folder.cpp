@@ -88,6 +88,11 @@ std::string RunFolder::start_json(const std::string& status, std::int64_t last_s
   w.member("first_step", record_.first_step);
   for (const auto& [name, text] : build_versions()) w.member(name, text);
   w.member("device", record_.device);
+  if (record_.peak.known()) {
+    w.member("peak_flops", record_.peak.flops);
+    w.member("peak_bytes_per_second", record_.peak.bytes);
+    w.member("peak_origin", record_.peak.origin);
+  }
   struct utsname system {};
   if (uname(&system) == 0) {
     w.member("host", std::string(system.nodename));

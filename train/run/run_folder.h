@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/ops/device_peak.h"
 #include "train/options/run.h"
 
 // What a run's folder says about how it was made, besides its metrics, completions and checkpoints:
@@ -18,6 +19,7 @@ namespace qgrpo::train {
 struct RunRecord {
   std::string trainer;  // "grpo" or "sft"
   std::string device;   // Backend::description()
+  DevicePeak peak;      // of it
   std::uint64_t model_fingerprint = 0;
   std::uint64_t data_fingerprint = 0;
   std::int64_t first_step = 1;

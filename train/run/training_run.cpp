@@ -132,6 +132,7 @@ void TrainingRun::open_folder(const RunIdentity& identity) {
   RunRecord record;
   record.trainer = settings_.trainer;
   record.device = identity.device;
+  record.peak = identity.peak;
   record.model_fingerprint = state_.base_fingerprint;
   record.data_fingerprint = state_.data_fingerprint;
   record.first_step = state_.global_step + 1;

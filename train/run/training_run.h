@@ -32,6 +32,7 @@ struct RunIdentity {
   std::uint64_t data_fingerprint = 0;
   std::string reference = "base";  // TrainerState::reference
   std::string device;              // Backend::description()
+  DevicePeak peak = {};            // of it, where it is known
 };
 
 // The one loop of every training: start or resume, then step, log, evaluate, save, until the last

@@ -30,7 +30,7 @@ SftRunOptions checked(SftRunOptions options) {
 
 }  // namespace
 
-SftRun::SftRun(SftRunOptions options, Backend& backend)
+SftRun::SftRun(SftRunOptions options, Backend& backend, const FindPeak& find_peak)
     : config_(model::load_config(checked(options).base.model)),
       inputs_(read_inputs(options, config_)),
       options_(with_trained_lora(resolve_options(std::move(options), inputs_, config_), config_)),
@@ -38,6 +38,11 @@ SftRun::SftRun(SftRunOptions options, Backend& backend)
             recorded_options(options_)},
            console_) {
   load(backend);
+  if (find_peak) peak_ = find_peak();
+  if (peak_.known()) {
+    work_ = work_of(*model_, adapter_.get());
+    console_.line("  speed of light: " + peak_text(peak_));
+  }
   RunIdentity identity;
   identity.model = options_.base.model;
   // A full run's checkpoint is the whole model.
@@ -45,6 +50,7 @@ SftRun::SftRun(SftRunOptions options, Backend& backend)
   identity.data = options_.data.dataset.front();
   identity.data_fingerprint = inputs_.data_fingerprint;
   identity.device = backend.description();
+  identity.peak = peak_;
   run_.begin(identity, *this);
 }
 
@@ -155,6 +161,13 @@ std::optional<StepOutcome> SftRun::step(const StepContext& context) {
                      .broken = step_.update.broken};
 }
 
+// Of the latest step. num_tokens counts all of its tokens, and so does tokens_per_second.
+PhaseSpeed SftRun::speed(double seconds) const {
+  PhaseSpeed speed{static_cast<double>(step_.tokens), seconds};
+  if (peak_.known()) speed.least_seconds = training_seconds(work_, peak_, step_.work);
+  return speed;
+}
+
 std::string SftRun::log(const StepTimes& times) {
   const TrainerState& state = run_.state();
   io::JsonWriter w;
@@ -168,16 +181,19 @@ std::string SftRun::log(const StepTimes& times) {
   w.member("num_tokens", state.num_tokens);
   if (state.skipped_steps > 0) w.member("skipped_steps", state.skipped_steps);
   w.member("step_time", times.seconds);
+  write_speed(w, "", speed(times.seconds));
   w.end_object();
   return w.str();
 }
 
 void SftRun::show(const StepTimes& times) {
+  const PhaseSpeed speed = this->speed(times.seconds);
+  const std::string share =
+      peak_.known() ? fmt::format(" ({:.2g} % of peak)", 100 * speed.speed_of_light()) : "";
   const std::string text = fmt::format(
-      "step {}/{}  loss {:.4f}  grad norm {:.3f}  lr {:.3g}  {:.0f} tokens/s  left {}",
+      "step {}/{}  loss {:.4f}  grad norm {:.3f}  lr {:.3g}  {:.0f} tokens/s{}  left {}",
       run_.state().global_step, run_.max_steps(), step_.loss, step_.gradient_norm,
-      step_.learning_rate, static_cast<double>(step_.tokens) / std::max(times.seconds, 1e-9),
-      format_duration(times.seconds_left));
+      step_.learning_rate, speed.tokens_per_second(), share, format_duration(times.seconds_left));
   run_.shows_step() ? console_.line(text) : console_.live(text);
   if (step_.update.skipped) {
     console_.line("  " + skipped_text(step_.update, step_.loss, run_.state().skipped_steps));

@@ -9,6 +9,7 @@
 #include "model/lora.h"
 #include "model/model.h"
 #include "model/parameters.h"
+#include "train/run/speed_of_light.h"
 #include "train/run/training_run.h"
 #include "train/sft/inputs.h"
 #include "train/sft/options.h"
@@ -20,7 +21,8 @@ namespace qgrpo::train {
 // One supervised run: `qgrpo sft`. The loop around its steps is the one of every training,
 // train/run/training_run.h. OUTPUT_DIR gets
 //   metrics.jsonl   a line a step:         step, epoch, loss, entropy, grad_norm, learning_rate,
-//                                          num_tokens, step_time; skipped_steps where there are any
+//                                          num_tokens, step_time, tokens_per_second,
+//                                          speed_of_light; skipped_steps where there are any
 //                   a line an evaluation:  step, epoch, eval_loss, eval_entropy
 //   config.toml, run.json   how the run was made
 //   checkpoint-N/   the adapter as peft has it, or (full) a whole model folder with its tokenizer;
@@ -28,7 +30,8 @@ namespace qgrpo::train {
 class SftRun final : private Method {
  public:
   // Reads and checks everything, then allocates and loads. Throws Error before anything is written.
-  SftRun(SftRunOptions options, Backend& backend);
+  // `find_peak`: what steps are compared with; empty: with nothing.
+  SftRun(SftRunOptions options, Backend& backend, const FindPeak& find_peak = {});
 
   // Runs to the last step (or until stop_requested), which always ends in a checkpoint; its path is
   // returned.
@@ -58,6 +61,7 @@ class SftRun final : private Method {
   void describe(const SftPlan& plan, const Backend& backend);
   SftOptions step_options() const;
   double epoch(std::int64_t steps) const;
+  PhaseSpeed speed(double seconds) const;
 
   Console console_;
   const model::Config config_;
@@ -69,6 +73,9 @@ class SftRun final : private Method {
   std::unique_ptr<model::LoraAdapter> adapter_;  // null with `full`
   std::unique_ptr<model::TrainableParameters> parameters_;
   std::unique_ptr<SftTrainer> trainer_;
+
+  DevicePeak peak_;  // not known: steps are compared with nothing
+  ModelWork work_;
 
   SftStep step_;              // the latest
   SftEvaluation evaluation_;  // the latest

@@ -159,6 +159,7 @@ SftStep SftTrainer::step(std::span<const SftExample> examples, std::optional<dou
   for (const SftExample& e : examples) {
     out.tokens += e.length();
     out.learned_tokens += e.learned_tokens();
+    out.work.add_sequence(e.length() - 1, e.learned_tokens());
   }
   parameters_->zero_gradients();
   const auto learned = static_cast<double>(out.learned_tokens);

@@ -11,6 +11,7 @@
 #include "model/parameters.h"
 #include "model/training_pass.h"
 #include "train/optim/update.h"
+#include "train/run/speed_of_light.h"
 
 // Supervised fine-tuning: the model learns to give a completion to a prompt. docs/demo.md uses it
 // for the demo's cold start; it is not bound to it.
@@ -57,6 +58,7 @@ struct SftStep {
   double learning_rate = 0.0;       // of this step
   std::int64_t tokens = 0;          // prompt and completion
   std::int64_t learned_tokens = 0;  // those that the loss is over
+  TrainingWork work;                // without each example's last token, which predicts nothing
 };
 
 // Of a hold-out.

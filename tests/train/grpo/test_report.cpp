@@ -51,6 +51,10 @@ TEST_CASE("report: a step's line fits the terminal, whole where there is none") 
     CHECK(code_points(step_text(m, 200, columns)) <= columns);
   }
   CHECK(step_text(m, 200, 10) == "step  40/120  reward 3.219");  // never less
+
+  StepMetrics compared = m;
+  compared.step_speed = {1000, 2.5, 0.3};
+  CHECK(step_text(compared, 200, 0).find("  400 tok/s (12 % of peak)  2.5 s") != std::string::npos);
 }
 
 TEST_CASE("console: a text is cut between code points") {

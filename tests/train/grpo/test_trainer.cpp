@@ -116,6 +116,46 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("trainer: a step's log has its speed, and the result is the same without") {
+  const Fixture fixture;
+  TrainOptions compared = fixture.options("compared");
+  compared.run.max_steps = 2;
+  compared.objective.num_iterations = 2;  // the second step samples nothing
+  const DevicePeak peak{1e9, 2e9, "told"};
+  const std::string expected =
+      GrpoTrainer(compared, *cpu::make_cpu_backend(2), [&] { return peak; }).run();
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  const auto metrics = lines_of(compared.run.output_dir + "/metrics.jsonl", documents);
+  REQUIRE(metrics.size() == 2);
+  const auto share = [&](std::size_t step, const std::string& phase) {
+    return metrics[step].at("speed_of_light" + phase).as_double();
+  };
+  const double least_sampling = share(0, "/sampling") * 8 *
+                                metrics[0].at("completions/mean_length").as_double() /
+                                metrics[0].at("tokens_per_second/sampling").as_double();
+  CHECK(least_sampling > 0.0);
+  for (const std::size_t step : {0, 1}) {
+    CHECK(metrics[step].at("tokens_per_second/training").as_double() > 0.0);
+    CHECK(share(step, "/training") > 0.0);
+  }
+  // The phases' least times are the step's.
+  const double training_seconds = metrics[0].at("step_time/training").as_double();
+  CHECK(share(0, "") * metrics[0].at("step_time").as_double() ==
+        doctest::Approx(least_sampling + share(0, "/training") * training_seconds).epsilon(0.02));
+  CHECK_FALSE(metrics[1].find("speed_of_light/sampling"));
+  CHECK_FALSE(metrics[1].find("tokens_per_second"));
+  CHECK(io::read_file(compared.run.output_dir + "/run.json").find(R"("peak_origin": "told")") !=
+        std::string::npos);
+
+  TrainOptions alone = compared;
+  alone.run.output_dir = fixture.options("alone").run.output_dir;
+  const std::string without = GrpoTrainer(alone, *cpu::make_cpu_backend(2)).run();
+  CHECK(same_file(expected + "/adapter_model.safetensors", without + "/adapter_model.safetensors"));
+  const auto unknown = lines_of(alone.run.output_dir + "/metrics.jsonl", documents);
+  CHECK(unknown[0].find("tokens_per_second/training"));
+  CHECK_FALSE(unknown[0].find("speed_of_light"));
+}
+
 TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit for bit") {
   const Fixture fixture;
   for (const auto& [kind, name] : kOptimizerNames.entries()) {

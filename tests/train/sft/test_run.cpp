@@ -75,7 +75,7 @@ TEST_CASE("sft run: an adapter learns, the hold-out's loss falls, the log says s
   o.eval.eval_dataset = {f.held_out};
   o.run.max_steps = 0;
   o.batch.num_train_epochs = 4;
-  SftRun run(o, *f.backend);
+  SftRun run(o, *f.backend, [] { return DevicePeak{1e9, 2e9, "told"}; });
   CHECK(run.max_steps() == 12);  // 24 examples in steps of 8, four times
   const std::string saved = run.run();
   CHECK(saved == o.run.output_dir + "/checkpoint-12");
@@ -88,6 +88,8 @@ TEST_CASE("sft run: an adapter learns, the hold-out's loss falls, the log says s
       held_out.push_back(line.at("eval_loss").as_double());
     } else {
       losses.push_back(line.at("loss").as_double());
+      CHECK(line.at("tokens_per_second").as_double() > 0.0);
+      CHECK(line.at("speed_of_light").as_double() > 0.0);
     }
   }
   CHECK(losses.size() == 12);
