@@ -71,6 +71,7 @@
 
 #include "cuda/kernels/few_rows.h"
 
+#include "cuda/kernels/common/silu.cuh"
 #include "cuda/kernels/few_rows_tile.cuh"
 
 namespace qgrpo::cuda::kernels {
@@ -87,6 +88,8 @@ __device__ inline float tile_sum(const float* sums, const float* partial, int sp
   return total;
 }
 
+// What is added or multiplied here comes out of memory, as it was rounded: nothing for ptxas to fuse
+// but in SwiGLU, whose arithmetic says what is.
 template <typename S>
 __device__ void store_tile(const FewRowsArgs& p, const FewRowsPart& part, int tile,
                            const float* sums, const float* partial) {
@@ -119,8 +122,7 @@ __device__ void store_tile(const FewRowsArgs& p, const FewRowsPart& part, int ti
       const bf16 up = __float2bfloat16_rn(other);
       if (part.gate != nullptr) part.gate[at] = gate;
       if (part.up != nullptr) part.up[at] = up;
-      const float z = __bfloat162float(gate);
-      value = z / (1.0f + expf(-z)) * __bfloat162float(up);
+      value = silu_product(__bfloat162float(gate), __bfloat162float(up));
     } else if (part.residual != nullptr) {
       value += __bfloat162float(part.residual[at]);
     }

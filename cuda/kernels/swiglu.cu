@@ -9,6 +9,7 @@
 // spills.
 
 #include "cuda/kernels/common/elementwise.cuh"
+#include "cuda/kernels/common/silu.cuh"
 #include "cuda/kernels/swiglu.h"
 
 namespace qgrpo::cuda::kernels {
@@ -24,7 +25,7 @@ struct SwigluForward {
     load<V>(g, gate + i);
     load<V>(u, up + i);
 #pragma unroll
-    for (int j = 0; j < V; ++j) g[j] = g[j] / (1.0f + expf(-g[j])) * u[j];
+    for (int j = 0; j < V; ++j) g[j] = silu_product(g[j], u[j]);
     store<V>(y + i, g);
   }
 };
@@ -43,9 +44,10 @@ struct SwigluBackward {
     load<V>(u, up + i);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float s = 1.0f / (1.0f + expf(-g[j]));
-      const float of_up = d[j] * g[j] * s;
-      g[j] = d[j] * u[j] * s * (1.0f + g[j] * (1.0f - s));
+      const float s = __fdiv_rn(1.0f, one_plus_exp(g[j]));
+      const float of_up = __fmul_rn(__fmul_rn(d[j], g[j]), s);
+      const float slope = __fmaf_rn(g[j], __fsub_rn(1.0f, s), 1.0f);
+      g[j] = __fmul_rn(__fmul_rn(__fmul_rn(d[j], u[j]), s), slope);
       u[j] = of_up;
     }
     store<V>(dgate + i, g);
