@@ -130,10 +130,37 @@ Model Model::load(Backend& backend, const std::string& path, Quantize quantize,
   return model;
 }
 
-Model Model::random(Backend& backend, const Config& config, WeightFormat linears,
-                    WeightFormat embedding, std::uint64_t seed) {
+Model Model::filled(Backend& backend, const Config& config, const MakeMatrix& embedding,
+                    const MakeMatrix& linear) {
   Model model(&backend, config);
   model.allocate_small();
+  const auto ones = [&](TensorView to) {
+    const std::vector<float> values(to.elements(), 1.0f);
+    backend.upload(to, values.data());
+    backend.synchronize();
+  };
+  const Config& c = model.config_;
+  const float deviation = 1.0f / std::sqrt(static_cast<float>(c.hidden_size));
+  model.embedding_ = embedding(c.vocab_size, c.hidden_size, 0.05f);
+  if (!c.tie_word_embeddings) model.lm_head_ = embedding(c.vocab_size, c.hidden_size, deviation);
+  for (auto& layer : model.layers_) {
+    ones(layer.input_norm);
+    ones(layer.post_attention_norm);
+    if (layer.q_norm) ones(layer.q_norm);
+    if (layer.k_norm) ones(layer.k_norm);
+    for (const Projection p : kAllProjections) {
+      const bool output = p == Projection::o || p == Projection::down;
+      layer.weights[p] = linear(projection_outputs(c, p), projection_inputs(c, p),
+                                output ? deviation / 2 : deviation);
+    }
+  }
+  ones(model.final_norm_);
+  model.set_adapters({});
+  return model;
+}
+
+Model Model::random(Backend& backend, const Config& config, WeightFormat linears,
+                    WeightFormat embedding, std::uint64_t seed) {
   std::uint32_t tensor = 0;
   io::Hash64 hash;
   std::vector<float> host;
@@ -145,31 +172,49 @@ Model Model::random(Backend& backend, const Config& config, WeightFormat linears
     hash.add(host.data(), host.size() * sizeof(float));
     return backend.prepare(ConstTensorView{host.data(), DType::f32, {rows, cols}}, format);
   };
-  const auto ones = [&](TensorView to) {
-    const std::vector<float> values(to.elements(), 1.0f);
-    backend.upload(to, values.data());
-    backend.synchronize();
-  };
-  const Config& c = model.config_;
-  const float deviation = 1.0f / std::sqrt(static_cast<float>(c.hidden_size));
-  model.embedding_ = matrix(c.vocab_size, c.hidden_size, 0.05f, embedding);
-  if (!c.tie_word_embeddings)
-    model.lm_head_ = matrix(c.vocab_size, c.hidden_size, deviation, embedding);
-  for (auto& layer : model.layers_) {
-    ones(layer.input_norm);
-    ones(layer.post_attention_norm);
-    if (layer.q_norm) ones(layer.q_norm);
-    if (layer.k_norm) ones(layer.k_norm);
-    for (const Projection p : kAllProjections) {
-      const bool output = p == Projection::o || p == Projection::down;
-      layer.weights[p] = matrix(projection_outputs(c, p), projection_inputs(c, p),
-                                output ? deviation / 2 : deviation, linears);
-    }
-  }
-  ones(model.final_norm_);
+  Model model = filled(
+      backend, config,
+      [&](std::int64_t n, std::int64_t k, float std) { return matrix(n, k, std, embedding); },
+      [&](std::int64_t n, std::int64_t k, float std) { return matrix(n, k, std, linears); });
   model.fingerprint_ = hash.value();
-  model.set_adapters({});
   return model;
+}
+
+Model Model::repeated(Backend& backend, const Config& config, WeightFormat linears) {
+  // No multiple of a row, so that rows differ.
+  constexpr std::size_t kPeriod = 65'521;
+  Rng rng(1, RngStream::demo, 0, 2);
+  std::vector<std::uint16_t> values(kPeriod);  // N(0, 1), bf16
+  std::vector<std::uint8_t> codes(kPeriod);
+  for (std::uint16_t& x : values) x = f32_to_bf16(rng.normal());
+  for (std::uint8_t& x : codes) x = static_cast<std::uint8_t>(rng.next_u32());
+  const auto fill = [](auto& out, const auto& from, std::size_t count) {
+    out.resize(count);
+    for (std::size_t i = 0; i < count; i += from.size()) {
+      std::copy_n(from.begin(), std::min(from.size(), count - i), out.begin() + i);
+    }
+  };
+  const auto dense = [&](std::int64_t n, std::int64_t k, float deviation) {
+    std::vector<std::uint16_t> scaled(values);
+    for (std::uint16_t& x : scaled) x = f32_to_bf16(deviation * bf16_to_f32(x));
+    std::vector<std::uint16_t> host;
+    fill(host, scaled, n * k);
+    return backend.prepare(ConstTensorView{host.data(), DType::bf16, {n, k}}, WeightFormat::bf16);
+  };
+  const auto nf4 = [&](std::int64_t n, std::int64_t k, float deviation) {
+    Nf4Tensor tensor;
+    tensor.shape = {n, k};
+    fill(tensor.packed, codes, (n * k + 1) / 2);
+    fill(tensor.absmax, codes, tensor.blocks());
+    // Blocks' scales around 2 deviations: what the largest of 64 values is.
+    tensor.nested_absmax.assign((tensor.blocks() + kNf4NestedBlock - 1) / kNf4NestedBlock,
+                                0.5f * deviation);
+    tensor.offset = 2.0f * deviation;
+    return backend.prepare(tensor);
+  };
+  require(linears != WeightFormat::f32, "internal error: repeated weights in float32");
+  return linears == WeightFormat::nf4 ? filled(backend, config, dense, nf4)
+                                      : filled(backend, config, dense, dense);
 }
 
 void Model::save(const std::string& folder) const {

@@ -44,10 +44,12 @@ class Model {
   static Model load(Backend& backend, const std::string& path, Quantize quantize,
                     const Progress& progress = {});
   // Random weights, N(0, std): embeddings 0.05 unless given, linears 1/sqrt(hidden), o and down
-  // halved, norms 1, biases 0. Deterministic in (config, seed). For the built-in demo and for
-  // benchmarks.
+  // halved, norms 1, biases 0. Deterministic in (config, seed). For the built-in demo.
   static Model random(Backend& backend, const Config& config, WeightFormat linears,
                       WeightFormat embedding, std::uint64_t seed);
+  // For benchmarks: like random(), but each matrix repeats a few values (NF4: codes and scales), so that
+  // a large model is there in seconds. `linears`: bf16 or nf4; the embedding is bf16.
+  static Model repeated(Backend& backend, const Config& config, WeightFormat linears);
   // Writes config.json, generation_config.json and model.safetensors in float32.
   void save(const std::string& folder) const;
 
@@ -77,6 +79,10 @@ class Model {
  private:
   Model(Backend* backend, Config config)
       : backend_(backend), config_(std::move(config)), rope_(config_.rope()) {}
+  // (rows, columns, deviation) -> one of the matrices, in the order of random().
+  using MakeMatrix = std::function<std::unique_ptr<Weight>(std::int64_t, std::int64_t, float)>;
+  static Model filled(Backend& backend, const Config& config, const MakeMatrix& embedding,
+                      const MakeMatrix& linear);
   void place_small(Arena& arena);  // biases and norm weights
   void allocate_small();
 
