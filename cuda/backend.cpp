@@ -107,7 +107,7 @@ class CudaBackend final : public Backend, LayerOps, RolloutOps, TrainOps {
     return cuda::make_host_store(device_, slots, bytes);
   }
   void synchronize() override { device_.stream().synchronize(); }
-  void* native_stream() const { return device_.handle(); }
+  Device& device() { return device_; }
 
  private:
   cudaStream_t stream() const { return device_.handle(); }
@@ -280,10 +280,14 @@ std::unique_ptr<Backend> make_cuda_backend() {
   return std::make_unique<CudaBackend>();
 }
 
+Device& device_of(Backend& backend) {
+  auto* own = dynamic_cast<CudaBackend*>(&backend);
+  require(own != nullptr, "cuda: the device of another backend ({}) was asked for", backend.name());
+  return own->device();
+}
+
 void* stream_of(Backend& backend) {
-  const auto* own = dynamic_cast<CudaBackend*>(&backend);
-  require(own != nullptr, "cuda: the stream of another backend ({}) was asked for", backend.name());
-  return own->native_stream();
+  return device_of(backend).handle();
 }
 
 }  // namespace qgrpo::cuda

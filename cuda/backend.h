@@ -16,4 +16,8 @@ std::unique_ptr<Backend> make_cuda_backend();
 // backend.
 void* stream_of(Backend& backend);
 
+// Its memory, stream and scratch; throws Error for another backend.
+class Device;
+Device& device_of(Backend& backend);
+
 }  // namespace qgrpo::cuda

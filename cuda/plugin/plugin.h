@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -42,6 +45,10 @@ class Plugin {
   virtual std::unique_ptr<Backend> make_backend() = 0;
   virtual std::unique_ptr<StreamTimer> make_timer(Backend& backend) = 0;
   virtual DeviceRates device_rates() = 0;
+  // As cuda::make_copy and cuda::make_product (cuda/ceilings.h).
+  virtual std::function<void()> make_copy(Backend& backend, std::size_t bytes) = 0;
+  virtual std::function<void()> make_product(Backend& backend, std::int64_t rows, std::int64_t n,
+                                             std::int64_t k) = 0;
 };
 
 // The one symbol of the library, under the name kPluginEntryName. `build` comes first and is read

@@ -1,5 +1,6 @@
 // libqgrpo_cuda.so's one symbol: see cuda/plugin/plugin.h.
 #include "cuda/backend.h"
+#include "cuda/ceilings.h"
 #include "cuda/plugin/plugin.h"
 #include "cuda/timer.h"
 #include "qgrpo_build_version.h"
@@ -15,6 +16,13 @@ class Library final : public Plugin {
     return cuda::make_timer(backend);
   }
   DeviceRates device_rates() override { return cuda::device_rates(); }
+  std::function<void()> make_copy(Backend& backend, std::size_t bytes) override {
+    return cuda::make_copy(backend, bytes);
+  }
+  std::function<void()> make_product(Backend& backend, std::int64_t rows, std::int64_t n,
+                                     std::int64_t k) override {
+    return cuda::make_product(backend, rows, n, k);
+  }
 };
 
 Plugin* plugin() {
