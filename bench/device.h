@@ -2,12 +2,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <iosfwd>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "bench/device_sizes.h"
+#include "bench/report.h"
 #include "model/config.h"
 #include "model/ops/cases/cases.h"
 #include "model/ops/ops.h"
@@ -28,7 +29,12 @@ struct DeviceCase {
 class DeviceBench {
  public:
   DeviceBench(Backend& backend, const model::Config& config, std::int64_t rows, bool timed)
-      : backend_(backend), config_(config), rows_(rows), timed_(timed) {}
+      : backend_(backend),
+        config_(config),
+        rows_(rows),
+        timed_(timed),
+        training_rows_(timed ? kTrainingRows : kCountedRows),
+        head_rows_(timed ? kTrainingHeadRows : kCountedHeadRows) {}
 
   // A decode step of `rows` completions of one prompt.
   DeviceCase decode_rmsnorm();
@@ -40,7 +46,8 @@ class DeviceBench {
   DeviceCase decode_down();
   DeviceCase decode_head_sample();
   DeviceCase decode_head_sample_top_p();
-  // Prompts and training, on few enough rows for the software GPU.
+  // A training step of 8 completions of 512 tokens behind a prompt of 256, of which the head sees a part at
+  // a time; on the software GPU on few enough rows for it.
   DeviceCase linear_forward();
   DeviceCase linear_backward();
   DeviceCase rmsnorm_forward();
@@ -84,6 +91,8 @@ class DeviceBench {
   const model::Config& config_;
   std::int64_t rows_;
   bool timed_;
+  std::int64_t training_rows_;
+  std::int64_t head_rows_;
   bool in_window_ = false;
   std::vector<std::unique_ptr<Buffer>> buffers_;
   std::vector<std::unique_ptr<Weight>> weights_;
@@ -93,6 +102,8 @@ class DeviceBench {
 struct NamedCase {
   const char* name;
   DeviceCase (DeviceBench::*make)();
+  // Without weights, which are taken in turn already: several of it are, so that data comes from memory.
+  bool rotates = false;
 };
 // All of them, in the order of the output.
 std::span<const NamedCase> device_cases();
@@ -102,9 +113,11 @@ struct DeviceBenchOptions {
   std::int64_t rows = 8;  // of a decode step
 };
 
-// Prints the table. Throws Error where no operator has the name, and after the table where an
-// operator failed.
+// Rows, on a GPU behind its ceilings; on the software GPU a table of counters. Throws Error where no
+// operator has the name, and after all others where an operator failed.
 void bench_device_ops(Backend& backend, const model::Config& config,
-                      const DeviceBenchOptions& options, std::ostream& out);
+                      const DeviceBenchOptions& options, Report& report);
+// What the simplest programs reach on a GPU: copies, and cuBLASLt's products of the model's shapes.
+void bench_ceilings(Backend& backend, const model::Config& config, Report& report);
 
 }  // namespace qgrpo::bench

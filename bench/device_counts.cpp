@@ -50,6 +50,14 @@ KernelCounts read_kernel(const io::JsonValue& kernel) {
   counts.launches = number("launches");
   const std::int64_t all = number("warp_instructions");
   counts.instructions = all - classes.at("move").as_int() - classes.at("parameter").as_int();
+  for (const char* kind : {"global_load", "global_store", "shared_load", "shared_store",
+                           "matrix_load", "atomic", "async_copy", "exchange"}) {
+    counts.memory_requests += classes.at(kind).as_int();
+  }
+  counts.integer = classes.at("integer").as_int();
+  counts.floating = classes.at("floating").as_int();
+  counts.special = classes.at("special").as_int();
+  counts.blocks = number("blocks");
   counts.lanes =
       all == 0 ? 0.0 : static_cast<double>(number("executing_lanes")) / static_cast<double>(all);
   counts.unique_bytes = 32 * (number("unique_read_sectors") + number("unique_written_sectors"));
@@ -86,6 +94,24 @@ std::vector<KernelCounts> count_kernels(const std::function<void()>& call) {
   return kernels;
 }
 
+void write_counts(io::JsonWriter& w, const KernelCounts& c) {
+  w.begin_object();
+  w.member("name", c.name);
+  w.member("library", c.library);
+  w.member("launches", c.launches);
+  w.member("blocks", c.blocks);
+  w.member("instructions", c.instructions);
+  w.member("integer", c.integer);
+  w.member("floating", c.floating);
+  w.member("special", c.special);
+  w.member("memory_requests", c.memory_requests);
+  w.member("conflicts", c.conflicts());
+  w.member("unique_bytes", c.unique_bytes);
+  w.member("sector_bytes", c.sector_bytes);
+  w.member("mma_flops", c.mma_flops);
+  w.end_object();
+}
+
 KernelCounts total(const std::vector<KernelCounts>& kernels) {
   KernelCounts sum;
   sum.name = "total";
@@ -93,6 +119,11 @@ KernelCounts total(const std::vector<KernelCounts>& kernels) {
   for (const KernelCounts& k : kernels) {
     sum.launches += k.launches;
     sum.instructions += k.instructions;
+    sum.integer += k.integer;
+    sum.floating += k.floating;
+    sum.special += k.special;
+    sum.memory_requests += k.memory_requests;
+    sum.blocks += k.blocks;
     lanes += k.lanes * static_cast<double>(k.instructions);
     sum.unique_bytes += k.unique_bytes;
     sum.sector_bytes += k.sector_bytes;

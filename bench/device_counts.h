@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "model/io/json.h"
+
 // What the kernels of an operator did, as the software GPU counts it.
 namespace qgrpo::bench {
 
@@ -14,6 +16,11 @@ struct KernelCounts {
   std::int64_t launches = 0;
   std::int64_t instructions = 0;  // warp instructions, moves and parameters not counted: the
                                   // machine code has hardly any of these
+  // Of these, by the unit that executes them: arithmetic of integers (selection and comparison too) and of
+  // float32 (conversions too), special functions, and all that goes through a multiprocessor's load and store
+  // unit: global and shared memory, exchanges between lanes.
+  std::int64_t integer = 0, floating = 0, special = 0, memory_requests = 0;
+  std::int64_t blocks = 0;        // of all launches
   double lanes = 0.0;             // executing lanes of an instruction, on average
   std::int64_t unique_bytes = 0;  // sectors of global memory, 32 bytes each, read or written by a
                                   // launch at least once: what DRAM moves when L2 keeps the rest
@@ -27,11 +34,18 @@ struct KernelCounts {
   }
 };
 
+inline double as_double(std::int64_t count) {
+  return static_cast<double>(count);
+}
+
 // Whether this process's CUDA runtime is the software GPU: then times say nothing about a GPU.
 bool software_gpu();
 
 // The kernels that `call` launches; it must have a software GPU. Throws Error where it fails.
 std::vector<KernelCounts> count_kernels(const std::function<void()>& call);
+
+// As an object of the counts above.
+void write_counts(io::JsonWriter& writer, const KernelCounts& counts);
 
 // The sum, under the name "total".
 KernelCounts total(const std::vector<KernelCounts>& kernels);

@@ -14,8 +14,9 @@ namespace qgrpo::bench {
 inline constexpr std::int64_t kRank = 64;
 // A decode step: completions of `kContext` tokens, the first `kPrompt` of which are one prompt.
 inline constexpr std::int32_t kContext = 768, kPrompt = 256, kBlock = 16;
-inline constexpr std::int64_t kPrefill = 256;  // rows of the prompt's and training's operators
-inline constexpr std::int64_t kHeadRows = 32;
+// Rows of training's operators and of its head: on a GPU, and where they are counted.
+inline constexpr std::int64_t kTrainingRows = 4352, kTrainingHeadRows = 1024;
+inline constexpr std::int64_t kCountedRows = 256, kCountedHeadRows = 32;
 
 // Bytes of an activation on the device.
 inline constexpr int kHalf = 2;

@@ -8,9 +8,10 @@ namespace qgrpo::bench {
 
 DeviceCase DeviceBench::linear_forward() {
   const std::int64_t n = config_.intermediate_size, k = config_.hidden_size;
-  const TensorView x = activations({kPrefill, k}), y = activations({kPrefill, n});
-  return {sizes(kPrefill, n, k), cases::linear_forward_work(linear_case(kPrefill, n, k), kHalf),
-          [=, this, all = linears(n, k, false), runs = one_run(kPrefill),
+  const TensorView x = activations({training_rows_, k}), y = activations({training_rows_, n});
+  return {sizes(training_rows_, n, k),
+          cases::linear_forward_work(linear_case(training_rows_, n, k), kHalf),
+          [=, this, all = linears(n, k, false), runs = one_run(training_rows_),
            turn = std::size_t{0}]() mutable {
             backend_.layer().linear_forward(y, x, all[turn++ % all.size()], runs);
           }};
@@ -18,13 +19,14 @@ DeviceCase DeviceBench::linear_forward() {
 
 DeviceCase DeviceBench::linear_backward() {
   const std::int64_t n = config_.intermediate_size, k = config_.hidden_size;
-  const TensorView x = activations({kPrefill, k}), dx = activations({kPrefill, k}),
-                   dy = activations({kPrefill, n});
+  const TensorView x = activations({training_rows_, k}), dx = activations({training_rows_, k}),
+                   dy = activations({training_rows_, n});
   auto lora = std::make_shared<LoraGradients>();
   lora->da = floats({kRank, k});
   lora->db = floats({n, kRank});
-  return {sizes(kPrefill, n, k), cases::linear_backward_work(linear_case(kPrefill, n, k), kHalf),
-          [=, this, all = linears(n, k, false), runs = one_run(kPrefill),
+  return {sizes(training_rows_, n, k),
+          cases::linear_backward_work(linear_case(training_rows_, n, k), kHalf),
+          [=, this, all = linears(n, k, false), runs = one_run(training_rows_),
            turn = std::size_t{0}]() mutable {
             LinearGradients gradients;
             gradients.adapters = std::span(lora.get(), 1);
@@ -35,29 +37,30 @@ DeviceCase DeviceBench::linear_backward() {
 
 DeviceCase DeviceBench::rmsnorm_forward() {
   const std::int64_t h = config_.hidden_size;
-  const TensorView x = activations({kPrefill, h}), y = activations({kPrefill, h});
-  const TensorView rstd = floats({kPrefill}), weight = floats({h});
-  return {fmt::format("{} x {}", kPrefill, h),
-          cases::rmsnorm_forward_work(row_case(kPrefill, h), kHalf), [=, this] {
+  const TensorView x = activations({training_rows_, h}), y = activations({training_rows_, h});
+  const TensorView rstd = floats({training_rows_}), weight = floats({h});
+  return {fmt::format("{} x {}", training_rows_, h),
+          cases::rmsnorm_forward_work(row_case(training_rows_, h), kHalf), [=, this] {
             backend_.layer().rmsnorm_forward(y, rstd, x, weight, config_.rms_norm_eps);
           }};
 }
 
 DeviceCase DeviceBench::rmsnorm_backward() {
   const std::int64_t h = config_.hidden_size;
-  const TensorView x = activations({kPrefill, h}), dy = activations({kPrefill, h}),
-                   dx = activations({kPrefill, h});
-  const TensorView rstd = floats({kPrefill}), weight = floats({h});
-  return {fmt::format("{} x {}", kPrefill, h),
-          cases::rmsnorm_backward_work(row_case(kPrefill, h), kHalf),
+  const TensorView x = activations({training_rows_, h}), dy = activations({training_rows_, h}),
+                   dx = activations({training_rows_, h});
+  const TensorView rstd = floats({training_rows_}), weight = floats({h});
+  return {fmt::format("{} x {}", training_rows_, h),
+          cases::rmsnorm_backward_work(row_case(training_rows_, h), kHalf),
           [=, this] { backend_.layer().rmsnorm_backward(dx, {}, dy, x, weight, rstd); }};
 }
 
 DeviceCase DeviceBench::rope_forward() {
-  const TensorView x = activations({kPrefill, config_.q_size()});
+  const TensorView x = activations({training_rows_, config_.q_size()});
   const AttentionShape shape = config_.attention();
-  const cases::RopeCase c{"", cases::Kind::real, shape.heads, shape.head_dim, counted(kPrefill)};
-  return {fmt::format("{} x {}", kPrefill, config_.q_size()), cases::rope_work(c, kHalf),
+  const cases::RopeCase c{"", cases::Kind::real, shape.heads, shape.head_dim,
+                           counted(training_rows_)};
+  return {fmt::format("{} x {}", training_rows_, config_.q_size()), cases::rope_work(c, kHalf),
           [=, this, positions = c.positions, rope = config_.rope()] {
             backend_.layer().rope_forward(x, rope, positions);
           }};
@@ -65,20 +68,20 @@ DeviceCase DeviceBench::rope_forward() {
 
 DeviceCase DeviceBench::swiglu_forward() {
   const std::int64_t f = config_.intermediate_size;
-  const TensorView y = activations({kPrefill, f}), gate = activations({kPrefill, f}),
-                   up = activations({kPrefill, f});
-  return {fmt::format("{} x {}", kPrefill, f),
-          cases::swiglu_forward_work(row_case(kPrefill, f), kHalf),
+  const TensorView y = activations({training_rows_, f}), gate = activations({training_rows_, f}),
+                   up = activations({training_rows_, f});
+  return {fmt::format("{} x {}", training_rows_, f),
+          cases::swiglu_forward_work(row_case(training_rows_, f), kHalf),
           [=, this] { backend_.layer().swiglu_forward(y, gate, up); }};
 }
 
 DeviceCase DeviceBench::swiglu_backward() {
   const std::int64_t f = config_.intermediate_size;
-  const TensorView dgate = activations({kPrefill, f}), dup = activations({kPrefill, f}),
-                   dy = activations({kPrefill, f}), gate = activations({kPrefill, f}),
-                   up = activations({kPrefill, f});
-  return {fmt::format("{} x {}", kPrefill, f),
-          cases::swiglu_backward_work(row_case(kPrefill, f), kHalf),
+  const TensorView dgate = activations({training_rows_, f}), dup = activations({training_rows_, f}),
+                   dy = activations({training_rows_, f}), gate = activations({training_rows_, f}),
+                   up = activations({training_rows_, f});
+  return {fmt::format("{} x {}", training_rows_, f),
+          cases::swiglu_backward_work(row_case(training_rows_, f), kHalf),
           [=, this] { backend_.layer().swiglu_backward(dgate, dup, dy, gate, up); }};
 }
 
@@ -88,24 +91,26 @@ struct DeviceBench::AttentionOperands {
   std::vector<Segment> segments;
 };
 
-// A prompt of half the tokens, and two completions.
+// A prompt and completions of equal lengths: 8 behind 256 tokens, or 2 behind half of the few.
 DeviceBench::AttentionOperands DeviceBench::attention_operands() {
-  constexpr auto kFirst = static_cast<int>(kPrefill / 2);
+  const int prompt = timed_ ? kPrompt : static_cast<int>(training_rows_ / 2);
+  const int completions = timed_ ? 8 : 2;
+  const int length = (static_cast<int>(training_rows_) - prompt) / completions;
   AttentionOperands a;
-  a.q = activations({kPrefill, config_.q_size()});
-  a.k = activations({kPrefill, config_.kv_size()});
-  a.v = activations({kPrefill, config_.kv_size()});
-  a.o = activations({kPrefill, config_.q_size()});
-  a.lse = floats({kPrefill, config_.num_heads});
-  a.of = {
-      "", config_.attention(), {{kFirst, -1}, {kFirst / 2, 0}, {kFirst / 2, 0}}, cases::Kind::real};
+  a.q = activations({training_rows_, config_.q_size()});
+  a.k = activations({training_rows_, config_.kv_size()});
+  a.v = activations({training_rows_, config_.kv_size()});
+  a.o = activations({training_rows_, config_.q_size()});
+  a.lse = floats({training_rows_, config_.num_heads});
+  a.of = {"", config_.attention(), {{prompt, -1}}, cases::Kind::real};
+  for (int i = 0; i < completions; ++i) a.of.segments.push_back({length, 0});
   a.segments = cases::make_segments(a.of);
   return a;
 }
 
 DeviceCase DeviceBench::attention_forward() {
   const AttentionOperands a = attention_operands();
-  return {fmt::format("{} tokens, 3 segments", kPrefill),
+  return {fmt::format("{} tokens, {} segments", training_rows_, a.segments.size()),
           cases::attention_forward_work(a.of, kHalf), [=, this] {
             backend_.layer().attention_forward(a.o, a.lse, a.q, a.k, a.v, config_.attention(),
                                                a.segments);
@@ -118,7 +123,7 @@ DeviceCase DeviceBench::attention_backward() {
                    dv = activations(a.v.shape), d_o = activations(a.o.shape);
   // A log-sum-exp that belongs to these scores.
   backend_.layer().attention_forward(a.o, a.lse, a.q, a.k, a.v, config_.attention(), a.segments);
-  return {fmt::format("{} tokens, 3 segments", kPrefill),
+  return {fmt::format("{} tokens, {} segments", training_rows_, a.segments.size()),
           cases::attention_backward_work(a.of, kHalf), [=, this] {
             backend_.layer().attention_backward(dq, dk, dv, d_o, a.q, a.k, a.v, a.o, a.lse,
                                                 config_.attention(), a.segments);
@@ -136,17 +141,17 @@ DeviceBench::HeadOperands DeviceBench::head_operands() {
   const std::int64_t v = config_.vocab_size, h = config_.hidden_size;
   HeadOperands o;
   o.head.weight = &head_weight();
-  o.hidden = activations({kHeadRows, h});
-  for (std::int32_t i = 0; i < kHeadRows; ++i) {
+  o.hidden = activations({head_rows_, h});
+  for (std::int32_t i = 0; i < head_rows_; ++i) {
     o.entries.push_back({i, static_cast<std::int32_t>(i * 7 % v)});
   }
-  o.work = cases::head_work(kHeadRows, v, h, kHalf);
+  o.work = cases::head_work(head_rows_, v, h, kHalf);
   return o;
 }
 
 DeviceCase DeviceBench::head_logprob() {
   const HeadOperands o = head_operands();
-  return {sizes(kHeadRows, config_.vocab_size, config_.hidden_size), o.work,
+  return {sizes(head_rows_, config_.vocab_size, config_.hidden_size), o.work,
           [=, this, results = std::vector<HeadResult>(o.entries.size())]() mutable {
             backend_.train().head_logprob(results, o.hidden, o.head, o.entries, 1.0f);
           }};
@@ -157,14 +162,14 @@ DeviceCase DeviceBench::head_objective() {
   const TensorView dhidden = activations(o.hidden.shape);
   std::vector<ObjectiveEntry> terms(o.entries.size());
   for (ObjectiveEntry& term : terms) {
-    term.weight = 1.0f / static_cast<float>(kHeadRows);
+    term.weight = 1.0f / static_cast<float>(head_rows_);
     term.advantage = 1.0f;
   }
   // dhidden is written, from a second product.
   const cases::Work work{
       2.0 * o.work.flops,
-      o.work.bytes + static_cast<double>(kHalf * kHeadRows * config_.hidden_size)};
-  return {sizes(kHeadRows, config_.vocab_size, config_.hidden_size), work,
+      o.work.bytes + static_cast<double>(kHalf * head_rows_ * config_.hidden_size)};
+  return {sizes(head_rows_, config_.vocab_size, config_.hidden_size), work,
           [=, this, results = std::vector<HeadResult>(o.entries.size()),
            tokens = std::vector<TokenObjective<float>>(o.entries.size())]() mutable {
             backend_.train().head_objective(results, tokens, dhidden, {}, o.hidden, o.head,

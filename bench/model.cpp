@@ -1,7 +1,6 @@
 #include "bench/bench.h"
 
 #include <algorithm>
-#include <ostream>
 
 #include "bench/stopwatch.h"
 #include "engine/owned_generator.h"
@@ -9,6 +8,7 @@
 #include "model/training_pass.h"
 #include "train/objective/policy_gradient.h"
 #include "train/optim/optimizer.h"
+#include "train/run/speed_of_light.h"
 
 namespace qgrpo::bench {
 namespace {
@@ -21,20 +21,6 @@ std::vector<std::int32_t> random_ids(const model::Config& config, std::int64_t c
     id = static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(config.vocab_size)));
   }
   return ids;
-}
-
-// Multiply-adds of one token through the blocks, times 2.
-double block_flops(const model::Config& c) {
-  double weights = 0.0;
-  for (int p = 0; p < model::kProjections; ++p) {
-    weights += static_cast<double>(model::projection_outputs(c, static_cast<model::Projection>(p)) *
-                                   model::projection_inputs(c, static_cast<model::Projection>(p)));
-  }
-  return 2.0 * weights * static_cast<double>(c.num_layers);
-}
-
-double head_flops(const model::Config& c) {
-  return 2.0 * static_cast<double>(c.vocab_size * c.hidden_size);
 }
 
 struct GenerateTimes {
@@ -88,37 +74,56 @@ model::Config bench_shape(const std::string& name) {
   return c;
 }
 
-void bench_generate(const model::Model& model, std::int32_t adapter, const DevicePeak& peak,
-                    std::ostream& out) {
-  const model::Config& c = model.config();
-  const auto weights = static_cast<double>(model.weight_bytes());
-  const std::int32_t prompt =
-      static_cast<std::int32_t>(std::min<std::int64_t>(256, c.max_position_embeddings / 2));
-  out << fmt::format("\n{:<34}{:>12}{:>12}{:>10}\n", "sampling", "ms", "tokens/s", "possible");
-  const auto row = [&](const std::string& name, double seconds, double tokens, double least) {
-    out << fmt::format("{:<34}{:>12.1f}{:>12.1f}{:>9.0f}%\n", name, seconds * 1e3, tokens / seconds,
-                       100.0 * least / seconds)
-        << std::flush;
+ModelLoad model_load(const model::Config& config, Place place) {
+  ModelLoad load;
+  if (place == Place::gpu) load = {1024, 256, 257, 8, 512};
+  if (place == Place::software_gpu) load = {24, 16, 4, 2, 8};
+  const auto most = [&](std::int64_t part) {
+    return static_cast<std::int32_t>(config.max_position_embeddings / part);
   };
-  generate(model, adapter, 16, 1, 2);  // first touch
-  const auto prefill = generate(model, adapter, prompt, 1, 1);
-  row(fmt::format("prompt of {} tokens", prompt), prefill.prefill, prompt,
-      peak.least_seconds(prompt * block_flops(c) + head_flops(c), weights));
-  const std::int32_t short_prompt = std::min(prompt, 64);
-  const std::int32_t new_tokens =
-      static_cast<std::int32_t>(std::min<std::int64_t>(33, c.max_position_embeddings / 4));
+  load.prompt = std::min(load.prompt, most(2));
+  load.begun = std::min(load.begun, most(4));
+  load.new_tokens = std::min(load.new_tokens, most(4));
+  load.length = std::min<std::int64_t>(load.length, most(2));
+  return load;
+}
+
+void bench_generate(const model::Model& model, const model::LoraAdapter* adapter,
+                    const DevicePeak& peak, const ModelLoad& load, Report& report) {
+  constexpr int kRuns = 5;
+  const std::int32_t index = adapter != nullptr ? 0 : -1;
+  const train::ModelWork work = train::work_of(model, adapter);
+  const auto least = [&](std::int64_t prompt, std::int32_t samples, std::int64_t tokens) {
+    const train::GroupLengths group{prompt, std::vector<std::int64_t>(samples, tokens)};
+    return peak.known() ? train::sampling_seconds(work, peak, std::span(&group, 1)) : 0.0;
+  };
+  const auto runs = [&](std::int32_t prompt, std::int32_t samples, std::int32_t tokens) {
+    std::vector<GenerateTimes> times(kRuns);
+    generate(model, index, prompt, samples, tokens);  // first touch, graphs
+    for (GenerateTimes& one : times) one = generate(model, index, prompt, samples, tokens);
+    return times;
+  };
+  const auto timing = [](const std::vector<GenerateTimes>& times, double GenerateTimes::*part) {
+    std::vector<double> seconds;
+    for (const GenerateTimes& one : times) seconds.push_back(one.*part);
+    return timing_of(std::move(seconds));
+  };
+  report.row({"generate", "prompt", fmt::format("{} tokens", load.prompt),
+              timing(runs(load.prompt, 1, 1), &GenerateTimes::prefill), 0.0, 0.0,
+              static_cast<double>(load.prompt), least(load.prompt, 1, 1)});
   for (const std::int32_t samples : {1, 8}) {
-    const auto times = generate(model, adapter, short_prompt, samples, new_tokens);
-    const double steps = new_tokens - 1;
-    row(fmt::format("{} completion{} at once", samples, samples == 1 ? "" : "s"), times.decode,
-        samples * steps,
-        steps * peak.least_seconds(samples * (block_flops(c) + head_flops(c)), weights));
+    const auto times = runs(load.begun, samples, load.new_tokens);
+    const std::int32_t drawn = load.new_tokens - 1;  // the first comes with the prompt
+    report.row({"generate", "decode", fmt::format("{} x {} tokens", samples, drawn),
+                timing(times, &GenerateTimes::decode), 0.0, 0.0,
+                static_cast<double>(samples) * drawn,
+                least(load.begun, samples, load.new_tokens) - least(load.begun, samples, 1)});
   }
 }
 
-void bench_train(model::Model& model, const DevicePeak& peak, std::ostream& out) {
-  constexpr std::int64_t kCompletions = 8, kLength = 64, kPrompt = 64;
-  constexpr std::int64_t kTokens = kPrompt + kCompletions * kLength;
+void bench_train(model::Model& model, const DevicePeak& peak, const ModelLoad& load,
+                 Report& report) {
+  const std::int64_t tokens = load.begun + load.completions * load.length;
   const model::Config& c = model.config();
   Backend& backend = model.backend();
   model::LoraConfig lora;
@@ -127,7 +132,7 @@ void bench_train(model::Model& model, const DevicePeak& peak, std::ostream& out)
   auto parameters = model::TrainableParameters::lora(model, adapter, 0);
   train::Optimizer optimizer(backend, parameters, train::OptimizerKind::adamw_8bit, {});
 
-  const model::PassCapacity capacity{kTokens, kTokens, 0};
+  const model::PassCapacity capacity{tokens, tokens, 0};
   model::Arena count;
   model::PassBuffers::place(count, c, backend.activation_dtype(), capacity);
   const auto buffer = backend.allocate(count.used());
@@ -135,37 +140,33 @@ void bench_train(model::Model& model, const DevicePeak& peak, std::ostream& out)
   model::TrainingPass pass(model, arena, capacity);
 
   train::Group group;
-  group.prompt_ids = random_ids(c, kPrompt, 1);
-  for (std::int64_t i = 0; i < kCompletions; ++i) {
+  group.prompt_ids = random_ids(c, load.begun, 1);
+  for (std::int64_t i = 0; i < load.completions; ++i) {
     train::GroupCompletion completion;
-    completion.ids = random_ids(c, kLength, 2 + static_cast<std::uint32_t>(i));
+    completion.ids = random_ids(c, load.length, 2 + static_cast<std::uint32_t>(i));
     completion.advantage = i % 2 == 0 ? 1.0f : -1.0f;
     group.completions.push_back(std::move(completion));
   }
   train::UpdateSettings settings;
   settings.objective.params.beta = 0.04f;
-  settings.normalization.max_completion_length = kLength;
+  settings.normalization.max_completion_length = load.length;
   const auto update = [&] {
     parameters.zero_gradients();
     train::accumulate_policy_gradient(pass, model, parameters.gradients(), std::span(&group, 1),
                                       settings);
     optimizer.step(1e-6, clip_coefficient(optimizer.gradient_norm(), 0.1));
+    backend.synchronize();
   };
   update();  // first touch
-  const double seconds = fastest_call(update, 0.3);
-  // Each block: forward of the policy and of the reference, and the backward's input gradient. What
-  // checkpointing computes again and the adapter's own products are not counted: they are the price
-  // of memory, and small.
-  const double head_rows = static_cast<double>(kCompletions * kLength);
-  const double flops = 3.0 * kTokens * block_flops(c) + 3.0 * head_rows * head_flops(c);
-  out << fmt::format("\n{:<34}{:>12}{:>12}{:>10}{:>10}\n", "training", "ms", "tokens/s", "GFLOP/s",
-                     "possible")
-      << fmt::format(
-             "{:<34}{:>12.1f}{:>12.1f}{:>10.1f}{:>9.0f}%\n",
-             fmt::format("one update, {} x {} tokens, LoRA {}", kCompletions, kLength, lora.r),
-             seconds * 1e3, head_rows / seconds, flops / seconds / 1e9,
-             100.0 * flops / peak.flops / seconds)
-      << std::flush;
+  const train::GroupLengths lengths{
+      load.begun,
+      std::vector<std::int64_t>(static_cast<std::size_t>(load.completions), load.length)};
+  const train::TrainingWork work = train::training_work(std::span(&lengths, 1), true);
+  report.row(
+      {"train", fmt::format("update, LoRA {}", lora.r),
+       fmt::format("{} + {} x {} tokens", load.begun, load.completions, load.length),
+       timed(update, 0.3), 0.0, 0.0, static_cast<double>(load.completions * load.length),
+       peak.known() ? train::training_seconds(train::work_of(model, &adapter), peak, work) : 0.0});
   model.set_adapters({});
 }
 

@@ -1,8 +1,9 @@
 #include <algorithm>
-#include <ostream>
+#include <bit>
+#include <map>
 
 #include "bench/bench.h"
-#include "bench/stopwatch.h"
+#include "bench/report.h"
 #include "model/ops/cases/cases.h"
 #include "model/ops/rng.h"
 
@@ -17,12 +18,10 @@ constexpr int kFloat = 4;  // bytes of an activation
 
 class OpsBench {
  public:
-  OpsBench(Backend& backend, const model::Config& config, const DevicePeak& peak, std::ostream& out)
-      : backend_(backend), config_(config), peak_(peak), out_(out) {}
+  OpsBench(Backend& backend, const model::Config& config, const Limits& limits, Report& report)
+      : backend_(backend), config_(config), limits_(limits), report_(report) {}
 
   void run() {
-    out_ << fmt::format("\n{:<26}{:>16}{:>11}{:>10}{:>9}{:>10}\n", "operator", "rows x out x in",
-                        "time us", "GFLOP/s", "GB/s", "possible");
     for (const auto& [format, name] :
          {std::pair{WeightFormat::f32, "linear f32"}, std::pair{WeightFormat::bf16, "linear bf16"},
           std::pair{WeightFormat::nf4, "linear nf4"}}) {
@@ -32,9 +31,6 @@ class OpsBench {
     paged_attention();
     rmsnorm();
     head();
-    out_ << "(possible: the time that the measured limits allow / the time taken; above 100 % the "
-            "data "
-            "came from a cache)\n";
   }
 
  private:
@@ -49,15 +45,23 @@ class OpsBench {
     return view;
   }
 
+  // Bytes a second that can be read of `footprint` bytes: what lies in a cache comes from it.
+  double rate(double footprint) {
+    const int power = std::bit_width(static_cast<std::size_t>(footprint));
+    const auto found = rates_.find(power);
+    if (found != rates_.end()) return found->second;
+    const double measured = limits_.reading_rate(std::size_t{1} << power);
+    return rates_[power] = std::max(measured, limits_.peak.bytes);
+  }
+
+  // `footprint`: of all bytes that calls take in turn; 0: those of one.
   void report(const std::string& name, const std::string& shape, const cases::Work& work,
-              const std::function<void()>& call) {
-    const auto [flops, bytes] = work;
+              const std::function<void()>& call, double footprint = 0.0) {
     call();  // first touch
-    const double seconds = fastest_call(call);
-    out_ << fmt::format("{:<26}{:>16}{:>11.1f}{:>10.1f}{:>9.1f}{:>9.0f}%\n", name, shape,
-                        seconds * 1e6, flops / seconds / 1e9, bytes / seconds / 1e9,
-                        100.0 * peak_.least_seconds(flops, bytes) / seconds)
-         << std::flush;
+    DevicePeak peak = limits_.peak;
+    peak.bytes = rate(std::max(footprint, work.bytes));
+    report_.row({"ops", name, shape, timed(call), work.flops, work.bytes, 0.0,
+                 peak.least_seconds(work.flops, work.bytes)});
   }
 
   void linear(WeightFormat format, const std::string& name) {
@@ -90,10 +94,13 @@ class OpsBench {
         one.weight = weights[turn].get();
         return one;
       };
-      report(name, shape, work, [&] { backend_.layer().linear_forward(y, x, next(), runs); });
+      const double all = bytes_of_weight * static_cast<double>(weights.size());
+      report(
+          name, shape, work, [&] { backend_.layer().linear_forward(y, x, next(), runs); }, all);
       if (rows < 256) continue;
-      report(name + " dx", shape, work,
-             [&] { backend_.layer().linear_backward(dx, false, {}, y, x, next(), runs); });
+      report(
+          name + " dx", shape, work,
+          [&] { backend_.layer().linear_backward(dx, false, {}, y, x, next(), runs); }, all);
     }
     buffers_.clear();
   }
@@ -194,16 +201,17 @@ class OpsBench {
 
   Backend& backend_;
   const model::Config& config_;
-  const DevicePeak& peak_;
-  std::ostream& out_;
+  const Limits& limits_;
+  Report& report_;
+  std::map<int, double> rates_;  // by the power of two of the bytes
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
 }  // namespace
 
-void bench_ops(Backend& backend, const model::Config& config, const DevicePeak& peak,
-               std::ostream& out) {
-  OpsBench(backend, config, peak, out).run();
+void bench_ops(Backend& backend, const model::Config& config, const Limits& limits,
+               Report& report) {
+  OpsBench(backend, config, limits, report).run();
 }
 
 }  // namespace qgrpo::bench

@@ -13,11 +13,13 @@ struct BenchOptions {
   ModelOptions model;        // empty: random weights in `shape`
   std::string shape = "bench";
   bench::DeviceBenchOptions ops;  // of `ops` on a CUDA device
+  std::string predict;            // a card; nothing is measured
+  bool json = false;
   DeviceOptions device;
 };
 
-// Measures this machine's limits, then what the operators, sampling and training make of them.
-// Prints tables. Returns 0.
+// Measures this machine's limits, then what the operators, sampling and training make of them; or
+// predicts a card's step times. Prints tables, or JSON. Returns 0.
 int run_bench(const BenchOptions& options, std::ostream& out);
 
 }  // namespace qgrpo::cli

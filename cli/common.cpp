@@ -8,6 +8,7 @@
 #include <limits>
 #include <ostream>
 
+#include "bench/device_counts.h"
 #include "cli/line_reader.h"
 #include "cpu/backend.h"
 #include "cpu/machine/peak.h"
@@ -99,10 +100,11 @@ std::unique_ptr<Backend> make_backend(const DeviceOptions& options, Workload wor
 
 FindPeak peak_finder(const DeviceOptions& options, const Backend& backend) {
   if (backend.name() != "cpu") {
-    return [] {
+    return []() -> DevicePeak {
+      if (bench::software_gpu()) return {};
       const cuda::DeviceRates rates = cuda::load_plugin().device_rates();
-      return DevicePeak{rates.tensor_tflops * 1e12, rates.dram_gb_per_s * 1e9,
-                        rates.name + ", by its clocks"};
+      return {rates.tensor_tflops * 1e12, rates.dram_gb_per_s * 1e9,
+              rates.name + ", by its clocks"};
     };
   }
   const int threads = thread_count(options.threads);

@@ -266,6 +266,9 @@ TEST_CASE("bad options") {
     for (const char* what : {"generate", "train"}) {
       check_refused(run_qgrpo({"bench", what, "--shape", "qwen9"}), 2, {"qwen9"});
     }
+    check_refused(run_qgrpo({"bench", "--predict", "t4"}), 2, {"t4", "l4, a100-40, h100, h200"});
+    check_refused(run_qgrpo({"bench", "--predict", "l4", "--rows", "33"}), 2, {"33", "1 to 32"});
+    check_refused(run_qgrpo({"bench", "ceilings", "--device", "cpu"}), 2, {"ceilings", "cuda"});
     check_refused(run_qgrpo({"plan"}), 2, {"--model", "--shape"});
     check_refused(run_qgrpo({"plan", "--shape", "qwen9"}), 2, {"qwen9", "qwen2.5-3b"});
     check_refused(run_qgrpo({"plan", "--shape", "qwen2.5-3b", "--device-memory", "24 bananas"}), 2,

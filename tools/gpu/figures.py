@@ -42,7 +42,7 @@ def table():
             return f"{x} {unit}".strip() if x else ""
         print(f"| {name} | {cell(measured)} | {cell(ceiling)} | {cell(predicted)} | {share} |")
     print("\nCeilings: of copies and products by PyTorch on this card. Predicted: the longest of bytes, instructions and"
-          "\nproducts that the software GPU counted, at these rates; no latency, no launch cost; memory: `qgrpo plan`.")
+          "\nproducts that the software GPU counted, at these rates, and 2 us a launch; memory: `qgrpo plan`.")
 
 
 class Rates:
@@ -72,15 +72,21 @@ def lines_of(path):
         return []
 
 
+LAUNCH = 2.0e-6  # a kernel of a graph: from the one before, its first loads, its last stores
+
+
 def counts(rows):
-    """operator: (launches, predicted seconds) at the rates of this card."""
+    """operator: (launches, predicted seconds) at the rates of this card, of what bench/counts.tsv has for 132 multiprocessors."""
     rates, found = Rates(), {}
     for line in open(HERE + "/counts.tsv"):
-        words = line.split()
-        if len(words) == 6 and words[0] == str(rows):
-            _, name, launches, instructions, megabytes, gflop = words
-            found[name] = (int(launches), max(float(megabytes) * 1e6 / rates.read, float(instructions) / rates.instructions,
-                                              float(gflop) * 1e9 / rates.tflops))
+        words = line.rstrip("\n").split("\t")
+        if len(words) != 15 or words[:2] != ["132", str(rows)]:
+            continue
+        launches, _, instructions, integer, _, special, requests, conflicts, unique, flops = (int(w) for w in words[5:])
+        cycles = max(instructions, 2 * integer, 8 * special, 4 * (requests + conflicts))
+        seconds = launches * LAUNCH + max(unique / rates.read, cycles / rates.instructions, flops / rates.tflops)
+        before = found.get(words[2], (0, 0.0))
+        found[words[2]] = (before[0] + launches, before[1] + seconds)
     return found
 
 
@@ -186,20 +192,28 @@ def memory(log, plan, label):
 
 # ---------------------------------------------------------------- operators and kernels
 
+def rows_of(log):
+    """The rows of `qgrpo bench --json`, whatever else was said."""
+    for line in open(log):
+        if line.startswith("{"):
+            return json.loads(line).get("rows", [])
+    return []
+
+
 def ops(log, rows):
     rates, predicted, measured = Rates(), counts(rows), {}
-    for line in open(log):
-        words = line.split()
-        try:
-            microseconds, megabytes, _, tflops = (float(w) for w in words[-5:-1])
-        except ValueError:
+    for row in rows_of(log):
+        seconds, name = row["median_seconds"], row["name"]
+        if row["table"] == "ceilings":
+            products = row["flops"] > 0
+            amount = row["flops"] / 1e12 if products else row["bytes"] / 1e9
+            figure(f"{name}, {row['shape']}", amount / seconds, "TFLOP/s" if products else "GB/s", kind="rate")
             continue
-        if len(words) < 7 or not words[-1].endswith("%"):
-            continue
-        measured[words[0]] = microseconds * 1e-6
-        floor = max(megabytes * 1e6 / rates.read, tflops * 1e12 * microseconds * 1e-6 / rates.tflops)
-        figure(f"{words[0]}, {' '.join(words[1:-5])}", microseconds, "us", 1e6 * floor,
-               1e6 * predicted[words[0]][1] if words[0] in predicted else "")
+        measured[name] = seconds
+        floor = max(row["bytes"] / rates.read, row["flops"] / rates.tflops)
+        # Training's operators are counted at fewer rows than they are timed at.
+        expected = 1e6 * predicted[name][1] if name in predicted and name.startswith("decode") else ""
+        figure(f"{name}, {row['shape']}", 1e6 * seconds, "us", 1e6 * floor, expected)
     total = token_sum(measured, 36)
     if total:
         expected = token_sum({name: seconds for name, (_, seconds) in predicted.items()}, 36)
