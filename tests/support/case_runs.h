@@ -142,7 +142,7 @@ struct FilledCache {
 
 inline Outputs run_case(Backend& backend, const cases::KvWriteCase& c) {
   const auto tokens = static_cast<std::int64_t>(c.slots.size());
-  const FilledCache cache(backend, 6, 8, c.width);
+  const FilledCache cache(backend, c.blocks, 8, c.width);
   const OnBackend k(backend, bf16_values(tokens * c.width, 62), {tokens, c.width}),
       v(backend, bf16_values(tokens * c.width, 63), {tokens, c.width});
   backend.rollout().kv_write(cache.layer, k, v, c.slots);

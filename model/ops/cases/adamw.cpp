@@ -15,6 +15,10 @@ const std::vector<AdamWCase>& adamw() {
       {"a block and one", Kind::edge, 257},
       {"the least with 8-bit states", Kind::edge, 4096},
       {"chunks, blocks and a rest", Kind::odd, 2 * 4096 + 3 * 256 + 77},
+      // A task of the CPU: 128 blocks.
+      {"one below a task", Kind::edge, 32767},
+      {"a task", Kind::edge, 32768},
+      {"a task and one", Kind::edge, 32769},
       {"many blocks and a rest", Kind::real, 100000},
   };
   return cases;
@@ -33,6 +37,13 @@ const std::vector<AdamWCase>& sum_of_squares() {
       {"a small one among large ones", Kind::edge, 256},
       {"three chunks and a rest", Kind::odd, 3 * 4096 + 1234},
       {"many chunks", Kind::odd, 70001},
+      // 16 chunks, a task of the CPU; 32, a block of the device.
+      {"one below a task's chunks", Kind::edge, 65535},
+      {"a task's chunks", Kind::edge, 65536},
+      {"a task's chunks and one", Kind::edge, 65537},
+      {"one below a block's chunks", Kind::edge, 131071},
+      {"a block's chunks", Kind::edge, 131072},
+      {"a block's chunks and one", Kind::edge, 131073},
       {"more chunks", Kind::real, 100000},
       {"nothing at the end", Kind::tiny, 0},
   };

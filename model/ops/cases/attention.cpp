@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +35,7 @@ const std::vector<AttentionCase>& attention() {
         {"a head size of one vector and a half", {2, 2, 24}, {{67, -1}, {3, 0}}, Kind::odd},
         {"more heads than a tile has rows", {200, 1, 16}, {{3, -1}, {2, 0}}},
     };
-    for (const int length : {15, 16, 17, 31, 32, 33, 63, 64, 130}) {
+    for (const int length : {15, 16, 17, 31, 32, 33, 63, 64, 127, 128, 129, 130}) {
       out.push_back({std::to_string(length) + " tokens", {2, 1, 64}, {{length, -1}}});
     }
     for (const int length : {1, 15, 16, 17, 63, 64, 65}) {
@@ -52,6 +54,14 @@ const std::vector<AttentionCase>& attention() {
     out.push_back({"a split backward over keys",
                    {128, 1, 16},
                    {{70, -1}, {40, 0}, {33, -1}, {90, 0}, {64, 2}}});
+    // Below, at and above two parts of it: 2048 (query, head) rows and 64 queries each; and all 8.
+    for (const int queries : {127, 128, 129}) {
+      out.push_back({fmt::format("{} queries in a backward over keys that splits at 128", queries),
+                     {32, 1, 16},
+                     {{3, -1}, {queries - 3, 0}}});
+    }
+    out.push_back(
+        {"as many parts as there are, and more queries", {32, 1, 16}, {{5, -1}, {580, 0}}});
     return out;
   }();
   return cases;

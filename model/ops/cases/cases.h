@@ -192,7 +192,8 @@ struct KvWriteCase {
   std::string name;
   Kind kind = Kind::edge;
   std::int64_t width = 0;
-  std::vector<std::int32_t> slots;  // of a cache of 6 blocks of 8
+  std::vector<std::int32_t> slots;  // of a cache of blocks of 8
+  std::int64_t blocks = 6;
 };
 const std::vector<KvWriteCase>& kv_write();
 struct RopeKvCase {

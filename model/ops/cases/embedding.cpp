@@ -22,6 +22,9 @@ const std::vector<EmbeddingCase>& embedding() {
                                         {Kind::odd, 17},
                                         {Kind::edge, 64},
                                         {Kind::odd, 300},
+                                        {Kind::edge, 1016},  // a row of a block's threads
+                                        {Kind::edge, 1024},
+                                        {Kind::edge, 1032},
                                         {Kind::real, 896}}) {
         out.push_back({std::string(tokens.name) + ", rows of " + std::to_string(width), kind,
                        tokens.vocab, width, tokens.ids});

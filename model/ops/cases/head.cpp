@@ -74,8 +74,16 @@ const std::vector<HeadCase>& head_logprob() {
         out.push_back(c);
       }
     }
-    // Around a GPU's chunks of 1024 rows.
-    for (const std::int64_t rows : {1023, 1024, 1025, 2049})
+    // Around the CPU's blocks of 1024 logits and a GPU's steps of 4096.
+    for (const std::int64_t vocab : {1023, 1025, 4092, 4095, 4096, 4097, 4100})
+      out.push_back(
+          make(fmt::format("a vocabulary of {}", vocab), Kind::edge, 3, 8, vocab, 5, 1.0f));
+    // Around a GPU's threads: the entries of one row.
+    for (const std::int64_t entries : {1023, 1024, 1025})
+      out.push_back(
+          make(fmt::format("{} entries of a row", entries), Kind::edge, 1, 8, 20, entries, 1.0f));
+    // Around the CPU's chunks of 128 rows and a GPU's of 1024.
+    for (const std::int64_t rows : {127, 128, 129, 256, 257, 1023, 1024, 1025, 2049})
       out.push_back(make(fmt::format("{} rows", rows), Kind::edge, rows, 8, 24, rows, 1.0f));
     return out;
   }();
@@ -101,7 +109,7 @@ const std::vector<HeadCase>& head_objective() {
                   on_policy(ObjectiveKind::grpo_clip, 0.2f), true, 3),
         objective("two chunks of the CPU, off-policy", Kind::odd, 150, 24, 70, 0.7f, off, true, 3),
     };
-    for (const std::int64_t rows : {1023, 1024, 1025, 2049}) {
+    for (const std::int64_t rows : {127, 128, 129, 1023, 1024, 1025, 2049}) {
       HeadCase c =
           objective(fmt::format("{} rows", rows), Kind::edge, rows, 8, 24, 1.0f, clipped(), true);
       c.entries = rows;

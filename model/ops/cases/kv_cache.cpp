@@ -15,6 +15,13 @@ const std::vector<KvWriteCase>& kv_write() {
       out.push_back({"one of the" + rows, kind, width, {23}});
       out.push_back({"five" + rows, kind, width, {0, 5, 47, 6, 4}});
     }
+    // Around the CPU's tasks of 64 rows.
+    for (const std::size_t count : {63u, 64u, 65u, 129u}) {
+      KvWriteCase c{std::to_string(count) + " rows in another order", Kind::edge, 8, {}, 17};
+      for (std::size_t i = 0; i < count; ++i)
+        c.slots.push_back(static_cast<std::int32_t>(i * 5 % 136));
+      out.push_back(c);
+    }
     return out;
   }();
   return cases;

@@ -78,6 +78,24 @@ void add_row_chunks(std::vector<LinearCase>& out) {
                      all_rows(4352, -1), true));
 }
 
+// Below, at and above every size at which a backend begins another turn, the other two tiny.
+void add_turns(std::vector<LinearCase>& out) {
+  constexpr auto nf4 = WeightFormat::nf4;
+  const auto add = [&](const char* what, std::int64_t rows, std::int64_t n, std::int64_t k) {
+    const std::int64_t size = *what == 'r' ? rows : *what == 'o' ? n : k;
+    out.push_back(make(fmt::format("{} {}", size, what), Kind::edge, rows, n, k, nf4, {8},
+                       all_rows(static_cast<std::int32_t>(rows), 0), true, true));
+  };
+  // The CPU's tiles of 6 and 14 rows, 2 and 12 fused; its blocks of 240 and 960; cuBLASLt's plans.
+  for (const std::int64_t rows :
+       {2, 3, 6, 7, 11, 12, 14, 15, 239, 240, 241, 959, 960, 961, 1023, 1024, 1025})
+    add("rows at a turn", rows, 8, 64);
+  // Four of the CPU's panels; the columns of a task that sums a bias' gradient.
+  for (const std::int64_t n : {127, 128, 129, 136, 255, 256, 257, 264}) add("outputs", 3, n, 8);
+  // The CPU's depth; NF4's steps of 128 and the others' of 32.
+  for (const std::int64_t k : {120, 128, 136, 248, 255, 256, 257, 264}) add("inputs", 3, 8, k);
+}
+
 }  // namespace
 
 const std::vector<LinearCase>& linear() {
@@ -101,6 +119,7 @@ const std::vector<LinearCase>& linear() {
     };
     out.insert(out.end(), std::begin(more), std::end(more));
     add_row_chunks(out);
+    add_turns(out);
     return out;
   }();
   return cases;
@@ -128,6 +147,10 @@ const std::vector<LinearCase>& linear_few_rows() {
               {17, 1, 0},
               {18, 1, -1},
               {19, 46, 0}}),
+        make("as many runs as a launch takes", Kind::edge, 65, 24, 64, nf4, {8, 16},
+             {{0, 1, 0}, {1, 30, 1}, {31, 2, 0}, {33, 32, 1}}),
+        make("one run more than a launch takes", Kind::edge, 65, 24, 64, nf4, {8, 16},
+             {{0, 1, 0}, {1, 30, 1}, {31, 2, 0}, {33, 30, 1}, {63, 2, 0}}),
         make("NF4 rows that are no whole pieces", Kind::odd, 65, 64, 40, nf4, {8}, all_rows(65, 0),
              true, true),
         make("bf16", Kind::edge, 65, 48, 128, bf16, {}, all_rows(65, -1), true),
@@ -186,6 +209,7 @@ const std::vector<LinearCase>& linear_backward() {
     out.insert(out.end(), more.begin(), more.end());
     const std::size_t chunks = out.size();
     add_row_chunks(out);
+    add_turns(out);
     for (std::size_t i = chunks; i < out.size(); ++i) out[i].dx = true;
     return out;
   }();

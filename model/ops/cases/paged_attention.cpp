@@ -72,7 +72,14 @@ const std::vector<PagedCase>& paged_attention() {
       within.kind = h.kind;
       out.push_back(within);
     }
-    for (const std::int32_t heads : {40, 64, 100, 200}) {
+    // Contexts around a split of 256 keys and a tile of 64, alone and behind a shared prompt.
+    PagedCase splits{"contexts around the splits", {2, 1, 32}, 16, 420, {}};
+    for (const std::int32_t context : {63, 64, 65, 255, 256, 257, 511, 512, 513})
+      splits.parts.push_back(group(0, {context}));
+    splits.parts.push_back(group(192, {63, 64, 65}));
+    splits.parts.push_back(group(255, {1, 2, 257}));
+    out.push_back(splits);
+    for (const std::int32_t heads : {40, 63, 64, 65, 100, 200}) {
       PagedCase c{std::to_string(heads) + " heads on one, more rows than a tile",
                   {heads, 1, 16},
                   16,

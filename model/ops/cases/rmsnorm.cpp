@@ -26,6 +26,21 @@ const std::vector<RowCase>& rmsnorm() {
       {"sums over 200 rows", Kind::edge, 200, 48},
       {"sums over 129 rows of an odd width", Kind::odd, 129, 13},
       {"sums over 300 rows", Kind::edge, 300, 96},
+      // Below, at and above 64 rows of a partial sum.
+      {"sums over 63 rows", Kind::edge, 63, 16},
+      {"sums over 64 rows", Kind::edge, 64, 16},
+      {"sums over 65 rows", Kind::edge, 65, 16},
+      // The CPU's tasks: 128 columns of a sum, 16384 elements of rows.
+      {"127 columns", Kind::edge, 3, 127},
+      {"128 columns", Kind::edge, 3, 128},
+      {"129 columns", Kind::edge, 3, 129},
+      {"a row less than a task", Kind::edge, 255, 64},
+      {"a task of rows", Kind::edge, 256, 64},
+      {"a row more than a task", Kind::edge, 257, 64},
+      // The columns of a block of the device.
+      {"a block's columns but 8", Kind::edge, 2, 1016},
+      {"a block's columns", Kind::edge, 2, 1024},
+      {"a block's columns and 8", Kind::edge, 2, 1032},
   };
   return cases;
 }

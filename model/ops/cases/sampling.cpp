@@ -47,10 +47,23 @@ const std::vector<LogitsCase>& sampling_logits() {
       {"the penalty raises an id to the top", Kind::edge, 3000, 0, -20.0f, 6, Shape::raised},
       {"too many near the top to be listed", Kind::edge, 6000, 11, 0.5f, 8},
       {"more ties than are listed", Kind::edge, 8000, 0, -2.0f, 4, Shape::equal},
+      // Below, at and above the CPU's blocks of 1024 and a GPU's parts of 2048 logits.
+      {"1023", Kind::edge, 1023, 13, 2.0f, 2},
+      {"1024", Kind::edge, 1024, 14, 2.0f, 2},
+      {"1025", Kind::edge, 1025, 15, 2.0f, 2},
+      {"2047", Kind::edge, 2047, 16, 2.0f, 2},
+      {"2048", Kind::edge, 2048, 17, 2.0f, 2},
+      {"2049", Kind::edge, 2049, 18, 2.0f, 2},
+      // As many ids as are listed.
+      {"3071 ties", Kind::edge, 3071, 0, 1.0f, 2, Shape::equal},
+      {"3072 ties", Kind::edge, 3072, 0, 1.0f, 2, Shape::equal},
+      {"3073 ties", Kind::edge, 3073, 0, 1.0f, 2, Shape::equal},
       {"2500", Kind::edge, 2500, 3, 2.0f, 2},
       {"3001", Kind::odd, 3001, 8, 3.0f, 2},
       {"5003", Kind::odd, 5003, 9, 2.5f, 2},
       {"Qwen2.5's vocabulary", Kind::real, 151936, 6, 2.5f, 2, Shape::peaks},
+      {"as many as lists go by", Kind::edge, 262144, 19, 2.5f, 1},
+      {"one more than lists go by", Kind::edge, 262145, 20, 2.5f, 1},
       {"more than lists go by", Kind::edge, 270001, 12, 2.5f, 1},
   };
   return cases;
