@@ -59,7 +59,7 @@ DeviceCase DeviceBench::rope_forward() {
   const TensorView x = activations({training_rows_, config_.q_size()});
   const AttentionShape shape = config_.attention();
   const cases::RopeCase c{"", cases::Kind::real, shape.heads, shape.head_dim,
-                           counted(training_rows_)};
+                          counted(training_rows_)};
   return {fmt::format("{} x {}", training_rows_, config_.q_size()), cases::rope_work(c, kHalf),
           [=, this, positions = c.positions, rope = config_.rope()] {
             backend_.layer().rope_forward(x, rope, positions);
