@@ -59,7 +59,7 @@ void check_config(const Config& c, const std::string& where) {
 
 namespace {
 
-struct Shape {
+struct NamedShape {
   const char* name;
   const char* model_type;
   std::int64_t hidden, heads, kv_heads, head_dim, ffn, vocab, layers;
@@ -70,14 +70,14 @@ struct Shape {
   RopeScaling scaling = {};
 };
 
-constexpr RopeScaling llama3(double factor) {
+constexpr RopeScaling llama3_by(double factor) {
   return {.type = RopeScaling::Type::llama3,
           .factor = factor,
           .original_max_position_embeddings = 8192};
 }
 
 // As their config.json say.
-constexpr Shape kShapes[] = {
+constexpr NamedShape kShapes[] = {
     {"qwen2.5-0.5b", "qwen2", 896, 14, 2, 64, 4864, 151936, 24, true},
     {"qwen2.5-1.5b", "qwen2", 1536, 12, 2, 128, 8960, 151936, 28, true},
     {"qwen2.5-3b", "qwen2", 2048, 16, 2, 128, 11008, 151936, 36, true},
@@ -89,11 +89,11 @@ constexpr Shape kShapes[] = {
     {"qwen3-14b", "qwen3", 5120, 40, 8, 128, 17408, 151936, 40, false, 1e6, 40960},
     {"qwen3-32b", "qwen3", 5120, 64, 8, 128, 25600, 151936, 64, false, 1e6, 40960},
     {"llama-3.2-1b", "llama", 2048, 32, 8, 64, 8192, 128256, 16, true, 5e5, 131072, 1e-5f,
-     llama3(32.0)},
+     llama3_by(32.0)},
     {"llama-3.2-3b", "llama", 3072, 24, 8, 128, 8192, 128256, 28, true, 5e5, 131072, 1e-5f,
-     llama3(32.0)},
+     llama3_by(32.0)},
     {"llama-3.1-8b", "llama", 4096, 32, 8, 128, 14336, 128256, 32, false, 5e5, 131072, 1e-5f,
-     llama3(8.0)},
+     llama3_by(8.0)},
     {"mistral-7b-v0.3", "mistral", 4096, 32, 8, 128, 14336, 32768, 32, false, 1e6, 32768, 1e-5f},
     {"demo", "qwen2", 128, 4, 2, 32, 256, 512, 2, true, 1e4, 512},
 };
@@ -101,7 +101,7 @@ constexpr Shape kShapes[] = {
 }  // namespace
 
 Config named_shape(const std::string& name) {
-  for (const Shape& shape : kShapes) {
+  for (const NamedShape& shape : kShapes) {
     if (name != shape.name) continue;
     Config c;
     c.family = family_of(shape.model_type);
@@ -124,7 +124,7 @@ Config named_shape(const std::string& name) {
 
 std::string known_shapes() {
   std::string out;
-  for (const Shape& shape : kShapes) {
+  for (const NamedShape& shape : kShapes) {
     if (!out.empty()) out += ", ";
     out += shape.name;
   }
