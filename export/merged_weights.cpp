@@ -8,7 +8,6 @@
 namespace qgrpo::exporting {
 namespace {
 
-using model::Projection;
 using model::Storage;
 
 // The type that a quantized checkpoint computes in, which its plain copies get: the torch_dtype of

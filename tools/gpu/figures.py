@@ -159,7 +159,7 @@ def equal(a, b, steps, label):
     steps = min(steps, *(len(lines_of(folder + "/metrics.jsonl")) for folder in (a, b)))
     def cut(folder):
         completions = [s for s in lines_of(folder + "/completions.jsonl") if s["step"] <= steps]
-        metrics = [{k: v for k, v in s.items() if not k.startswith("step_time")}
+        metrics = [{k: v for k, v in s.items() if not k.startswith(("step_time", "tokens_per_second", "speed_of_light"))}
                    for s in lines_of(folder + "/metrics.jsonl") if s["step"] <= steps]
         return completions, metrics
     (ca, ma), (cb, mb) = cut(a), cut(b)

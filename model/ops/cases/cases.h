@@ -277,6 +277,6 @@ const std::vector<AdamWCase>& adamw();           // in 32 and in 8 bits
 const std::vector<AdamWCase>& sum_of_squares();  // alone, and all together
 inline constexpr Bound kAdamW{1e-6, 0.0, "each operation rounded by itself in the CPU's order"};
 inline constexpr Bound kSumOfSquares{1e-13, 0.0, "512 additions in a lane, of positive numbers"};
-Work adamw_8bit_work(std::int64_t elements);
+Work adamw_8bit_work(std::int64_t n);
 
 }  // namespace qgrpo::cases

@@ -82,6 +82,11 @@ TEST_CASE("math: braces and spaces are no mere looks") {
   CHECK_FALSE(right("\\boxed{2^{10}}", "2^{1}0"));
   CHECK_FALSE(right("\\boxed{12}", "1 2"));
   CHECK(right("\\boxed{\\left( \\frac{1}{2} , 3 \\right)}", "(1/2,3)"));
+  CHECK(right("\\boxed{5 \\text {cm}}", "5"));  // a command may stand apart from its braces
+  CHECK(right("\\boxed{60 \\text{ km} / \\text{h}}", "60"));
+  CHECK(right("\\boxed{60 km/h}", "60"));
+  CHECK(right("\\boxed{5!}", "120"));
+  CHECK_FALSE(right("\\boxed{(\\frac{5}{2})!}", "2"));
 }
 
 TEST_CASE("math: exact where floating point is not") {
