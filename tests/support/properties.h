@@ -58,14 +58,16 @@ struct PropertyShapes {
   std::int64_t up_to(std::uint32_t most) { return 1 + static_cast<std::int64_t>(rng.below(most)); }
 };
 
-inline std::vector<RowOperator> row_operators(Backend& backend, PropertyShapes& shapes) {
-  LayerOps& ops = backend.layer();
-  std::vector<RowOperator> out;
-  const std::int64_t width = shapes.multiple_of_8(200), inner = shapes.multiple_of_8(160),
-                     rank = shapes.up_to(20);
-  const auto matrix = [&backend](const Values& values, std::int64_t w) {
+inline auto rows_on(Backend& backend) {
+  return [&backend](const Values& values, std::int64_t w) {
     return OnBackend(backend, values, {static_cast<std::int64_t>(values.size()) / w, w});
   };
+}
+
+inline std::vector<RowOperator> elementwise_operators(Backend& backend, std::int64_t width) {
+  LayerOps& ops = backend.layer();
+  std::vector<RowOperator> out;
+  const auto matrix = rows_on(backend);
   const auto norm_weight = bf16_values(width, 90);
   out.push_back(
       {"rmsnorm_forward", {width}, {}, [=, &backend, &ops](const Lists& in, const auto& rows) {
@@ -121,6 +123,14 @@ inline std::vector<RowOperator> row_operators(Backend& backend, PropertyShapes& 
          ops.swiglu_backward(gate, up, dy, gate, up);
          return Lists{gate.values(), up.values()};
        }});
+  return out;
+}
+
+inline std::vector<RowOperator> linear_operators(Backend& backend, std::int64_t width,
+                                                 std::int64_t inner, std::int64_t rank) {
+  LayerOps& ops = backend.layer();
+  std::vector<RowOperator> out;
+  const auto matrix = rows_on(backend);
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::nf4}) {
     LinearCase c;
     c.n = inner;
@@ -161,6 +171,15 @@ inline std::vector<RowOperator> row_operators(Backend& backend, PropertyShapes& 
            return Lists{y.values()};
          }});
   }
+  return out;
+}
+
+inline std::vector<RowOperator> row_operators(Backend& backend, PropertyShapes& shapes) {
+  const std::int64_t width = shapes.multiple_of_8(200), inner = shapes.multiple_of_8(160),
+                     rank = shapes.up_to(20);
+  auto out = elementwise_operators(backend, width);
+  for (RowOperator& op : linear_operators(backend, width, inner, rank))
+    out.push_back(std::move(op));
   return out;
 }
 

@@ -64,7 +64,7 @@ class BuildGraph:
         return "_LINKER" in self.rules.get(output, "") and "STATIC" not in self.rules[output]
 
     def made_of(self, objects):
-        """All that is linked or archived from the objects, in an order in which it can be made."""
+        """All that is linked or archived from the objects, in an order in which it can be made; no target that makes no file."""
         order, seen = [], set()
 
         def visit(output):
@@ -77,7 +77,8 @@ class BuildGraph:
         for item in objects:
             visit(item)
         order.reverse()
-        return [o for o in order if o not in objects and o in self.commands and not o.endswith((".o", ".gch"))]
+        return [o for o in order if o not in objects and o in self.commands and not o.endswith((".o", ".gch"))
+                and os.path.exists(os.path.join(self.folder, o))]
 
     def test_programs(self, made):
         """The test programs among `made`, and those that start a program among it."""
