@@ -83,6 +83,19 @@ TEST_CASE("a sample that the caller ends in the middle of a window ends there") 
   }
 }
 
+TEST_CASE("a prompt's ids outside the vocabulary are refused by their place") {
+  WindowedBackend backend;
+  Owned owned(backend, small_capacity(16));
+  Generator& generator = *owned.generator;
+  for (const std::int32_t id : {-1, 1 << 20}) {
+    GroupRequest request = requests()[0];
+    request.prompt.back() = id;
+    CHECK_THROWS_WITH_AS(generator.add(request), doctest::Contains("is outside the vocabulary"),
+                         Error);
+  }
+  CHECK_FALSE(generator.has_work());
+}
+
 TEST_CASE("cancelling between the tokens of a window leaves nothing behind") {
   WindowedBackend backend;
   Owned owned(backend, small_capacity(16));

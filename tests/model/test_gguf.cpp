@@ -268,3 +268,16 @@ TEST_CASE("gguf: metadata that changes the result is honoured or refused by name
   CHECK(with("qwen2.some_new_key", 3u) == "");
   CHECK(with("general.type", "model") == "");
 }
+
+TEST_CASE("gguf: an end token that is no token id is refused by its key") {
+  const auto end_token = [](std::uint32_t value) {
+    return config_error(
+        [&](io::GgufHeader& header) { header.add("tokenizer.ggml.eos_token_id", value); });
+  };
+  CHECK(end_token(2u) == "");
+  for (const std::string& error : {end_token(1u << 31), end_token(0xffffffffu)}) {
+    CAPTURE(error);
+    CHECK(error.find("tokenizer.ggml.eos_token_id is ") != std::string::npos);
+    CHECK(error.find("which is not a token id") != std::string::npos);
+  }
+}
