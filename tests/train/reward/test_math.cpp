@@ -85,8 +85,9 @@ TEST_CASE("math: braces and spaces are no mere looks") {
   CHECK(right("\\boxed{5 \\text {cm}}", "5"));  // a command may stand apart from its braces
   CHECK(right("\\boxed{60 \\text{ km} / \\text{h}}", "60"));
   CHECK(right("\\boxed{60 km/h}", "60"));
+  CHECK_FALSE(right("\\boxed{6 cm / 2}", "6"));
   CHECK(right("\\boxed{5!}", "120"));
-  CHECK_FALSE(right("\\boxed{(\\frac{5}{2})!}", "2"));
+  CHECK_FALSE(right("\\boxed{(\\frac{5}{2})!}", "120"));
 }
 
 TEST_CASE("math: exact where floating point is not") {
