@@ -4,6 +4,7 @@
 
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/gemm_nf4.h"
+#include "cpu/kernels/gemm_tile.h"
 
 // Few rows (decoding): a weight is used once per row and comes from memory. As many rows as their
 // chains have registers: it is unpacked in registers on the way to the multiply-adds. (One row alone
@@ -52,7 +53,7 @@ class F32Source {
   static void to_outputs(f32x16&, f32x16&) {}
   const float* at(std::int64_t k) const { return data_ + k * kPanel; }
   static constexpr std::int64_t kBytes = kPanel * sizeof(float);  // of one k
-  static constexpr int kHalves = 2;                               // of a block_tile, measured
+  static constexpr int kHalves = 2;                               // of a tile, measured
 
  private:
   const float* data_;
@@ -208,82 +209,26 @@ void in_registers(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
   }
 }
 
-f32x16 widened(const float* at) {
-  return load(at);
-}
-f32x16 widened(const std::uint16_t* at) {
-  return load_bf16(at);
-}
-
-// The most rows of a block_tile of so many halves of 16 columns: all registers but the few that carry
-// values of b and x.
-#if defined(__AVX512F__)
-constexpr int most_rows(int) {
-  return 14;
-}
-#else
+// The most rows of a tile of so many halves of 16 columns.
 constexpr int most_rows(int halves) {
-  return 6 / halves;
-}
-#endif
-
-// c[i][j] = (first ? 0 : c[i][j]) + sum over k < depth of x[i][k] * b[k][j], for 16 or 32 columns j;
-// b: [k][32] f32 or bf16. Asks for the cache lines of `ahead`, kAheadBytes a k, on the way: spread
-// so, they do not fill the queue of loads.
-template <typename T, int HALVES, int ROWS, std::int64_t kAheadBytes>
-void block_tile(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, const T* b,
-                std::int64_t depth, bool first, const char* ahead) {
-  constexpr int kPointers = (ROWS + 2) / 3;
-  const float* row[kPointers];
-#pragma GCC unroll 8
-  for (int p = 0; p < kPointers; ++p) row[p] = x + 3 * p * ldx;
-  f32x16 acc[ROWS][HALVES];
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 2
-    for (int h = 0; h < HALVES; ++h) {
-      acc[i][h] = first ? zero16() : load(c + i * ldc + h * 16);
-    }
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-#pragma GCC unroll 2
-    for (std::int64_t line = 0; line < kAheadBytes; line += 64) {
-      _mm_prefetch(ahead + k * kAheadBytes + line, _MM_HINT_T0);
-    }
-    f32x16 bk[HALVES];
-#pragma GCC unroll 2
-    for (int h = 0; h < HALVES; ++h) bk[h] = widened(b + k * kPanel + h * 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-      const f32x16 xi = splat(row[i / 3][(i % 3) * ldx]);
-#pragma GCC unroll 2
-      for (int h = 0; h < HALVES; ++h) acc[i][h] = fma(xi, bk[h], acc[i][h]);
-    }
-#pragma GCC unroll 8
-    for (int p = 0; p < kPointers; ++p) ++row[p];
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) {
-#pragma GCC unroll 2
-    for (int h = 0; h < HALVES; ++h) store(c + i * ldc + h * 16, acc[i][h]);
-  }
+  return kTileRows * kWidest / halves;
 }
 
 template <typename T>
-using BlockTile = void (*)(float*, std::int64_t, const float*, std::int64_t, const T*, std::int64_t,
-                           bool, const char*);
+using RowTile = void (*)(float*, std::int64_t, const float*, std::int64_t, const T*, std::int64_t,
+                         bool, const char*);
 
 // [rows - 1]
-template <typename T, int HALVES, std::int64_t kAhead, int... kRows>
-constexpr auto block_tiles(std::integer_sequence<int, kRows...>) {
-  return std::array<BlockTile<T>, sizeof...(kRows)>{block_tile<T, HALVES, kRows + 1, kAhead>...};
+template <typename T, int HALVES, std::int64_t kAheadBytes, int... kRows>
+constexpr auto row_tiles(std::integer_sequence<int, kRows...>) {
+  return std::array<RowTile<T>, sizeof...(kRows)>{row_tile<T, HALVES, kRows + 1, kAheadBytes>...};
 }
-template <typename T, int HALVES, std::int64_t kAhead>
-constexpr auto kBlockTiles =
-    block_tiles<T, HALVES, kAhead>(std::make_integer_sequence<int, most_rows(HALVES)>());
+template <typename T, int HALVES, std::int64_t kAheadBytes>
+constexpr auto kRowTiles =
+    row_tiles<T, HALVES, kAheadBytes>(std::make_integer_sequence<int, most_rows(HALVES)>());
 
-// All rows over a block of k; the first tile asks for the block behind it, kAhead bytes a k.
-template <typename T, int HALVES, std::int64_t kAhead>
+// All rows over a block of k; the first tile asks for the block behind it, kAheadBytes a k.
+template <typename T, int HALVES, std::int64_t kAheadBytes>
 void block_rows(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, const T* b,
                 std::int64_t depth, int rows, bool first, const void* ahead) {
   const int tiles = (rows + most_rows(HALVES) - 1) / most_rows(HALVES);
@@ -292,7 +237,7 @@ void block_rows(float* c, std::int64_t ldc, const float* x, std::int64_t ldx, co
     const auto count = static_cast<std::size_t>(rows * (t + 1) / tiles - begin);
     for (int j = 0; j < kPanel; j += HALVES * 16) {
       const auto& tile =
-          t == 0 && j == 0 ? kBlockTiles<T, HALVES, kAhead> : kBlockTiles<T, HALVES, 0>;
+          t == 0 && j == 0 ? kRowTiles<T, HALVES, kAheadBytes> : kRowTiles<T, HALVES, 0>;
       tile[count - 1](c + begin * ldc + j, ldc, x + begin * ldx, ldx, b + j, depth, first,
                       static_cast<const char*>(ahead));
     }
@@ -316,22 +261,12 @@ template <>
 void in_blocks<Nf4Source>(float* c, std::int64_t ldc, const float* x, std::int64_t ldx,
                           const PackedWeight& w, std::int64_t panel, int rows) {
   alignas(64) float block[kBlock * kPanel];
-  Nf4Source<1> source(w, panel);
-  const std::int64_t length = source.run_length();
-  for (std::int64_t begin = 0; begin < w.cols; begin += kBlock) {
-    const std::int64_t end = begin + kBlock < w.cols ? begin + kBlock : w.cols;
-    for (std::int64_t k = begin; k < end;) {
-      source.start_run(k / length);
-      const std::int64_t next = (k / length + 1) * length;
-      for (const std::int64_t run_end = next < end ? next : end; k < run_end; ++k) {
-        f32x16 lo, hi;
-        source.get(0, k, lo, hi);
-        store(block + (k - begin) * kPanel, lo);
-        store(block + (k - begin) * kPanel + 16, hi);
-      }
-    }
+  const Nf4Source<1> source(w, panel);
+  for (std::int64_t k = 0; k < w.cols; k += kBlock) {
+    const std::int64_t depth = k + kBlock < w.cols ? kBlock : w.cols - k;
+    unpack_nf4</*kToOutputs=*/false>(block, w, panel, k, depth);
     block_rows<float, Nf4Source<1>::kHalves, Nf4Source<1>::kBytes>(
-        c, ldc, x + begin, ldx, block, end - begin, rows, begin == 0, source.at(end));
+        c, ldc, x + k, ldx, block, depth, rows, k == 0, source.at(k + depth));
   }
   for (int i = 0; i < rows; ++i) {
     f32x16 lo = load(c + i * ldc);

@@ -1,3 +1,5 @@
+#include "cpu/kernels/gemm_tile.h"
+
 #include "cpu/kernels/gemm.h"
 
 // The register tile of every product with more rows than the fused kernel takes. Per k: two loads
@@ -6,53 +8,42 @@
 namespace qgrpo::cpu::QGRPO_ISA {
 namespace {
 
-// a_step is 1 when kUnitStep (rows of A lie apart), else a_row is 1 (columns of A do).
-template <int ROWS, int HALVES, bool kUnitStep>
-void tile_body(float* c, std::int64_t ldc, const float* a, std::int64_t a_row, std::int64_t a_step,
-               const float* b, std::int64_t depth, bool first) {
+// x's rows lie together: its columns are a_step apart.
+template <int HALVES, int ROWS>
+void column_tile(float* c, std::int64_t ldc, const float* a, std::int64_t a_step, const float* b,
+                 std::int64_t depth, bool first) {
   f32x16 acc[ROWS][HALVES];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 2
     for (int h = 0; h < HALVES; ++h) acc[i][h] = first ? zero16() : load(c + i * ldc + h * 16);
   }
-  if constexpr (kUnitStep) {
-    // Three rows a pointer: x86 addresses reach pointer + {0, 1, 2} x a_row without arithmetic.
-    constexpr int kPointers = (ROWS + 2) / 3;
-    const float* row[kPointers];
-#pragma GCC unroll 8
-    for (int p = 0; p < kPointers; ++p) row[p] = a + 3 * p * a_row;
-    for (std::int64_t k = 0; k < depth; ++k) {
-      f32x16 bk[HALVES];
+  for (std::int64_t k = 0; k < depth; ++k) {
+    f32x16 bk[HALVES];
 #pragma GCC unroll 2
-      for (int h = 0; h < HALVES; ++h) bk[h] = load(b + k * kPanel + h * 16);
+    for (int h = 0; h < HALVES; ++h) bk[h] = load(b + k * kPanel + h * 16);
 #pragma GCC unroll 16
-      for (int i = 0; i < ROWS; ++i) {
-        const f32x16 ai = splat(row[i / 3][(i % 3) * a_row]);
+    for (int i = 0; i < ROWS; ++i) {
+      const f32x16 ai = splat(a[i]);
 #pragma GCC unroll 2
-        for (int h = 0; h < HALVES; ++h) acc[i][h] = fma(ai, bk[h], acc[i][h]);
-      }
-#pragma GCC unroll 8
-      for (int p = 0; p < kPointers; ++p) ++row[p];
+      for (int h = 0; h < HALVES; ++h) acc[i][h] = fma(ai, bk[h], acc[i][h]);
     }
-  } else {
-    for (std::int64_t k = 0; k < depth; ++k) {
-      f32x16 bk[HALVES];
-#pragma GCC unroll 2
-      for (int h = 0; h < HALVES; ++h) bk[h] = load(b + k * kPanel + h * 16);
-#pragma GCC unroll 16
-      for (int i = 0; i < ROWS; ++i) {
-        const f32x16 ai = splat(a[i]);
-#pragma GCC unroll 2
-        for (int h = 0; h < HALVES; ++h) acc[i][h] = fma(ai, bk[h], acc[i][h]);
-      }
-      a += a_step;
-    }
+    a += a_step;
   }
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 2
     for (int h = 0; h < HALVES; ++h) store(c + i * ldc + h * 16, acc[i][h]);
+  }
+}
+
+template <int ROWS, int HALVES, bool kUnitStep>
+void tile_body(float* c, std::int64_t ldc, const float* a, std::int64_t a_row, std::int64_t a_step,
+               const float* b, std::int64_t depth, bool first) {
+  if constexpr (kUnitStep) {
+    row_tile<float, HALVES, ROWS, 0>(c, ldc, a, a_row, b, depth, first, nullptr);
+  } else {
+    column_tile<HALVES, ROWS>(c, ldc, a, a_step, b, depth, first);
   }
 }
 

@@ -7,31 +7,6 @@
 namespace qgrpo::cpu::QGRPO_ISA {
 namespace {
 
-// out[k - begin][32] = the values of outputs 32 panel .. + 31 at k in [begin, begin + depth).
-void unpack_nf4(float* out, const PackedWeight& w, std::int64_t panel, std::int64_t begin,
-                std::int64_t depth) {
-  const Nf4Decoder decoder;
-  const auto* bytes = static_cast<const std::uint8_t*>(w.data) + panel * w.cols * 16;
-  const float* scales = w.scales + panel * (w.cols / w.run) * kPanel;
-  const std::int64_t end = begin + depth;
-  for (std::int64_t k = begin; k < end;) {
-    const std::int64_t run = k / w.run;
-    const std::int64_t run_end = (run + 1) * w.run < end ? (run + 1) * w.run : end;
-    f32x16 scale_lo = load(scales + run * kPanel);
-    f32x16 scale_hi = load(scales + run * kPanel + 16);
-    Nf4Decoder::from_outputs(scale_lo, scale_hi);
-    for (; k < run_end; ++k, out += kPanel) {
-      f32x16 lo, hi;
-      decoder.decode(bytes + k * 16, lo, hi);
-      lo = lo * scale_lo;
-      hi = hi * scale_hi;
-      Nf4Decoder::to_outputs(lo, hi);
-      store(out, lo);
-      store(out + 16, hi);
-    }
-  }
-}
-
 const float* unpack(float* scratch, const PackedWeight& w, std::int64_t panel, std::int64_t begin,
                     std::int64_t depth) {
   const std::int64_t first = (panel * w.cols + begin) * kPanel;
@@ -43,7 +18,7 @@ const float* unpack(float* scratch, const PackedWeight& w, std::int64_t panel, s
       break;
     }
     case PanelFormat::nf4:
-      unpack_nf4(scratch, w, panel, begin, depth);
+      unpack_nf4</*kToOutputs=*/true>(scratch, w, panel, begin, depth);
       break;
   }
   return scratch;

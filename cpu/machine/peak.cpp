@@ -1,5 +1,7 @@
 #include "cpu/machine/peak.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -9,56 +11,11 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
+#include "cpu/kernels.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::cpu {
 namespace {
-
-// Each runs `rounds` rounds of independent chains of fused multiply-adds, long enough to hide their
-// latency, and returns a sum so that nothing can be left out.
-constexpr int kChains = 12;
-using FmaLoop = float (*)(std::int64_t rounds);
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) float fma_avx512(std::int64_t rounds) {
-  __m512 chains[kChains];
-  for (int i = 0; i < kChains; ++i) chains[i] = _mm512_set1_ps(static_cast<float>(i));
-  const __m512 factor = _mm512_set1_ps(0.999f);
-  const __m512 addend = _mm512_set1_ps(0.001f);
-  for (std::int64_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; ++i) chains[i] = _mm512_fmadd_ps(chains[i], factor, addend);
-  }
-  float values[16];
-  float sum = 0.0f;
-  for (const __m512& chain : chains) {
-    _mm512_storeu_ps(values, chain);
-    sum += values[0];
-  }
-  return sum;
-}
-
-__attribute__((target("avx2,fma"))) float fma_avx2(std::int64_t rounds) {
-  __m256 chains[kChains];
-  for (int i = 0; i < kChains; ++i) chains[i] = _mm256_set1_ps(static_cast<float>(i));
-  const __m256 factor = _mm256_set1_ps(0.999f);
-  const __m256 addend = _mm256_set1_ps(0.001f);
-  for (std::int64_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; ++i) chains[i] = _mm256_fmadd_ps(chains[i], factor, addend);
-  }
-  float values[8];
-  float sum = 0.0f;
-  for (const __m256& chain : chains) {
-    _mm256_storeu_ps(values, chain);
-    sum += values[0];
-  }
-  return sum;
-}
 
 __attribute__((target("avx2"))) std::uint64_t read_all(const std::uint64_t* data,
                                                        std::size_t words) {
@@ -73,23 +30,6 @@ __attribute__((target("avx2"))) std::uint64_t read_all(const std::uint64_t* data
       _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
   return static_cast<std::uint64_t>(_mm256_extract_epi64(all, 0));
 }
-#else
-float fma_scalar(std::int64_t rounds) {
-  float chains[kChains] = {};
-  for (std::int64_t r = 0; r < rounds; ++r) {
-    for (float& chain : chains) chain = __builtin_fmaf(chain, 0.999f, 0.001f);
-  }
-  float sum = 0.0f;
-  for (const float chain : chains) sum += chain;
-  return sum;
-}
-
-std::uint64_t read_all(const std::uint64_t* data, std::size_t words) {
-  std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < words; ++i) sum ^= data[i];
-  return sum;
-}
-#endif
 
 // Seconds for all threads to do their part.
 double together(int threads, const std::function<void(int)>& part) {
@@ -147,30 +87,24 @@ constexpr Repeats repeats_of(PeakEffort effort) {
 
 DevicePeak measure_peak(int threads, PeakEffort effort) {
   DevicePeak peak;
-#if defined(__x86_64__)
-  const bool wide = __builtin_cpu_supports("avx512f") != 0;
-  const FmaLoop loop = wide ? fma_avx512 : fma_avx2;
-  const int lanes = wide ? 16 : 8;
-  peak.origin = wide ? "AVX-512, measured" : "AVX2, measured";
-#else
-  const FmaLoop loop = fma_scalar;
-  const int lanes = 1;
-  peak.origin = "scalar, measured";
-#endif
+  const Isa isa = isa_supported(Isa::avx512) ? Isa::avx512 : Isa::avx2;
+  peak.origin = isa == Isa::avx512 ? "AVX-512, measured" : "AVX2, measured";
   const Repeats repeats = repeats_of(effort);
   // Short and often: what others do on the machine then spoils few of them.
-  constexpr std::int64_t kRounds = 1'000'000;
-  std::vector<float> sink(static_cast<std::size_t>(threads));
+  constexpr std::int64_t kIterations = 1'000'000;
+  constexpr std::size_t kApart = 16;  // floats: each thread's sink in a cache line of its own
+  std::vector<float> sinks(static_cast<std::size_t>(threads) * kApart, 0.5f);
   for (int repeat = 0; repeat < repeats.products; ++repeat) {
-    const double seconds =
-        together(threads, [&](int t) { sink[static_cast<std::size_t>(t)] = loop(kRounds); });
-    peak.flops = std::max(peak.flops, 2.0 * lanes * kChains * kRounds * threads / seconds);
+    std::int64_t flops = 0;  // of a thread
+    const double seconds = together(threads, [&](int t) {
+      float* sink = &sinks[static_cast<std::size_t>(t) * kApart];
+      const std::int64_t done = gemm_kernels(isa).fma_loop(kIterations, sink);
+      if (t == 0) flops = done;
+    });
+    peak.flops = std::max(peak.flops, static_cast<double>(flops) * threads / seconds);
   }
 
   peak.bytes = read_rate(threads, repeats.mebibytes << 20, repeats.readings);
-  // Keeps the loops alive.
-  volatile double used = sink[0];
-  static_cast<void>(used);
   return peak;
 }
 
