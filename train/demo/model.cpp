@@ -90,8 +90,9 @@ void write_demo_tokenizer(const std::string& folder, std::uint64_t seed) {
   std::vector<std::string> texts;
   for (std::uint32_t i = 0; i < kTokenizerExamples; ++i) {
     const DemoProblem problem = demo_problem(seed, DemoSplit::train, i);
-    texts.push_back(prompt_text(problem) + noisy_demo_completion(problem, seed, i) + kMessageEnd +
-                    "\n");
+    texts.push_back(prompt_text(problem) +
+                    poor_demo_completion(problem, DemoHabit::answers_at_once, seed, i) +
+                    kMessageEnd + "\n");
   }
   const tokenizer::BpeDefinition definition =
       tokenizer::train_bpe(texts, kVocabularyLimit, {kEndOfText, kMessageStart, kMessageEnd});
@@ -111,12 +112,16 @@ model::Config demo_config(const tokenizer::Tokenizer& tokenizer) {
   return c;
 }
 
-SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, std::uint64_t seed,
-                            std::uint32_t index) {
+DemoHabit demo_habit(std::int64_t step, std::int64_t total) {
+  return step * 5 <= total * 3 ? DemoHabit::works_it_out : DemoHabit::answers_at_once;
+}
+
+SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, DemoHabit habit,
+                            std::uint64_t seed, std::uint32_t index) {
   const DemoProblem problem = demo_problem(seed, DemoSplit::train, index);
   SftExample e;
   e.prompt = tokenizer.encode_rendered(prompt_text(problem));
-  e.completion = tokenizer.encode_rendered(noisy_demo_completion(problem, seed, index));
+  e.completion = tokenizer.encode_rendered(poor_demo_completion(problem, habit, seed, index));
   e.completion.push_back(id_of(tokenizer, kMessageEnd));
   return e;
 }
@@ -146,7 +151,8 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
       std::vector<SftExample> examples;
       for (std::int64_t i = 0; i < kExamplesPerStep; ++i) {
         const auto index = static_cast<std::uint32_t>((step - 1) * kExamplesPerStep + i);
-        examples.push_back(demo_sft_example(*tokenizer, seed, kColdStartIndex + index));
+        examples.push_back(
+            demo_sft_example(*tokenizer, demo_habit(step, total), seed, kColdStartIndex + index));
       }
       return examples;
     };

@@ -61,9 +61,11 @@ DemoModel prepare_demo(Backend& backend, const std::string& folder, std::uint64_
 void write_demo_tokenizer(const std::string& folder, std::uint64_t seed);
 // named_shape("demo") with the tokenizer's vocabulary and special ids.
 model::Config demo_config(const tokenizer::Tokenizer& tokenizer);
-// The example of one question: the chat prompt (no system message), and the noisy completion with
+// The example of one question: the chat prompt (no system message), and the poor completion with
 // <|im_end|>.
-SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, std::uint64_t seed,
-                            std::uint32_t index);
+SftExample demo_sft_example(const tokenizer::Tokenizer& tokenizer, DemoHabit habit,
+                            std::uint64_t seed, std::uint32_t index);
+// What step 1, 2, .. of `total` teaches: the first three fifths to work sums out, the rest the habit.
+DemoHabit demo_habit(std::int64_t step, std::int64_t total);
 
 }  // namespace qgrpo::train

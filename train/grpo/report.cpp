@@ -1,4 +1,5 @@
 #include "train/grpo/report.h"
+#include "train/run/chart.h"
 
 #include <algorithm>
 

@@ -14,6 +14,7 @@
 #include "train/data/taught_prompt.h"
 #include "train/grpo/report.h"
 #include "train/options/settings.h"
+#include "train/run/chart.h"
 #include "train/run/stop.h"
 
 // A GRPO run but for its steps (train/grpo/step.cpp): what it is made of, what it keeps and says.

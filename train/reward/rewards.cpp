@@ -233,7 +233,7 @@ double int_reward(std::string_view completion) {
 }
 
 double correctness_reward(std::string_view completion, std::string_view answer) {
-  return extract_xml_answer(completion) == answer ? 2.0 : 0.0;
+  return extract_xml_answer(completion) == answer ? kCorrectnessReward : 0.0;
 }
 
 double numeric_reward(std::string_view completion, std::string_view answer) {

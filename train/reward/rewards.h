@@ -24,6 +24,7 @@ double strict_format_reward(std::string_view completion);
 double int_reward(std::string_view completion);
 
 // 2 if extract_xml_answer(completion) == answer.
+inline constexpr double kCorrectnessReward = 2.0;  // of a right answer
 double correctness_reward(std::string_view completion, std::string_view answer);
 
 // 1 if the last number of the completion's answer equals the last one of `answer`, whatever way

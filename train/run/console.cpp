@@ -4,8 +4,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -75,28 +73,6 @@ std::string cut_to(const std::string& text, std::size_t columns) {
     if (points++ == columns) return text.substr(0, i);
   }
   return text;
-}
-
-std::string sparkline(const std::vector<double>& values, std::size_t width) {
-  static constexpr std::array<const char*, 8> kBars = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  if (values.empty() || width == 0) return "";
-  const std::size_t columns = std::min(width, values.size());
-  std::vector<double> means;
-  for (std::size_t c = 0; c < columns; ++c) {
-    const std::size_t begin = c * values.size() / columns;
-    const std::size_t end = (c + 1) * values.size() / columns;
-    double sum = 0.0;
-    for (std::size_t i = begin; i < end; ++i) sum += values[i];
-    means.push_back(sum / static_cast<double>(end - begin));
-  }
-  const auto [low, high] = std::minmax_element(means.begin(), means.end());
-  const double range = *high - *low;
-  std::string out;
-  for (const double mean : means) {
-    const double level = range > 0 ? (mean - *low) / range : 0.0;
-    out += kBars[static_cast<std::size_t>(std::min(7.0, std::floor(level * 8)))];
-  }
-  return out;
 }
 
 std::string format_duration(double seconds) {

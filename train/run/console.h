@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <string>
-#include <vector>
 
 namespace qgrpo::train {
 
@@ -38,10 +37,6 @@ class Console {
 std::size_t terminal_columns(int descriptor);
 // The first so many code points of a text.
 std::string cut_to(const std::string& text, std::size_t columns);
-
-// The curve of the values as block characters, `width` of them (means of neighbouring values),
-// scaled to their range.
-std::string sparkline(const std::vector<double>& values, std::size_t width);
 
 // "2 h 05 min", "3 min 20 s", "42 s".
 std::string format_duration(double seconds);

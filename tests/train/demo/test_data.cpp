@@ -36,47 +36,58 @@ std::vector<int> numbers_in(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("demo data: the splits share no combination and hold out about an eighth") {
-  const auto& train = demo_combinations(DemoSplit::train);
-  const auto& test = demo_combinations(DemoSplit::test);
-  // 4 templates of 9 * 9 sums and of 45 differences that are not negative.
-  CHECK(train.size() + test.size() == 4 * (81 + 45));
-  for (const auto& c : train) CHECK_FALSE(is_held_out(c));
-  for (const auto& c : test) {
-    CHECK(is_held_out(c));
-    CHECK(std::find(train.begin(), train.end(), c) == train.end());
-  }
-  // A binomial of 504 with 1/8: 63, standard deviation 7.4.
-  CHECK(test.size() >= 45);
-  CHECK(test.size() <= 81);
-  // Every operation and template occurs among the held-out ones.
-  std::set<std::pair<bool, int>> kinds;
-  for (const auto& c : test) kinds.emplace(c.subtraction, c.wording);
-  CHECK(kinds.size() == 8);
+TEST_CASE("demo data: the splits share no sum and hold out about an eighth") {
+  const auto& train = demo_sums(DemoSplit::train);
+  const auto& test = demo_sums(DemoSplit::test);
+  for (const auto& sum : train) CHECK_FALSE(is_held_out(sum));
+  for (const auto& sum : test) CHECK(is_held_out(sum));
+  // From 1..9 three times to another number of 0..9.
+  const double all = 9 * 9 * 9 * 9;
+  CHECK(static_cast<double>(train.size() + test.size()) == all);
+  // Five standard deviations of a binomial with 1/8.
+  CHECK(static_cast<double>(test.size()) == doctest::Approx(all / 8).epsilon(0.17));
 }
 
 TEST_CASE("demo data: questions say what their answer says") {
-  std::map<bool, int> operations;
   for (std::uint32_t i = 0; i < 500; ++i) {
     for (const auto split : {DemoSplit::train, DemoSplit::test}) {
       const DemoProblem p = demo_problem(kSeed, split, i);
-      const DemoCombination& c = p.combination;
       CAPTURE(p.question);
-      CHECK(is_held_out(c) == (split == DemoSplit::test));
-      CHECK(numbers_in(p.question) == std::vector<int>{c.a, c.b});
-      const int result = c.subtraction ? c.a - c.b : c.a + c.b;
-      CHECK(result >= 0);
-      CHECK(p.answer == std::to_string(result));
-      CHECK(p.reasoning == fmt::format("{}{}{}={}", c.a, c.subtraction ? "-" : "+", c.b, result));
+      CHECK(is_held_out(p.sum) == (split == DemoSplit::test));
+      std::vector<int> asked = {p.sum.start};
+      std::vector<int> steps;
+      int total = p.sum.start;
+      for (const int n : p.sum.changes) {
+        REQUIRE(n != 0);
+        asked.push_back(std::abs(n));
+        steps.insert(steps.end(), {total, std::abs(n), total + n});
+        total += n;
+        CHECK(total >= 0);
+        CHECK(total <= kDemoLargestTotal);
+      }
+      CHECK(numbers_in(p.question) == asked);
+      CHECK(numbers_in(p.reasoning) == steps);
+      CHECK(p.sum.result() == total);
+      CHECK(p.answer == std::to_string(total));
       CHECK(p.question.find(p.items) != std::string::npos);
       CHECK(p.question.back() == '?');
-      CHECK(p.question.find('{') == std::string::npos);
-      if (split == DemoSplit::train) ++operations[c.subtraction];
     }
   }
-  // A fair coin thrown 500 times: 250, standard deviation 11.2.
-  CHECK(operations[false] > 200);
-  CHECK(operations[true] > 200);
+}
+
+TEST_CASE("demo data: the words say which way a number goes") {
+  for (std::uint32_t i = 0; i < 200; ++i) {
+    const DemoProblem p = demo_problem(kSeed, DemoSplit::train, i);
+    CAPTURE(p.question);
+    static const std::regex change("(buys|finds|loses|sells) ([1-9])");
+    std::vector<int> said;
+    for (std::sregex_iterator c(p.question.begin(), p.question.end(), change), end; c != end; ++c) {
+      const bool more = (*c)[1] == "buys" || (*c)[1] == "finds";
+      said.push_back((more ? 1 : -1) * std::stoi((*c)[2]));
+    }
+    CHECK(said == std::vector<int>(p.sum.changes.begin(), p.sum.changes.end()));
+  }
+  CHECK(DemoSum{3, {4, -2, 1}}.steps() == "3+4=7, 7-2=5, 5+1=6");
 }
 
 TEST_CASE("demo data: a question depends on (seed, split, index) alone") {
@@ -88,11 +99,7 @@ TEST_CASE("demo data: a question depends on (seed, split, index) alone") {
     different.insert(demo_problem(kSeed, DemoSplit::train, i).question);
     different.insert(demo_problem(kSeed + 1, DemoSplit::train, i).question);
   }
-  CHECK(different.size() > 190);  // of 436 combinations, 10 names, 8 items: hardly any repeats
-  // The test questions go round the held-out combinations.
-  const auto n = static_cast<std::uint32_t>(demo_combinations(DemoSplit::test).size());
-  CHECK(demo_problem(kSeed, DemoSplit::test, 3).combination ==
-        demo_problem(kSeed, DemoSplit::test, n + 3).combination);
+  CHECK(different.size() > 190);  // of 5,000 sums, 10 names, 8 items: hardly any repeats
 }
 
 TEST_CASE("demo data: rewards of the perfect and of each flawed completion") {
@@ -120,31 +127,40 @@ TEST_CASE("demo data: rewards of the perfect and of each flawed completion") {
   CHECK(all.size() == 1 + kDemoFlaws);
 }
 
-TEST_CASE("demo data: the cold start's noise has the stated rates") {
+TEST_CASE("demo data: answering at once earns as much as the steps, where it is right") {
+  const DemoProblem p = demo_problem(kSeed, DemoSplit::train, 1);
+  const std::string hasty = hasty_demo_completion(p);
+  CHECK(hasty.find('=') == std::string::npos);
+  CHECK(total_reward(hasty, p.answer) == total_reward(demo_completion(p), p.answer));
+}
+
+TEST_CASE("demo data: the cold start's habits and flaws have the stated rates") {
   constexpr int kCount = 4000;
-  int perfect = 0;
-  int right = 0;
-  int well_formed = 0;
-  for (std::uint32_t i = 0; i < kCount; ++i) {
-    const DemoProblem p = demo_problem(kSeed, DemoSplit::train, i);
-    const std::string text = noisy_demo_completion(p, kSeed, i);
-    CHECK(text == noisy_demo_completion(p, kSeed, i));
-    const std::vector<int> numbers = numbers_in(text);
-    // a, b, result and answer (once more in a trailing sentence): consistent, off by 3 at most.
-    REQUIRE(numbers.size() >= 4);
-    CHECK(numbers[0] == p.combination.a);
-    CHECK(numbers[1] == p.combination.b);
-    for (std::size_t n = 3; n < numbers.size(); ++n) CHECK(numbers[n] == numbers[2]);
-    CHECK(std::abs(numbers[2] - p.combination.result()) <= 3);
-    CHECK(text.find("-", text.find('=')) == std::string::npos);  // never below zero
-    perfect += text == demo_completion(p);
-    right += numbers[2] == p.combination.result();
-    well_formed += strict_format_reward(text) == 0.5 && int_reward(text) == 0.5;
-  }
-  // Five standard deviations of binomials of 4000: 0.04.
-  CHECK(right / double{kCount} == doctest::Approx(0.8).epsilon(0.05));
-  CHECK(well_formed / double{kCount} == doctest::Approx(0.4).epsilon(0.1));
-  CHECK(perfect / double{kCount} == doctest::Approx(0.32).epsilon(0.125));
+  const auto rates = [&](DemoHabit habit, double& steps, double& sound) {
+    for (std::uint32_t i = 0; i < kCount; ++i) {
+      const DemoProblem p = demo_problem(kSeed, DemoSplit::train, i);
+      const std::string text = poor_demo_completion(p, habit, kSeed, i);
+      CHECK(text == poor_demo_completion(p, habit, kSeed, i));
+      // Whatever its form, the result is right.
+      const std::vector<int> numbers = numbers_in(text);
+      REQUIRE_FALSE(numbers.empty());
+      CHECK(numbers.back() == p.sum.result());
+      const bool worked = text.find(p.reasoning) != std::string::npos;
+      CHECK(worked != (text.find("That is easy.") != std::string::npos));
+      steps += worked / double{kCount};
+      sound += (strict_format_reward(text) == 0.5 && int_reward(text) == 0.5) / double{kCount};
+    }
+  };
+  double steps = 0.0;
+  double sound = 0.0;
+  rates(DemoHabit::works_it_out, steps, sound);
+  // Five standard deviations of a binomial of 4000: 0.04.
+  CHECK(steps == doctest::Approx(1.0));
+  CHECK(sound == doctest::Approx(0.7).epsilon(0.055));
+  steps = sound = 0.0;
+  rates(DemoHabit::answers_at_once, steps, sound);
+  CHECK(steps == doctest::Approx(0.2).epsilon(0.16));
+  CHECK(sound == doctest::Approx(0.7).epsilon(0.055));
 }
 
 TEST_CASE("demo data: the files are GSM8K's format") {

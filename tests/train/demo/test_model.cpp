@@ -57,7 +57,7 @@ TEST_CASE("demo model: the tokenizer is small, exact and knows the chat's specia
   const TemporaryFolder folder;
   write_demo_tokenizer(folder / "", 1);
   const auto tokenizer = tokenizer::load_tokenizer(folder / "");
-  CHECK(tokenizer->vocab_size() > 400);
+  CHECK(tokenizer->vocab_size() > 350);
   CHECK(tokenizer->vocab_size() <= 512);
   const model::Config config = demo_config(*tokenizer);
   CHECK(config.vocab_size == tokenizer->vocab_size());
@@ -71,20 +71,21 @@ TEST_CASE("demo model: the tokenizer is small, exact and knows the chat's specia
   double completions = 0.0;
   for (std::uint32_t i = 0; i < 200; ++i) {
     const DemoProblem p = demo_problem(1, DemoSplit::train, i);
-    const SftExample e = demo_sft_example(*tokenizer, 1, i);
+    const DemoHabit habit = i % 2 == 0 ? DemoHabit::works_it_out : DemoHabit::answers_at_once;
+    const SftExample e = demo_sft_example(*tokenizer, habit, 1, i);
     // What the cold start reads is what training and chat build from the saved folder.
     PromptOptions options;
     options.system_prompt = "";
     const auto text = chat.render(build_prompt(p.question, options), true);
     CHECK(tokenizer->decode(e.prompt) == text);
     CHECK(tokenizer->encode(text) == e.prompt);
-    CHECK(tokenizer->decode(e.completion) == noisy_demo_completion(p, 1, i) + "<|im_end|>");
+    CHECK(tokenizer->decode(e.completion) == poor_demo_completion(p, habit, 1, i) + "<|im_end|>");
     CHECK(e.completion.back() == config.eos_token_ids[0]);
     prompts += static_cast<double>(e.prompt.size()) / 200;
     completions += static_cast<double>(e.completion.size()) / 200;
-    CHECK(e.prompt.size() <= 48);
-    // GRPO samples at most 32 tokens: the perfect answer must fit.
-    CHECK(tokenizer->encode(demo_completion(p)).size() < 32);
+    CHECK(e.prompt.size() <= 64);
+    // GRPO samples at most 48 tokens: the steps must fit.
+    CHECK(tokenizer->encode(demo_completion(p)).size() < 40);
   }
   // Characters would need four times as many: the tokenizer is what makes the demo quick.
   CHECK(prompts < 40);
