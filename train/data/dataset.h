@@ -61,7 +61,7 @@ struct DatasetOptions {
 // text.split("####")[1].strip(), or nothing where there is no "####".
 std::optional<std::string> extract_hash_answer(std::string_view text);
 
-// Reads files of JSON (train/data/json_lines.h), one after the other. Throws Error that names the file, and
+// Reads files (train/data/data_file.h), one after the other. Throws Error that names the file, and
 // the line where there is one: unreadable file or one without a line that is not blank, malformed
 // JSON, missing key, wrong type, an answer that answer_format forbids, an empty prompt, a
 // conversation whose last message is the assistant's (but in the column "messages", where that

@@ -5,8 +5,8 @@
 #include "model/io/hash.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
+#include "train/data/data_file.h"
 #include "train/data/dataset.h"
-#include "train/data/json_lines.h"
 #include "train/data/line_keys.h"
 #include "train/data/python_text.h"
 #include "train/data/shapes.h"
@@ -173,7 +173,7 @@ void read_answer(const io::JsonValue& line, const Columns& columns, const Datase
 void read_file_into(std::vector<Example>& examples, const std::string& path,
                     const DatasetOptions& options) {
   std::optional<Columns> columns;
-  read_json_lines(path, [&](const io::JsonValue& line, std::string_view text) {
+  read_data_file(path, [&](const io::JsonValue& line, std::string_view text) {
     if (!columns) columns = choose_columns(line, options);
     check_question_keys(line);
     Example example;

@@ -7,7 +7,7 @@
 
 #include "model/io/json.h"
 #include "model/ops/error.h"
-#include "train/data/json_lines.h"
+#include "train/data/data_file.h"
 #include "train/data/line_keys.h"
 #include "train/data/shapes.h"
 
@@ -237,7 +237,7 @@ SftData read_sft_data(std::span<const std::string> paths, const tokenizer::Token
     };
   }
   for (const std::string& path : paths) {
-    read_json_lines(
+    read_data_file(
         path, [&](const io::JsonValue& line, std::string_view) { add(line); }, bad);
   }
   require(!data.examples.empty() || data.skipped == 0, "{}: all examples are bad; the first: {}",

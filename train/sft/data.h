@@ -29,7 +29,7 @@ struct SftData {
   std::string first_skipped = {};  // what was wrong with the first of them
 };
 
-// Reads files of JSON (train/data/json_lines.h), one example an object, each with exactly one of
+// Reads files (train/data/data_file.h), one example an object, each with exactly one of
 //   "messages": [{"role":..,"content":..},..]   every turn of the assistant is learned
 //   "prompt" and "completion", both such lists  the completion's turns of the assistant are learned
 //   "prompt" and "completion", both strings     the completion is learned, with the eos token

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,8 +10,9 @@
 #include <vector>
 
 #include "model/ops/error.h"
+#include "train/data/data_file.h"
 #include "train/data/dataset.h"
-#include "train/data/json_lines.h"
+#include "train/data/files/unpack.h"
 #include "train/data/shapes.h"
 
 // The files and the shapes that data sets come in, and what is said of those that are not read.
@@ -47,6 +49,12 @@ std::string zipped(const std::string& text) {
   gzclose(file);
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+std::string zstd_packed(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
 }
 
 std::vector<Example> read(const std::string& path, const DatasetOptions& options = {}) {
@@ -103,6 +111,14 @@ TEST_CASE("data files: lines, an array, gzip, a byte order mark, a comma in the 
   CHECK(read(folder.write("d.gz", zipped("[" + kLine + "," + kLine + "]"))).size() == 2);
   check_contains(refusal(folder.write("d.gz", packed.substr(0, packed.size() - 6))),
                  "d.gz: the gzip file is damaged or cut off");
+  const std::string frame = zstd_packed(kLine + "\n");
+  CHECK(read(folder.write("d.jsonl.zst", frame)).size() == 1);
+  CHECK(read(folder.write("d.zst", frame + frame)).size() == 2);
+  for (std::size_t cut : {std::size_t{5}, frame.size() / 2, frame.size() - 1}) {
+    check_contains(refusal(folder.write("d.zst", frame.substr(0, cut))),
+                   "d.zst: the zstd file is damaged");
+  }
+  check_contains(refusal(folder.write("d.zst", frame + "more")), "d.zst: the zstd file is damaged");
   DatasetOptions lines;
   lines.keep_lines = true;
   CHECK(read(folder.write("d.json", "[\n" + kLine + "\n]"), lines)[0].line ==
@@ -111,14 +127,9 @@ TEST_CASE("data files: lines, an array, gzip, a byte order mark, a comma in the 
 
 TEST_CASE("data files: what is no text of JSON is named, with the way to get one") {
   const Folder folder;
-  check_contains(
-      refusal(folder.write("d.parquet", "PAR1\x15\x04")),
-      "is a Parquet file, expected JSON lines; to convert it: python3 -c \"import pandas; "
-      "pandas.read_parquet(");
-  check_contains(refusal(folder.write("d.csv", "question,answer\n1+1,2\n")), "pandas.read_csv(");
-  check_contains(refusal(folder.write("d.tsv", "question\tanswer\n")), "sep='\\t'");
+  check_contains(refusal(folder.write("d.parquet", "PAR1\x15\x04")),
+                 "d.parquet: the Parquet file is cut off");
   check_contains(refusal(folder.write("d.arrow", "ARROW1")), "Dataset.from_file(");
-  check_contains(refusal(folder.write("d.zst", "\x28\xb5\x2f\xfd..")), "zstd -d");
   check_contains(refusal(folder.write("d.zip", "PK\x03\x04..")), "unzip");
   check_contains(refusal("openai/gsm8k"), "curl -LO https://");
   check_contains(refusal("owner/name"), "load_dataset('owner/name', split='train').to_json(");
@@ -127,6 +138,43 @@ TEST_CASE("data files: what is no text of JSON is named, with the way to get one
   check_contains(refusal(folder.path()), "is a folder, expected a file of JSON lines, such as ");
   const std::string one = folder.write("a.jsonl", kLine);
   check_contains(refusal(one + "," + one), "name each with an option of its own");
+}
+
+TEST_CASE("data files: columns by their name, packed or not; JSON under such a name is JSON") {
+  const std::string csv = "\xef\xbb\xbfprompt,answer\r\n\"1+1,\n2?\",2\r\nb,3\r\n";
+  const Folder folder;
+  for (const std::string& path :
+       {folder.write("d.csv", csv), folder.write("d.csv.gz", zipped(csv)),
+        folder.write("d.csv.zst", zstd_packed(csv)),
+        folder.write("d.tsv", "prompt\tanswer\n\"1+1,\n2?\"\t2\nb\t3\n")}) {
+    CAPTURE(path);
+    const auto examples = read(path);
+    REQUIRE(examples.size() == 2);
+    CHECK(examples[0].question == "1+1,\n2?");
+    CHECK(examples[0].answer == "2");  // a number's text
+    CHECK(examples[1].where == path + " line 4");
+  }
+  CHECK(read(folder.write("lines.csv", kLine)).size() == 1);
+  check_contains(refusal(folder.write("d.csv", "prompt\na,b\n")), "d.csv line 2: found 2 fields");
+  check_contains(refusal(folder.write("d.csv", "prompt\nco\xfbte\n")),
+                 "d.csv line 2: is not UTF-8");
+  check_contains(refusal(folder.write("d.csv", "q;a\n1;2\n")), "found \"q;a\"");
+}
+
+TEST_CASE("data files: what unpacks to more than there is room for is refused on the way") {
+  const std::string zeros(std::size_t{64} << 20, '\0');
+  for (const std::string& packed : {zipped(zeros), zstd_packed(zeros)}) {
+    CHECK(packed.size() < 100000);
+    const Packing packing = packing_of(packed);
+    CHECK(unpack(packed, packing, "d") == zeros);
+    std::string message;
+    try {
+      unpack(packed, packing, "d", 1 << 20);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    check_contains(message, "d: unpacked it has more than 1.0 MB, expected at most that");
+  }
 }
 
 TEST_CASE("data files: malformed lines are named in the words of whoever wrote them") {
