@@ -19,12 +19,11 @@ exporting::Target parse_target(const std::string& name) {
   throw UsageError(fmt::format("--to: found \"{}\", expected merged, bnb-4bit or gguf", name));
 }
 
-io::GgmlType parse_gguf_type(std::string name) {
+exporting::GgufFormat parse_gguf_type(std::string name) {
   for (char& c : name) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
-  if (name == "F16") return io::GgmlType::f16;
-  if (name == "Q8_0") return io::GgmlType::q8_0;
-  if (name == "Q4_0") return io::GgmlType::q4_0;
-  throw UsageError(fmt::format("--gguf-type: found \"{}\", expected F16, Q8_0 or Q4_0", name));
+  if (const auto format = exporting::kGgufFormatNames.find(name)) return *format;
+  throw UsageError(fmt::format("--gguf-type: found \"{}\", expected {}", name,
+                               exporting::kGgufFormatNames.expected()));
 }
 
 }  // namespace
@@ -32,7 +31,7 @@ io::GgmlType parse_gguf_type(std::string name) {
 int run_export(ExportCommandOptions command, std::ostream& out) {
   exporting::ExportOptions& options = command.options;
   options.target = parse_target(command.to);
-  options.gguf_type = parse_gguf_type(command.gguf_type);
+  options.gguf_format = parse_gguf_type(command.gguf_type);
   options.merge_into = exporting::parse_merge_into(command.merge_into);
   options.max_shard_bytes = exporting::parse_size("--max-shard-size", command.max_shard_size);
   options.threads = thread_count(command.threads);
@@ -80,7 +79,8 @@ void add_export_command(CommandLine& line) {
       .required();
   table.value("--adapter", options->options.adapter, "DIR", "LoRA adapter to merge: a peft folder");
   table.value("--to", options->to, "NAME", "merged, bnb-4bit or gguf").required();
-  table.value("--gguf-type", options->gguf_type, "NAME", "F16, Q8_0 or Q4_0");
+  table.value("--gguf-type", options->gguf_type, "NAME",
+              "Of the matrices: " + exporting::kGgufFormatNames.expected());
   table.value("--merge-into", options->merge_into, "NAME",
               "What the adapter is added to: original (the model's weights) or nf4 (these "
               "quantized and back, as training with --quantize nf4 saw them)");

@@ -10,7 +10,7 @@ namespace qgrpo::cli {
 struct ExportCommandOptions {
   exporting::ExportOptions options;
   std::string to;                  // merged | bnb-4bit | gguf
-  std::string gguf_type = "Q8_0";  // F16 | Q8_0 | Q4_0
+  std::string gguf_type = "Q8_0";  // exporting::kGgufFormatNames
   std::string merge_into = "original";
   std::string max_shard_size = "5GB";
   std::int64_t threads = 0;

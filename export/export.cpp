@@ -129,6 +129,27 @@ Recording record_source(Backend& backend, const ExportOptions& options) {
   return record(source, adapter ? 0 : -1, prompts_of(options.model, config), kNewTokens);
 }
 
+ExportLimits gguf_limits(GgufFormat format) {
+  switch (format) {
+    case GgufFormat::f16:
+      return {1e-3, 0.01, 0.95};
+    case GgufFormat::bf16:  // rounds by 2^-9 at most
+      return {4e-3, 0.05, 0.9};
+    case GgufFormat::q8_0:
+      return {0.02, 0.1, 0.9};
+    case GgufFormat::q6_k:
+      return {0.06, 0.5, 0.5};
+    case GgufFormat::q5_k_m:
+    case GgufFormat::q5_k_s:
+      return {0.12, 2.0, 0.0};
+    case GgufFormat::q4_k_m:
+    case GgufFormat::q4_k_s:
+    case GgufFormat::q4_0:
+      return {0.3, 5.0, 0.0};
+  }
+  return {};
+}
+
 }  // namespace
 
 ExportLimits limits_of(const ExportOptions& options) {
@@ -138,9 +159,7 @@ ExportLimits limits_of(const ExportOptions& options) {
     case Target::bnb4bit:
       return {0.3, 5.0, 0.0};
     case Target::gguf:
-      if (options.gguf_type == io::GgmlType::f16) return {1e-3, 0.01, 0.95};
-      if (options.gguf_type == io::GgmlType::q8_0) return {0.02, 0.1, 0.9};
-      return {0.3, 5.0, 0.0};
+      return gguf_limits(options.gguf_format);
   }
   return {};
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "export/gguf_types.h"
 #include "export/merged_weights.h"
 #include "export/verify.h"
 #include "model/io/gguf.h"
@@ -17,7 +18,7 @@ struct ExportOptions {
   std::string model;    // a model folder or a GGUF file
   std::string adapter;  // a peft folder, or empty
   Target target = Target::merged;
-  io::GgmlType gguf_type = io::GgmlType::q8_0;  // F16, Q8_0 or Q4_0
+  GgufFormat gguf_format = GgufFormat::q8_0;
   MergeInto merge_into = MergeInto::original;
   std::string output;  // a folder; for gguf a file
   bool overwrite = false;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "export/export.h"
+#include "export/gguf_types.h"
 #include "export/hugging_face.h"
 #include "export/output.h"
 #include "export/produce_in_order.h"
@@ -24,22 +25,6 @@ namespace {
 
 using io::GgmlType;
 using model::Interleave;
-
-// Vectors stay float32. A head in 4 bits costs more than it saves, so it (and the embedding where
-// it is the head) gets 8; rows that are no whole blocks stay F16.
-GgmlType type_of(const ModelTensor& tensor, GgmlType wanted, bool tied) {
-  if (tensor.shape.rank() == 1) return GgmlType::f32;
-  const bool head =
-      tensor.name == "lm_head.weight" || (tied && tensor.name == "model.embed_tokens.weight");
-  GgmlType type = head && wanted == GgmlType::q4_0 ? GgmlType::q8_0 : wanted;
-  if (tensor.shape[1] % io::ggml_block(type) != 0) type = GgmlType::f16;
-  return type;
-}
-
-// llama.cpp's llama_ftype: the type of most matrices.
-std::uint32_t file_type(GgmlType type) {
-  return type == GgmlType::f16 ? 1 : type == GgmlType::q4_0 ? 2 : 7;
-}
 
 std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
   if (io::is_model_file(model)) {
@@ -113,7 +98,7 @@ void add_rope_scaling(io::GgufHeader& header, const model::Config& c) {
   if (attention != 1.0) header.add(key("attn_factor"), static_cast<float>(attention));
 }
 
-void add_architecture(io::GgufHeader& header, const MergedWeights& weights, GgmlType type) {
+void add_architecture(io::GgufHeader& header, const MergedWeights& weights, GgufFormat format) {
   const model::Config& c = weights.config();
   auto name = std::filesystem::path(weights.model_path()).lexically_normal();
   if (name.filename().empty()) name = name.parent_path();
@@ -143,7 +128,7 @@ void add_architecture(io::GgufHeader& header, const MergedWeights& weights, Ggml
   header.add(key("rope.freq_base"), static_cast<float>(c.rope_theta));
   add_rope_scaling(header, c);
   header.add(key("attention.layer_norm_rms_epsilon"), c.rms_norm_eps);
-  header.add("general.file_type", file_type(type));
+  header.add("general.file_type", gguf_file_type(format));
   header.add("general.quantization_version", std::uint32_t{2});
 }
 
@@ -242,7 +227,7 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
   const auto& tensors = weights.tensors();
   std::vector<GgmlType> types;
   io::GgufHeader header;
-  add_architecture(header, weights, options.gguf_type);
+  add_architecture(header, weights, options.gguf_format);
   add_sampling(header, weights);
   add_tokenizer(header, weights);
   const std::vector<float> divisors = llama3_divisors(weights.config());
@@ -250,7 +235,7 @@ void write_gguf(MergedWeights& weights, const ExportOptions& options, const std:
     header.add_tensor(model::kRopeDivisors, GgmlType::f32, {std::ssize(divisors)});
   }
   for (const ModelTensor& tensor : tensors) {
-    types.push_back(type_of(tensor, options.gguf_type, weights.config().tie_word_embeddings));
+    types.push_back(gguf_tensor_type(tensor, options.gguf_format, weights.config()));
     const auto name = model::gguf_name(tensor.name);
     require(name.has_value(), "tensor \"{}\" has no name in GGUF", tensor.name);
     header.add_tensor(*name, types.back(), tensor.shape);

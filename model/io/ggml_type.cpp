@@ -1,6 +1,7 @@
 #include "model/io/ggml_type.h"
 
 #include <map>
+#include <optional>
 
 #include "model/ops/error.h"
 
@@ -13,25 +14,45 @@ struct Sizes {
   std::size_t bytes;
 };
 
-Sizes sizes_of(GgmlType type) {
-  switch (type) {
+std::optional<Sizes> sizes_of(std::uint32_t type) {
+  switch (static_cast<GgmlType>(type)) {
     case GgmlType::f32:
-      return {1, 4};
+      return Sizes{1, 4};
     case GgmlType::f16:
     case GgmlType::bf16:
-      return {1, 2};
+      return Sizes{1, 2};
     case GgmlType::q4_0:
-      return {32, 18};
+    case GgmlType::iq4_nl:
+      return Sizes{32, 18};
+    case GgmlType::q4_1:
+      return Sizes{32, 20};
     case GgmlType::q5_0:
-      return {32, 22};
+      return Sizes{32, 22};
+    case GgmlType::q5_1:
+      return Sizes{32, 24};
     case GgmlType::q8_0:
-      return {32, 34};
+      return Sizes{32, 34};
+    case GgmlType::q2_k:
+      return Sizes{256, 84};
+    case GgmlType::q3_k:
+      return Sizes{256, 110};
     case GgmlType::q4_k:
-      return {256, 144};
+      return Sizes{256, 144};
+    case GgmlType::q5_k:
+      return Sizes{256, 176};
     case GgmlType::q6_k:
-      return {256, 210};
+      return Sizes{256, 210};
+    case GgmlType::iq4_xs:
+      return Sizes{256, 136};
   }
-  fail("GGUF: the type {} is not one that this program reads", static_cast<std::uint32_t>(type));
+  return std::nullopt;
+}
+
+Sizes known_sizes_of(GgmlType type) {
+  const auto sizes = sizes_of(static_cast<std::uint32_t>(type));
+  require(sizes.has_value(), "GGUF: the type {} is not one that this program reads",
+          static_cast<std::uint32_t>(type));
+  return *sizes;
 }
 
 }  // namespace
@@ -51,26 +72,15 @@ std::string ggml_type_name(std::uint32_t type) {
 }
 
 bool ggml_type_known(std::uint32_t type) {
-  switch (static_cast<GgmlType>(type)) {
-    case GgmlType::f32:
-    case GgmlType::f16:
-    case GgmlType::bf16:
-    case GgmlType::q4_0:
-    case GgmlType::q5_0:
-    case GgmlType::q8_0:
-    case GgmlType::q4_k:
-    case GgmlType::q6_k:
-      return true;
-  }
-  return false;
+  return sizes_of(type).has_value();
 }
 
 std::int64_t ggml_block(GgmlType type) {
-  return sizes_of(type).values;
+  return known_sizes_of(type).values;
 }
 
 std::size_t ggml_bytes(GgmlType type, std::int64_t elements) {
-  const Sizes sizes = sizes_of(type);
+  const Sizes sizes = known_sizes_of(type);
   return static_cast<std::size_t>(elements / sizes.values) * sizes.bytes;
 }
 

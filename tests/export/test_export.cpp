@@ -151,7 +151,9 @@ TEST_CASE("export gguf: each type is read back by the same program") {
   const std::string tiny = vector_path("tiny_qwen2_untied");
   const auto source = scores({"--model", tiny, "--quantize", "none"});
   for (const auto& [type, limit] :
-       {std::pair{"F16", 0.01}, std::pair{"Q8_0", 0.1}, std::pair{"Q4_0", 2.0}}) {
+       {std::pair{"F16", 0.01}, std::pair{"BF16", 0.05}, std::pair{"Q8_0", 0.1},
+        std::pair{"Q6_K", 0.1}, std::pair{"Q5_K_M", 1.0}, std::pair{"Q5_K_S", 1.0},
+        std::pair{"Q4_K_M", 2.0}, std::pair{"q4_k_s", 2.0}, std::pair{"Q4_0", 2.0}}) {
     const auto& type_shown = type;
     CAPTURE(type_shown);
     const std::string out = scratch.path(std::string(type) + ".gguf");
@@ -291,7 +293,7 @@ TEST_CASE(
   const model::Model other =
       model::Model::load(*backend, scratch.path("other"), model::Quantize::none);
   options.target = Target::gguf;
-  options.gguf_type = io::GgmlType::f16;
+  options.gguf_format = GgufFormat::f16;
   CHECK_THROWS_AS(check_comparison(compare(recording, other), limits_of(options), "out"), Error);
 }
 

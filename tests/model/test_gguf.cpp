@@ -71,9 +71,11 @@ std::string error_of(const std::string& content) {
 
 TEST_CASE("gguf: every block format gives the gguf package's values, bit for bit") {
   const std::pair<const char*, GgmlType> kinds[] = {
-      {"F32", GgmlType::f32},   {"F16", GgmlType::f16},   {"BF16", GgmlType::bf16},
-      {"Q4_0", GgmlType::q4_0}, {"Q5_0", GgmlType::q5_0}, {"Q8_0", GgmlType::q8_0},
-      {"Q4_K", GgmlType::q4_k}, {"Q6_K", GgmlType::q6_k}};
+      {"F32", GgmlType::f32},   {"F16", GgmlType::f16},       {"BF16", GgmlType::bf16},
+      {"Q4_0", GgmlType::q4_0}, {"Q4_1", GgmlType::q4_1},     {"Q5_0", GgmlType::q5_0},
+      {"Q5_1", GgmlType::q5_1}, {"Q8_0", GgmlType::q8_0},     {"Q2_K", GgmlType::q2_k},
+      {"Q3_K", GgmlType::q3_k}, {"Q4_K", GgmlType::q4_k},     {"Q5_K", GgmlType::q5_k},
+      {"Q6_K", GgmlType::q6_k}, {"IQ4_NL", GgmlType::iq4_nl}, {"IQ4_XS", GgmlType::iq4_xs}};
   for (const auto& [name, type] : kinds) {
     const auto& name_shown = name;
     CAPTURE(name_shown);
@@ -86,17 +88,26 @@ TEST_CASE("gguf: every block format gives the gguf package's values, bit for bit
   }
 }
 
-TEST_CASE("gguf: what is written has the gguf package's bytes") {
-  const auto source = io::to_float(vectors().tensor("source"));
-  for (const auto& [name, type] :
-       {std::pair{"F32", GgmlType::f32}, std::pair{"F16", GgmlType::f16},
-        std::pair{"Q8_0", GgmlType::q8_0}, std::pair{"Q4_0", GgmlType::q4_0}}) {
-    const auto& name_shown = name;
-    CAPTURE(name_shown);
-    const auto expected = vectors().tensor(std::string(name) + ".bytes");
-    std::vector<std::byte> bytes(expected.bytes());
-    io::ggml_quantize(bytes, type, source);
-    CHECK(std::memcmp(bytes.data(), expected.data, bytes.size()) == 0);
+TEST_CASE("gguf: what is written has ggml's bytes") {
+  const std::pair<const char*, GgmlType> kinds[] = {
+      {"F32", GgmlType::f32},   {"F16", GgmlType::f16},   {"BF16", GgmlType::bf16},
+      {"Q8_0", GgmlType::q8_0}, {"Q4_0", GgmlType::q4_0}, {"Q5_0", GgmlType::q5_0},
+      {"Q5_1", GgmlType::q5_1}, {"Q4_K", GgmlType::q4_k}, {"Q5_K", GgmlType::q5_k},
+      {"Q6_K", GgmlType::q6_k}};
+  // "hard": zeros, equal values, outliers, groups of very different size.
+  for (const std::string set : {"", "hard."}) {
+    const auto source = io::to_float(vectors().tensor(set.empty() ? "source" : "hard"));
+    for (const auto& [name, type] : kinds) {
+      if (type == GgmlType::f32 && !set.empty()) continue;
+      CAPTURE(set + name);
+      const auto expected = vectors().tensor(set + name + ".bytes");
+      std::vector<std::byte> bytes(expected.bytes());
+      io::ggml_quantize(bytes, type, source);
+      const auto* want = static_cast<const std::byte*>(expected.data);
+      std::size_t different = 0;
+      for (std::size_t i = 0; i < bytes.size(); ++i) different += bytes[i] != want[i] ? 1 : 0;
+      CHECK(different == 0);
+    }
   }
   // numpy's rounding to half: subnormals, ties, overflow.
   const auto edges = io::to_float(vectors().tensor("half.f32"));

@@ -15,22 +15,44 @@ import numpy as np  # noqa: E402  (this file's own name must not hide the packag
 import gguf  # noqa: E402
 
 QUANTS = gguf.GGMLQuantizationType
-READ = [QUANTS.F32, QUANTS.F16, QUANTS.BF16, QUANTS.Q4_0, QUANTS.Q5_0, QUANTS.Q8_0, QUANTS.Q4_K, QUANTS.Q6_K]
+READ = [QUANTS.F32, QUANTS.F16, QUANTS.BF16, QUANTS.Q4_0, QUANTS.Q4_1, QUANTS.Q5_0, QUANTS.Q5_1, QUANTS.Q8_0, QUANTS.Q2_K, QUANTS.Q3_K,
+        QUANTS.Q4_K, QUANTS.Q5_K, QUANTS.Q6_K, QUANTS.IQ4_NL, QUANTS.IQ4_XS]
+WRITTEN = ["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0"]
+
+
+def ggml():
+    """llama.cpp's own code, of the wheel."""
+    import ctypes
+    import xllamacpp
+    folder = os.path.dirname(xllamacpp.__file__)
+    library = ctypes.CDLL(next(f"{folder}/{name}" for name in os.listdir(folder) if name.startswith("xllamacpp") and name.endswith(".so")))
+    chunk = library.ggml_quantize_chunk
+    chunk.restype = ctypes.c_size_t
+    chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+    return chunk
 
 
 def blocks(kind, values):
-    """Bytes of `values` in this format; for the K formats, which the package cannot write, random blocks."""
-    if kind in (QUANTS.Q4_K, QUANTS.Q6_K):
-        rng = np.random.default_rng(7)
-        count, size = values.size // 256, gguf.GGML_QUANT_SIZES[kind][1]
-        raw = rng.integers(0, 256, (count, size), dtype=np.uint8)
-        half = lambda scale: (rng.random(count) * scale + 1e-4).astype(np.float16).view(np.uint8).reshape(count, 2)
-        if kind == QUANTS.Q4_K:
-            raw[:, 0:2], raw[:, 2:4] = half(2e-4), half(1e-4)
-        else:
-            raw[:, 208:210] = half(2e-5)
-        return raw.reshape(values.shape[0], -1)
-    return gguf.quants.quantize(values, kind)
+    """Bytes of `values` in this format, by ggml."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if kind in (QUANTS.F32, QUANTS.F16, QUANTS.BF16):
+        return gguf.quants.quantize(values, kind)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    out = np.zeros((values.shape[0], values.shape[1] // block * size), dtype=np.uint8)
+    written = ggml()(int(kind), values.ctypes.data, out.ctypes.data, 0, values.shape[0], values.shape[1], None)
+    assert written == out.nbytes, (kind, written, out.nbytes)
+    return out
+
+
+def hard_values():
+    """Rows of 256 on which a search for scales may go astray."""
+    rng = np.random.default_rng(3)
+    rows = [rng.standard_normal(256) * scale for scale in (1e-4, 0.02, 1.0, 300.0)]
+    rows += [rng.random(256), -rng.random(256) - 0.5, rng.standard_t(2, 256), rng.laplace(size=256) * 0.01]
+    rows += [np.zeros(256), np.full(256, 0.25), np.full(256, -3.0), np.where(np.arange(256) == 77, 5.0, 0.0)]
+    rows += [np.round(rng.standard_normal(256) * 4), np.repeat(rng.standard_normal(8), 32) * np.tile([0.0, 1.0], 128)]
+    rows += [rng.standard_normal(256) * np.repeat(10.0 ** np.arange(-4, 4), 32), np.full(256, 1e-20)]
+    return np.array(rows, dtype=np.float32)
 
 
 def write_vectors(path):
@@ -40,11 +62,16 @@ def write_vectors(path):
     w = (rng.standard_normal((2, 512)) * 0.1).astype(np.float32)
     w[0, :32] = 0
     w[1, 5] = 3.0
-    out = {"source": w}
+    out = {"source": w, "hard": hard_values()}
     for kind in READ:
-        raw = blocks(kind, w)
-        out[f"{kind.name}.values"] = gguf.quants.dequantize(raw, kind).astype(np.float32)
-        out[f"{kind.name}.bytes"] = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
+        for name, values in (("", w), ("hard.", out["hard"])):
+            if kind == QUANTS.F32 and name:
+                continue
+            raw = blocks(kind, values)
+            out[f"{name}{kind.name}.values"] = gguf.quants.dequantize(raw, kind).astype(np.float32)
+            out[f"{name}{kind.name}.bytes"] = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
+            if name:  # what is written of them is checked; what is read, of the others
+                del out[f"{name}{kind.name}.values"]
     # f32_to_f16, with subnormals, ties and the largest.
     edge = np.array([0.0, -0.0, 1.0, 65504.0, 65519.9, 6e-8, 2.9802322e-8, 2.98023259e-8, 1e-9, 6.1035e-5, 6.0976e-5,
                      1.00048828125, 1.0014648, -3.14159, 2048.5, 2049.0, 2051.0, 5.96e-8, 1e-5], dtype=np.float32)
@@ -84,6 +111,18 @@ class Llama:
                                          "cache_prompt": False})["tokens"]
 
 
+def hugging_face_name(name):
+    short = {"token_embd": "embed_tokens", "output_norm": "norm", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+             "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+    parts = name.split(".")
+    if parts[0] == "output":
+        return "lm_head.weight"
+    if parts[0] == "blk":
+        return f"model.layers.{parts[1]}.{short[parts[2]]}.{parts[3]}"
+    return f"model.{short[parts[0]]}.{parts[1]}"
+
+
 def check_export(program, model, work):
     import torch
     import transformers
@@ -91,17 +130,19 @@ def check_export(program, model, work):
     tensors = safe_open(f"{model}/model.safetensors", "pt")
     texts = ["The quick brown fox doesn't jump.", "<|im_start|>user\n2 + 3 = ?<|im_end|>\n", "straße  12345\n\n x"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    for kind in ("F16", "Q8_0", "Q4_0"):
+    for kind in WRITTEN:
         path = f"{work}/{kind}.gguf"
         print(run(program, "export", "--model", model, "--to", "gguf", "--gguf-type", kind, "--output", path).strip())
         reader = gguf.GGUFReader(path)
+        same, types = 0, {}
         for t in reader.tensors:
-            if not t.name.endswith("attn_q.weight"):
-                continue
-            name = f"model.layers.{t.name.split('.')[1]}.self_attn.q_proj.weight"
-            source = tensors.get_tensor(name).float().numpy()
-            want = gguf.quants.quantize(source, t.tensor_type)
-            assert (np.ascontiguousarray(want).view(np.uint8).ravel() == np.ascontiguousarray(t.data).view(np.uint8).ravel()).all(), t.name
+            types[t.tensor_type.name] = types.get(t.tensor_type.name, 0) + 1
+            source = tensors.get_tensor(hugging_face_name(t.name)).float().numpy()
+            if source.ndim == 2:
+                want = np.ascontiguousarray(blocks(t.tensor_type, source)).view(np.uint8).ravel()
+                assert (want == np.ascontiguousarray(t.data).view(np.uint8).ravel()).all(), t.name
+                same += want.size
+        print(f"gguf {kind}: {same} bytes of matrices are ggml's own; types {types}")
         llama = Llama(path)
         for text in texts:
             ids = tokenizer(text)["input_ids"]
@@ -118,7 +159,7 @@ def check_export(program, model, work):
         same = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), len(theirs))
         print(f"gguf {kind}: llama.cpp loads it, same ids; greedy: the first {same} of {len(theirs)} tokens are the same")
         # llama.cpp rounds activations to 8 bits for the quantized kinds: near-ties may fall otherwise.
-        assert same >= (max(len(ours), len(theirs)) if kind == "F16" else 4), (ours, theirs)
+        assert same >= (max(len(ours), len(theirs)) if kind in ("F16", "BF16") else 4), (ours, theirs)
 
 
 def check_reading(program, work):
