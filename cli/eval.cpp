@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "cli/commands.h"
+#include "cli/named_models.h"
 #include "cli/stop_signals.h"
 #include "engine/owned_generator.h"
 #include "model/io/file.h"
@@ -47,7 +48,7 @@ class EvalRun {
     check();
     train::DatasetOptions columns = options.columns;
     columns.answer_required = true;
-    examples_ = train::read_dataset(options.dataset, columns);
+    examples_ = train::read_dataset(local_datasets(options.dataset, options.hub), columns);
     if (options.limit > 0 && static_cast<std::size_t>(options.limit) < examples_.size())
       examples_.resize(static_cast<std::size_t>(options.limit));
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
@@ -389,7 +390,11 @@ void add_eval_command(CommandLine& line) {
       [options] { return run_eval(*options); });
   add_model_options(table, options->model);
   table.group("Questions");
-  table.value("--dataset", options->dataset, "FILE", "JSON lines (may be repeated)").required();
+  table
+      .value("--dataset", options->dataset, "FILE",
+             "JSON lines, CSV, .. as of qgrpo train (may be repeated)")
+      .required();
+  add_hub_dataset_options(table, options->hub);
   table.value("--limit", options->limit, "N", "The first N questions; 0 = all");
   table.value("--prompt-column", options->columns.prompt_column, "NAME",
               "Key of the question or conversation (default: prompt, messages or question)");

@@ -8,6 +8,7 @@
 #include "cli/common.h"
 #include "train/data/dataset.h"
 #include "train/eval/evaluate.h"
+#include "train/options/data.h"
 
 namespace qgrpo::cli {
 
@@ -16,6 +17,7 @@ struct EvalOptions {
   DeviceOptions device;
   SamplingOptions sampling;          // of the completions that vote; absent: temperature 0.7
   std::vector<std::string> dataset;  // JSON lines with answers (train/data/dataset.h)
+  train::HubDatasetOptions hub;      // of a --dataset on the Hub
   train::DatasetOptions columns;
   std::int64_t limit = 0;  // the first so many questions; 0 = all
   bool base = true;        // with an adapter: evaluate the base model too

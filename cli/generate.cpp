@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/line_reader.h"
+#include "cli/named_models.h"
 #include "engine/owned_generator.h"
 #include "engine/stop.h"
 #include "model/io/json.h"
@@ -130,7 +131,8 @@ class GenerateRun {
                   options_.limit);
     const train::PromptOptions prompt =
         asked_prompt(options_.model, options_.system_prompt, std::nullopt, std::cerr);
-    for (const train::Example& example : train::read_dataset(options_.dataset, options_.columns)) {
+    for (const train::Example& example :
+         train::read_dataset(local_datasets(options_.dataset, options_.hub), options_.columns)) {
       io::JsonWriter w;
       w.begin_object();
       w.key("messages");
@@ -333,8 +335,9 @@ void add_generate_command(CommandLine& line) {
   add_model_options(table, options->model);
   table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
   table.value("--dataset", options->dataset, "FILE",
-              "Instead: questions as qgrpo train reads them, JSON lines (may be repeated); the "
+              "Instead: questions as qgrpo train reads them (may be repeated); the "
               "output has \"messages\" and \"answer\" too");
+  add_hub_dataset_options(table, options->hub);
   table.value("--limit", options->limit, "N", "The first N questions of --dataset; 0 = all");
   table.value("--prompt-column", options->columns.prompt_column, "NAME",
               "Key of --dataset's question or conversation");

@@ -8,6 +8,7 @@
 
 #include "cli/common.h"
 #include "train/data/dataset.h"
+#include "train/options/data.h"
 
 namespace qgrpo::cli {
 
@@ -26,6 +27,7 @@ struct GenerateOptions {
   // Instead of `input`: the questions of data sets (train/data/dataset.h), in their order; copy_input is
   // then on, with "messages" and "answer".
   std::vector<std::string> dataset;
+  train::HubDatasetOptions hub;  // of a --dataset on the Hub
   train::DatasetOptions columns;
   std::int64_t limit = 0;                    // the first so many questions; 0 = all
   std::optional<std::string> system_prompt;  // before each question; absent: the notebook's

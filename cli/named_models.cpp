@@ -8,6 +8,7 @@
 #include "cli/common.h"
 #include "cli/stop_signals.h"
 #include "cli/transfer_progress.h"
+#include "hub/dataset.h"
 #include "hub/model_files.h"
 #include "hub/pull.h"
 #include "model/formats/path_kind.h"
@@ -19,27 +20,68 @@ namespace {
 
 namespace fs = std::filesystem;
 
-}  // namespace
-
-std::string local_model(const std::string& value, bool weights) {
+// Whether it is a name on the Hub: no path that is there. "runs/model" with a typing error is more likely a path where
+// its first folder exists.
+bool is_on_hub(const std::string& value) {
   std::error_code ignored;
-  if (!hub::names_repo(value) || fs::exists(value, ignored)) return value;
-  // "runs/model" with a typing error is more likely a path where its first folder exists.
-  if (fs::exists(value.substr(0, value.find('/')), ignored)) return value;
+  return hub::names_repo(value) && !fs::exists(value, ignored) &&
+         !fs::exists(value.substr(0, value.find('/')), ignored);
+}
+
+// What `pull` makes of a name, with the progress shown.
+template <typename Pull>
+auto fetched(const std::string& value, const char* kind, const Pull& pull) {
   hub::Http http(hub::settings_from_environment());
   const StopSignals signals;
   http.stopped = [] { return train::stop_requested.load(); };
   TransferProgress progress("fetching");
-  hub::PullOptions options;
-  options.choose = weights ? hub::model_files : hub::description_files;
-  options.progress = [&](const hub::PullProgress& p) { progress(p); };
   try {
-    return stoppable([&] { return hub::pull(http, hub::parse_repo(value), options).folder; });
+    return stoppable([&] {
+      return pull(http, hub::parse_repo(value), [&](const hub::PullProgress& p) { progress(p); });
+    });
   } catch (const train::Interrupted&) {
     throw;
   } catch (const Error& error) {
-    fail("{} (there is no such folder here, so it was looked for on the Hub)", error.what());
+    fail("{} (there is no such {} here, so it was looked for on the Hub)", error.what(), kind);
   }
+}
+
+}  // namespace
+
+std::string local_model(const std::string& value, bool weights) {
+  if (!is_on_hub(value)) return value;
+  return fetched(value, "folder",
+                 [&](hub::Http& http, const hub::Repo& repo, const auto& progress) {
+                   hub::PullOptions options;
+                   options.choose = weights ? hub::model_files : hub::description_files;
+                   options.progress = progress;
+                   return hub::pull(http, repo, options).folder;
+                 });
+}
+
+std::vector<std::string> local_datasets(const std::vector<std::string>& values,
+                                        const train::HubDatasetOptions& choice) {
+  std::vector<std::string> out;
+  for (const std::string& value : values) {
+    if (!is_on_hub(value) || hub::names_data_file(value)) {
+      out.push_back(value);
+      continue;
+    }
+    const auto files =
+        fetched(value, "file", [&](hub::Http& http, const hub::Repo& repo, const auto& progress) {
+          return hub::pull_dataset(http, repo, {choice.dataset_config, choice.dataset_split},
+                                   progress);
+        });
+    out.insert(out.end(), files.begin(), files.end());
+  }
+  return out;
+}
+
+void add_hub_dataset_options(OptionTable& table, train::HubDatasetOptions& choice) {
+  table.value("--dataset-config", choice.dataset_config, "NAME",
+              "Configuration of a data set of the Hub (default: what its card says)");
+  table.value("--dataset-split", choice.dataset_split, "NAME",
+              "Split of a data set of the Hub; several: train+test");
 }
 
 namespace {

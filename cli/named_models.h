@@ -3,12 +3,22 @@
 #include "cli/command_line.h"
 
 #include <string>
+#include <vector>
+
+#include "train/options/data.h"
 
 namespace qgrpo::cli {
 
 // The folder of what --model or --adapter names: itself where it is a path, else a snapshot in the
 // Hub's cache, of all files or without the weights. Throws Error.
 std::string local_model(const std::string& value, bool weights = true);
+
+// The files of what --dataset names: a path is itself, a data set of the Hub (OWNER/NAME[@REVISION]) the files of
+// a split in the Hub's cache (hub/dataset.h). Throws Error.
+std::vector<std::string> local_datasets(const std::vector<std::string>& values,
+                                        const train::HubDatasetOptions& choice);
+
+void add_hub_dataset_options(OptionTable& table, train::HubDatasetOptions& choice);
 
 // Where the chosen command's --model or --adapter names a repository of the Hub and no local path,
 // fetches the files that it needs into the cache and puts the snapshot's folder in its place. With

@@ -65,6 +65,8 @@ int run_sft(SftCommand& command) {
   // Names of the Hub that a file has: those of the command line are folders by now.
   options.base.model = local_model(options.base.model);
   options.base.adapter = local_model(options.base.adapter);
+  options.data.dataset = local_datasets(options.data.dataset, options.data.hub);
+  options.eval.eval_dataset = local_datasets(options.eval.eval_dataset, options.data.hub);
   if (options.run.resume.empty()) {
     take_adapter_shape(command.set, options.lora, options.base.adapter,
                        model::load_config(options.base.model));

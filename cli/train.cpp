@@ -44,6 +44,10 @@ void complete(TrainCommand& command) {
   // Names of the Hub that a file has: those of the command line are folders by now.
   base.model = local_model(base.model);
   base.adapter = local_model(base.adapter);
+  command.options.data.dataset =
+      local_datasets(command.options.data.dataset, command.options.data.hub);
+  command.options.eval.eval_dataset =
+      local_datasets(command.options.eval.eval_dataset, command.options.data.hub);
   if (run.resume.empty()) {
     take_adapter_shape(command.set, command.options.lora, base.adapter,
                        model::load_config(base.model));

@@ -65,7 +65,7 @@ class Pull {
 
  private:
   std::string api(const std::string& rest) const {
-    return http_.settings().endpoint + "/api/models/" + repo_.id + rest;
+    return http_.settings().endpoint + repo_.api_path() + rest;
   }
 
   // The commit of the revision. Where the Hub cannot be reached, the cache's answer is as good as
@@ -239,7 +239,7 @@ class Pull {
     for (int attempt = 0; have < file.size;) {
       const std::uint64_t before = have;
       Request request;
-      request.url = http_.settings().endpoint + "/" + repo_.id + "/resolve/" + result_.commit +
+      request.url = http_.settings().endpoint + repo_.files_path() + "/resolve/" + result_.commit +
                     "/" + url_escape(file.path, true);
       if (have > 0) request.headers.push_back(fmt::format("Range: bytes={}-", have));
       bool first = true, too_long = false;

@@ -60,7 +60,7 @@ class Push {
 
  private:
   std::string api(const std::string& rest) const {
-    return http_.settings().endpoint + "/api/models/" + repo_.id + rest;
+    return http_.settings().endpoint + repo_.api_path() + rest;
   }
 
   Request post(const std::string& url, std::string body, const char* type = "application/json") {

@@ -88,10 +88,18 @@ Settings settings_from_environment() {
 }
 
 std::string Repo::folder() const {
-  std::string out = "models--" + id;
+  std::string out = (kind == Kind::dataset ? "datasets--" : "models--") + id;
   const std::size_t slash = out.find('/');
   if (slash != out.npos) out.replace(slash, 1, "--");
   return out;
+}
+
+std::string Repo::api_path() const {
+  return (kind == Kind::dataset ? "/api/datasets/" : "/api/models/") + id;
+}
+
+std::string Repo::files_path() const {
+  return (kind == Kind::dataset ? "/datasets/" : "/") + id;
 }
 
 Repo parse_repo(std::string_view text) {

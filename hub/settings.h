@@ -23,14 +23,20 @@ struct Settings {
 // address and for a token that would break a header.
 Settings settings_from_environment();
 
-// A repository of models as the command line names it: OWNER/NAME, or NAME alone (some old ones),
+// A repository as the command line names it: OWNER/NAME, or NAME alone (some old ones),
 // and behind an @ a branch, a tag or a commit.
 struct Repo {
+  enum class Kind { model, dataset };
+
   std::string id;
   std::string revision = "main";
+  Kind kind = Kind::model;
 
-  // models--OWNER--NAME, the folder's name in the cache.
+  // models--OWNER--NAME, datasets--OWNER--NAME: the folder's name in the cache.
   std::string folder() const;
+  // Its addresses below an endpoint: "/api/models/ID", and "/ID" or "/datasets/ID" for its files.
+  std::string api_path() const;
+  std::string files_path() const;
 };
 
 // Throws Error with what is expected for a name that the Hub could not have.

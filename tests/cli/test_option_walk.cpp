@@ -32,6 +32,8 @@ const std::map<std::string, Values> kOtherValues = {
     {"chat_template", {"chatml"}},
     {"chat_template_kwargs", {"{\"a\": 1}"}},
     {"dataset", {"x.jsonl", "y.jsonl"}},
+    {"dataset_config", {"main"}},
+    {"dataset_split", {"test"}},
     {"delta", {"3"}},
     {"device_memory", {"24GB"}},
     {"dynamic_sampling", {"true"}},

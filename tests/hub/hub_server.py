@@ -5,7 +5,7 @@ Repositories live in memory. Prints its port on the first line and serves until 
 Large files are answered by a redirect to another host name of the same server (localhost for 127.0.0.1), which
 refuses a request that carries a token.
 
-  POST /_test/repo    {"id", "files": {path: base64}, "private", "gated"}: a commit on main
+  POST /_test/repo    {"id", "files": {path: base64}, "private", "gated"}: a commit on main; "id" of a data set: datasets/ID
   POST /_test/faults  [{"match": part of the path, "method", "times", and one of:
                         "status": n | "cut": bytes sent before the connection ends | "corrupt": true |
                         "stall": seconds | "no_range": true | "retry_after": text (with status)}]
@@ -154,7 +154,9 @@ class Handler(BaseHTTPRequestHandler):
     def route(self, path, query, body, fault):
         if path.startswith("/_test/"):
             return self.control(path, body)
-        name = r"((?:[^/]+/)?[^/]+)"
+        # A data set's repository is one of the name datasets/ID.
+        name = r"((?:datasets/)?(?:[^/]+/)?[^/]+)"
+        path = re.sub(r"^/api/datasets/", "/api/models/datasets/", path)
         if path == "/api/whoami-v2":
             return self.reply(200, {"type": "user", "name": "tester", "orgs": [], "auth": {}})
         if path == "/api/repos/create":
@@ -169,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.commit(m, body)
         if m := re.fullmatch(rf"/api/models/{name}/revision/([^/]+)", path):
             return self.info(m[1], m[2])
-        if m := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
+        if m := re.fullmatch(r"/api/models/((?:datasets/)?[^/]+/[^/]+)", path):
             return self.info(m[1], "main")
         if m := re.fullmatch(rf"/{name}\.git/info/lfs/objects/batch", path):
             return self.batch(m, json.loads(body))
@@ -250,7 +252,8 @@ class Handler(BaseHTTPRequestHandler):
             entries.append({**entry, **fault.get("entry", {})})
         headers = {}
         if start + args.page < len(files):
-            where = f"{self.origin()}/api/models/{m[1]}/tree/{m[2]}?recursive=true&cursor={start + args.page}"
+            api = "" if m[1].startswith("datasets/") else "models/"
+            where = f"{self.origin()}/api/{api}{m[1]}/tree/{m[2]}?recursive=true&cursor={start + args.page}"
             headers["Link"] = f'<{where}>; rel="next"'
         self.reply(200, entries, headers)
 

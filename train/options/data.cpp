@@ -4,15 +4,28 @@
 
 namespace qgrpo::train {
 
+void describe(HubDatasetOptions& o, OptionSet& set) {
+  set.text("dataset_config", o.dataset_config, "NAME",
+           "Configuration of a data set of the Hub (default: what its card says)");
+  set.text("dataset_split", o.dataset_split, "NAME",
+           "Split of a data set of the Hub; several: train+test")
+      .test([&o] {
+        require(!o.dataset_split.empty(), "found an empty name, expected a split such as train");
+      });
+}
+
 void describe(DataOptions& o, OptionSet& set) {
   set.group("What is trained, and on what");
-  set.list("dataset", o.dataset, "FILE",
-           "JSON lines or an array, also .gz: GSM8K's \"question\" and \"answer\", or \"prompt\", "
-           "\"messages\", open-r1's, verl's, ShareGPT's or alpaca's keys; repeatable")
+  set.list(
+         "dataset", o.dataset, "FILE",
+         "A file, or OWNER/NAME of the Hub: JSON lines or an array, CSV, TSV or Parquet, also .gz "
+         "and .zst; GSM8K's \"question\" and \"answer\", or \"prompt\", \"messages\", open-r1's, "
+         "verl's, ShareGPT's or alpaca's keys; repeatable")
       .test([&o] {
         require(std::count(o.dataset.begin(), o.dataset.end(), "") == 0,
                 "found an empty name, expected a file of JSON lines");
       });
+  describe(o.hub, set);
   set.text("prompt_column", o.prompt_column, "NAME",
            "Key of the question, or of the conversation (default: prompt, messages, question, "
            "problem, conversations or instruction)")

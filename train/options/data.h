@@ -8,9 +8,17 @@
 
 namespace qgrpo::train {
 
+// Which part of a data set of the Hub is read.
+struct HubDatasetOptions {
+  std::string dataset_config;           // empty: the one that its card says is the default
+  std::string dataset_split = "train";  // several with a plus
+};
+void describe(HubDatasetOptions& options, OptionSet& set);
+
 // The questions of GRPO: their files, what the columns mean, and the part that is trained on.
 struct DataOptions {
-  std::vector<std::string> dataset;  // JSONL files, read one after the other (train/data/dataset.h)
+  std::vector<std::string> dataset;  // files, read one after the other (train/data/data_file.h)
+  HubDatasetOptions hub;             // of those that are names on the Hub
   std::string replay;                // recorded groups to train on instead of sampling
   std::string prompt_column;         // train/data/dataset.h, DatasetOptions
   std::string answer_column;

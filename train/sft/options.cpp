@@ -7,10 +7,12 @@ namespace qgrpo::train {
 
 void describe(SftDataOptions& o, OptionSet& set) {
   set.group("What is trained, and on what");
-  set.list("dataset", o.dataset, "FILE",
-           "JSON lines or an array, also .gz: \"messages\", \"prompt\" and \"completion\", "
-           "\"text\", ShareGPT's \"conversations\", alpaca's \"instruction\" and \"output\"; "
-           "repeatable");
+  set.list(
+      "dataset", o.dataset, "FILE",
+      "A file, or OWNER/NAME of the Hub: JSON lines or an array, CSV, TSV or Parquet, also .gz "
+      "and .zst; \"messages\", \"prompt\" and \"completion\", \"text\", ShareGPT's "
+      "\"conversations\", alpaca's \"instruction\" and \"output\"; repeatable");
+  describe(o.hub, set);
   set.group("Examples");
   set.flag("skip_bad_examples", o.skip_bad_examples,
            "Leave out lines that are no example, and count them, instead of refusing the file")

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/options/base.h"
+#include "train/options/data.h"
 #include "train/options/lora.h"
 #include "train/options/memory.h"
 #include "train/options/optimizer.h"
@@ -15,7 +16,8 @@
 namespace qgrpo::train {
 
 struct SftDataOptions {
-  std::vector<std::string> dataset;  // JSON lines: train/sft/data.h
+  std::vector<std::string> dataset;  // files: train/sft/data.h
+  HubDatasetOptions hub;             // of those that are names on the Hub
   bool skip_bad_examples = false;    // leave out what is no example, instead of refusing it
   bool shuffle_dataset = true;       // a new order in each epoch
 };
