@@ -1,11 +1,15 @@
 #include "cli/export.h"
 
+#include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cpu/backend.h"
+#include "export/modelfile.h"
 #include "export/output.h"
 #include "model/io/bytes.h"
+#include "model/io/file.h"
 #include "train/data/taught_prompt.h"
 #include "train/grpo/plan.h"
 
@@ -26,6 +30,25 @@ exporting::GgufFormat parse_gguf_type(std::string name) {
                                exporting::kGgufFormatNames.expected()));
 }
 
+// The path of the Modelfile beside a GGUF file.
+std::string modelfile_of(const exporting::ExportOptions& options) {
+  require_usage(options.target == exporting::Target::gguf,
+                "--modelfile: found --to with another target, expected gguf");
+  const auto path = std::filesystem::path(options.output).parent_path() / "Modelfile";
+  require(options.overwrite || !std::filesystem::exists(path),
+          "{}: is there already; give --overwrite, or another folder for --output", path.string());
+  return path.string();
+}
+
+// With the system prompt that the model was trained with.
+std::string modelfile_text(const exporting::ExportOptions& options) {
+  const auto taught = train::read_taught_prompt({options.adapter, options.model});
+  std::optional<std::string> system;
+  if (taught) system = taught->prompt.system_prompt;
+  return exporting::modelfile(
+      options.model, "./" + std::filesystem::path(options.output).filename().string(), system);
+}
+
 }  // namespace
 
 int run_export(ExportCommandOptions command, std::ostream& out) {
@@ -40,6 +63,8 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
     if (const auto taught = train::read_taught_prompt({options.adapter, options.model}))
       train::write_taught_prompt(folder, taught->prompt);
   };
+  const std::string beside = command.modelfile ? modelfile_of(options) : "";
+  const std::string beside_text = beside.empty() ? "" : modelfile_text(options);
   const auto backend = cpu::make_cpu_backend(options.threads);
   const bool show = progress_wanted();
   const exporting::ExportReport report =
@@ -61,6 +86,10 @@ int run_export(ExportCommandOptions command, std::ostream& out) {
       options.model, options.adapter.empty() ? "" : " + " + options.adapter, c.tokens, c.mean_kl,
       c.max_kl, 100.0 * c.greedy_agreement);
   out << fmt::format("saved {} ({})\n", options.output, io::format_bytes(report.bytes));
+  if (!beside.empty()) {
+    io::write_file_atomically(beside, beside_text);
+    out << fmt::format("saved {}: ollama create NAME -f {}\n", beside, beside);
+  }
   out.flush();
   return 0;
 }
@@ -81,6 +110,8 @@ void add_export_command(CommandLine& line) {
   table.value("--to", options->to, "NAME", "merged, bnb-4bit or gguf").required();
   table.value("--gguf-type", options->gguf_type, "NAME",
               "Of the matrices: " + exporting::kGgufFormatNames.expected());
+  table.bare_flag("--modelfile", options->modelfile,
+                  "gguf: write a Modelfile for Ollama too, in the same folder");
   table.value("--merge-into", options->merge_into, "NAME",
               "What the adapter is added to: original (the model's weights) or nf4 (these "
               "quantized and back, as training with --quantize nf4 saw them)");

@@ -11,6 +11,7 @@ struct ExportCommandOptions {
   exporting::ExportOptions options;
   std::string to;                  // merged | bnb-4bit | gguf
   std::string gguf_type = "Q8_0";  // exporting::kGgufFormatNames
+  bool modelfile = false;          // gguf: exporting::modelfile() beside the file
   std::string merge_into = "original";
   std::string max_shard_size = "5GB";
   std::int64_t threads = 0;
