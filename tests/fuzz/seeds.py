@@ -205,6 +205,18 @@ def dataset_seeds():
     return seeds
 
 
+def columns_seeds():
+    rows = b'prompt,answer,n\r\n"1+1, ""x""?\n",2,\r\nb,NA,1.5\n\nc,True,7\n'
+    card = b"---\nlicense: mit\nconfigs:\n- config_name: main\n  default: true\n  data_files:\n  - split: train\n    path: main/*\n" \
+           b"- config_name: b\n  data_files: ['a.jsonl', \"b\"]\n---\n"
+    seeds = [b"c" + rows, b"t" + rows.replace(b",", b"\t"), b"h" + card, b"g" + gzip.compress(rows, mtime=0), b"s\xe8\x07\x04ab\x0e\x02\x00"]
+    # A frame of zstd with the rows as they are: magic, a single segment with its size, one raw block, the last.
+    block = (len(rows) << 3 | 1).to_bytes(3, "little")
+    seeds.append(b"z\x28\xb5\x2f\xfd\x20" + bytes([len(rows)]) + block + rows)
+    return seeds + [b"p" + vector("data_files/" + name) for name in
+                    ("snappy.parquet", "zstd-pages-2.parquet", "delta.parquet", "gzip-plain.parquet", "lz4.parquet")]
+
+
 def answer_seeds():
     pairs = json.loads(vector("rewards/math_pairs.json"))
     seeds = [f"{p['completion']}\x1e{p['gold']}" for p in pairs[::max(1, len(pairs) // 40)]]
