@@ -10,7 +10,7 @@
 #include <random>
 
 #include "cli/commands.h"
-#include "cli/line_reader.h"
+#include "cli/text/line_reader.h"
 #include "engine/owned_generator.h"
 #include "model/config_files.h"
 #include "model/io/file.h"
@@ -279,16 +279,7 @@ class Chat {
 
 int run_chat(const ChatOptions& given, std::ostream& out) {
   ChatOptions options = given;
-  if (options.model.model.empty()) {
-    const auto demo = std::filesystem::path(options.output_dir) / "demo";
-    require(io::exists(demo / "model"),
-            "{}: the demo's model is not there; run `{} train` first, or name a model with --model",
-            (demo / "model").string(), program_name);
-    options.model.model = (demo / "model").string();
-    if (options.model.adapter.empty() && io::exists(demo / "adapter")) {
-      options.model.adapter = (demo / "adapter").string();
-    }
-  }
+  default_to_demo(options.model, options.output_dir);
   return Chat(options, out).run();
 }
 

@@ -5,18 +5,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <ostream>
 
 #include "bench/device_counts.h"
-#include "cli/line_reader.h"
+#include "cli/text/line_reader.h"
 #include "cpu/backend.h"
 #include "cpu/machine/peak.h"
 #include "cuda/plugin/load.h"
 #include "model/config_files.h"
 #include "model/io/bytes.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/io/standard_streams.h"
+#include "model/ops/program.h"
 #include "tokenizer/load.h"
 #include "tokenizer/special_tokens.h"
 #include "train/data/taught_prompt.h"
@@ -112,6 +115,17 @@ FindPeak peak_finder(const DeviceOptions& options, const Backend& backend) {
 }
 
 // ---------------------------------------------------------------- model
+
+void default_to_demo(ModelOptions& options, const std::string& output_dir) {
+  if (!options.model.empty()) return;
+  const auto demo = std::filesystem::path(output_dir) / "demo";
+  require(io::exists(demo / "model"),
+          "{}: the demo's model is not there; run `{} train` first, or name a model with --model",
+          (demo / "model").string(), program_name);
+  options.model = (demo / "model").string();
+  if (options.adapter.empty() && io::exists(demo / "adapter"))
+    options.adapter = (demo / "adapter").string();
+}
 
 void add_chat_template_options(OptionTable& table, std::string& name, std::string& variables) {
   table.value(

@@ -57,6 +57,10 @@ struct ModelOptions {
   std::string chat_template_kwargs;  // a JSON object: more variables for the template
 };
 
+// Where no model is named: the demo's, which `qgrpo train` has left in `output_dir`, and its adapter unless one is
+// named. Throws Error where it is not there.
+void default_to_demo(ModelOptions& options, const std::string& output_dir);
+
 void add_chat_template_options(OptionTable& table, std::string& name, std::string& variables);
 // --model (required unless `optional_model`), --adapter, --quantize (which is returned),
 // --chat-template, --chat-template-kwargs.

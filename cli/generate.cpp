@@ -8,10 +8,10 @@
 #include <map>
 
 #include "cli/commands.h"
-#include "cli/line_reader.h"
 #include "cli/named_models.h"
+#include "cli/text/line_reader.h"
+#include "engine/completion_text.h"
 #include "engine/owned_generator.h"
-#include "engine/stop.h"
 #include "model/io/json.h"
 #include "train/data/prompt.h"
 
@@ -21,8 +21,7 @@ namespace {
 // The text of one completion while it grows.
 struct Sample {
   std::string text;
-  std::optional<tokenizer::StreamDecoder> decoder;
-  std::optional<engine::StopMatcher> matcher;
+  std::optional<engine::CompletionText> decoder;  // none: there is no tokenizer
   engine::FinishReason finish = engine::FinishReason::none;
 };
 
@@ -61,7 +60,7 @@ class GenerateRun {
     require(with_text_ || options.stop.empty(),
             "--stop: {} has no tokenizer files, so there is no text to look for stop strings in",
             options.model.model);
-    if (with_text_) prepare_stops();
+    if (with_text_) stops_ = engine::StopWords::of(options_.stop, tokenizer_.get());
   }
 
   int run() {
@@ -81,18 +80,6 @@ class GenerateRun {
   }
 
  private:
-  // A stop string that is the spelling of a special token, which is no text, is found by its id.
-  void prepare_stops() {
-    for (const auto& stop : options_.stop) {
-      const auto id = tokenizer_.get().token_to_id(stop);
-      if (id && tokenizer_.get().is_special(*id)) {
-        stop_ids_.push_back(*id);
-      } else {
-        stop_strings_.push_back(stop);
-      }
-    }
-  }
-
   // Reads what is there, up to a bounded number of lines ahead; waits only when nothing runs. The
   // first error ends the input: the lines before it are still answered.
   void read_lines() {
@@ -178,8 +165,7 @@ class GenerateRun {
     line->unfinished = static_cast<std::size_t>(options_.n);
     line->samples.resize(line->unfinished);
     for (Sample& sample : line->samples) {
-      if (with_text_) sample.decoder.emplace(tokenizer_.get(), /*skip_special_tokens=*/true);
-      sample.matcher.emplace(stop_strings_);
+      if (with_text_) sample.decoder.emplace(tokenizer_.get(), stops_);
     }
     return line;
   }
@@ -231,33 +217,14 @@ class GenerateRun {
       Line& line = *running_.at(event.group);
       Sample& sample = line.samples[static_cast<std::size_t>(event.sample)];
       sample.finish = event.finish;
-      const bool stopped = with_text_ && add_text(sample, event);
+      if (with_text_) sample.text += sample.decoder->push(event);
+      const bool stopped = with_text_ && sample.decoder->stopped();
       if (stopped && event.finish == engine::FinishReason::none) {
         (*generator_)->finish(event.group, event.sample);
       }
       if (stopped) sample.finish = engine::FinishReason::stop;
       if (sample.finish != engine::FinishReason::none) --line.unfinished;
     }
-  }
-
-  // Whether a stop string is complete with this token.
-  bool add_text(Sample& sample, const engine::TokenEvent& event) {
-    const std::int32_t id = event.sampled.token;
-    const bool last = event.finish != engine::FinishReason::none;
-    if (std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end()) {
-      sample.text += sample.matcher->push(sample.decoder->flush());
-      sample.text += sample.matcher->finish();
-      return true;
-    }
-    // The eos token is no part of the text; ids that only the embedding has mean nothing.
-    if (event.finish != engine::FinishReason::stop && tokenizer_.has_token(id)) {
-      sample.text += sample.matcher->push(sample.decoder->push(id));
-    }
-    if (last && !sample.matcher->stopped()) {
-      sample.text += sample.matcher->push(sample.decoder->flush());
-      sample.text += sample.matcher->finish();
-    }
-    return sample.matcher->stopped();
   }
 
   void write_finished() {
@@ -301,8 +268,7 @@ class GenerateRun {
   LazyTokenizer tokenizer_;
   LoadedModel loaded_;
   bool with_text_ = false;
-  std::vector<std::string> stop_strings_;
-  std::vector<std::int32_t> stop_ids_;
+  engine::StopWords stops_;
   std::unique_ptr<engine::OwnedGenerator> generator_;
   io::JsonDocument document_;
   std::vector<std::string> questions_;  // of the data sets, as input lines

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "cli/line_reader.h"
+#include "cli/text/line_reader.h"
 #include "model/ops/error.h"
 #include "train/data/dataset.h"
 

@@ -1,17 +1,13 @@
 #include "cli/score.h"
 
 #include <algorithm>
-#include <cmath>
 #include <exception>
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/line_reader.h"
-#include "engine/owned_generator.h"
-#include "model/io/bytes.h"
+#include "cli/text/line_reader.h"
+#include "engine/scorer.h"
 #include "model/io/json.h"
-#include "model/training_pass.h"
-#include "train/grpo/plan.h"
 
 namespace qgrpo::cli {
 namespace {
@@ -26,6 +22,7 @@ class ScoreRun {
                   "--batch-tokens: found {}, expected 1 to {}", options.batch_tokens, 1 << 24);
     loaded_ = load_model(options.model, make_backend(options.device, Workload::inference));
     limit_prompt_lines(reader_, loaded_.config());
+    scorer_.emplace(*loaded_.model);
   }
 
   // One batch at a time: what has arrived, up to batch_tokens.
@@ -86,40 +83,15 @@ class ScoreRun {
 
   void answer(const std::vector<Ids>& batch) {
     if (batch.empty()) return;
-    Batch packed;
-    std::vector<std::int32_t> rows;  // packed rows that predict a token
-    std::vector<HeadEntry> entries;  // one each
-    for (const Ids& ids : batch) {
-      const auto begin = static_cast<std::int32_t>(packed.tokens.size());
-      packed.add(ids, loaded_.adapter_index());
-      for (std::size_t t = 1; t < ids.size(); ++t) {
-        entries.push_back({static_cast<std::int32_t>(rows.size()), ids[t]});
-        rows.push_back(begin + static_cast<std::int32_t>(t) - 1);
-      }
-    }
-    std::vector<HeadResult> results(entries.size());
-    if (!entries.empty()) {
-      reserve(packed.size());
-      pass_->forward(packed, /*gradient=*/false);
-      loaded_.backend->train().head_logprob(results, pass_->hidden(rows),
-                                            loaded_.model->head_linear(), entries, 1.0f);
-    }
-    std::size_t next = 0;
-    for (const Ids& ids : batch) {
+    const std::vector<engine::ScoredText> scored = scorer_->score(batch, loaded_.adapter_index());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
       io::JsonWriter json;
       json.begin_object();
-      json.member("ids", ids);
+      json.member("ids", batch[i]);
       json.key("logprobs");
       json.begin_array();
       json.null();
-      for (std::size_t t = 1; t < ids.size(); ++t) {
-        const float logprob = results[next++].logprob;
-        require(std::isfinite(logprob),
-                "the log-prob of token {} of a text is {}: the model's weights or its adapter have "
-                "diverged",
-                t, logprob);
-        json.value(logprob);
-      }
+      for (const float logprob : scored[i].logprobs) json.value(logprob);
       json.end_array();
       json.end_object();
       out_ << json.str() << '\n';
@@ -130,34 +102,13 @@ class ScoreRun {
       show_progress(fmt::format("{} line{} done", written_, written_ == 1 ? "" : "s"));
   }
 
-  // Makes the pass anew where a batch is larger than all before.
-  void reserve(std::int64_t tokens) {
-    if (pass_ && tokens <= pass_->capacity().tokens) return;
-    pass_.reset();
-    buffer_.reset();
-    const model::PassCapacity capacity{tokens, tokens, 0};
-    model::Arena count;
-    model::PassBuffers::place(count, loaded_.config(), loaded_.backend->activation_dtype(),
-                              capacity);
-    const std::size_t available = engine::available_memory(*loaded_.backend);
-    require(count.used() <= available,
-            "scoring {} tokens at once needs {}, but only {} are free: shorten the text or lower "
-            "--batch-tokens",
-            tokens, io::format_bytes(count.used()), io::format_bytes(available));
-    buffer_ = loaded_.backend->allocate(count.used());
-    arena_ = model::Arena(buffer_->data(), buffer_->bytes());
-    pass_.emplace(*loaded_.model, arena_, capacity);
-  }
-
   const ScoreOptions& options_;
   std::ostream& out_;
   LineReader reader_;
   LazyTokenizer tokenizer_;
   LoadedModel loaded_;
   io::JsonDocument document_;
-  std::unique_ptr<Buffer> buffer_;
-  model::Arena arena_;
-  std::optional<model::TrainingPass> pass_;
+  std::optional<engine::Scorer> scorer_;
   std::uint64_t written_ = 0;
 };
 

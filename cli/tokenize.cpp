@@ -6,7 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
-#include "cli/line_reader.h"
+#include "cli/text/line_reader.h"
 #include "model/io/json.h"
 #include "model/ops/error.h"
 #include "tokenizer/chat_template.h"

@@ -68,7 +68,8 @@ GroupId Generator::add(GroupRequest request) {
 
 std::vector<TokenEvent> Generator::step() {
   if (!undelivered_.empty()) return deliver();
-  const Step step = scheduler_.schedule(window_);
+  // A window's hidden rows are gone when the host looks: those that want more of them draw one by one.
+  const Step step = scheduler_.schedule(scheduler_.wants_top_logprobs() ? 0 : window_);
   if (step.empty()) return {};
   copy_blocks(step);
   if (step.window > 0) {
@@ -77,6 +78,7 @@ std::vector<TokenEvent> Generator::step() {
     }
   } else {
     auto events = scheduler_.commit(step, forward(step));
+    add_top_logprobs(step, events);
     if (!events.empty()) undelivered_.push_back(std::move(events));
   }
   return deliver();
@@ -133,6 +135,32 @@ std::vector<SampledToken> Generator::forward(const Step& step) {
     ops.head_sample(sampled, hidden, model_->head_linear(), step.requests);
   }
   return sampled;
+}
+
+// After forward(): the head's hidden rows are still there.
+void Generator::add_top_logprobs(const Step& step, std::vector<TokenEvent>& events) {
+  std::vector<std::int32_t> rows;
+  std::vector<std::int32_t> counts;
+  std::vector<std::size_t> place(step.requests.size());  // of each request's row among them
+  for (std::size_t i = 0; i < step.requests.size(); ++i) {
+    if (step.top_logprobs[i] == 0) continue;
+    if (rows.empty() || rows.back() != step.requests[i].row) {
+      rows.push_back(step.requests[i].row);
+      counts.push_back(step.top_logprobs[i]);
+    }
+    place[i] = rows.size() - 1;
+  }
+  if (rows.empty()) return;
+  const auto head_rows = static_cast<std::int64_t>(step.head_rows.size());
+  const auto likeliest =
+      top_logprobs(model_->backend().train(), buffers_.head_norm.rows(0, head_rows),
+                   model_->head_linear(), rows, counts);
+  // Events come in the order of the requests, without those of samples that have ended.
+  std::size_t i = 0;
+  for (TokenEvent& event : events) {
+    while (step.targets[i].group != event.group || step.targets[i].sample != event.sample) ++i;
+    if (step.top_logprobs[i] > 0) event.top = likeliest[place[i]];
+  }
 }
 
 // A decode window: the tokens of step.decode.
@@ -199,6 +227,14 @@ void Generator::finish(GroupId group, std::int32_t sample) {
   }
   std::erase_if(undelivered_, [](const auto& events) { return events.empty(); });
   if (live) collected_.at(group)[sample].finish = FinishReason::stop;
+}
+
+void Generator::cancel(GroupId group) {
+  scheduler_.cancel(group);
+  for (auto& events : undelivered_)
+    std::erase_if(events, [&](const TokenEvent& event) { return event.group == group; });
+  std::erase_if(undelivered_, [](const auto& events) { return events.empty(); });
+  collected_.erase(group);
 }
 
 std::map<GroupId, std::vector<Completion>> Generator::run(const OnStep& on_step) {

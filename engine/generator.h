@@ -53,6 +53,8 @@ class Generator {
   std::vector<TokenEvent> step();
   // Ends one sample now (a stop string was found): after the last token that was delivered.
   void finish(GroupId group, std::int32_t sample);
+  // Drops a group, waiting or running, with its completions so far; its cache blocks are free at once.
+  void cancel(GroupId group);
   void cancel_all() {
     scheduler_.cancel_all();
     undelivered_.clear();
@@ -74,6 +76,7 @@ class Generator {
  private:
   void copy_blocks(const Step& step);
   std::vector<SampledToken> forward(const Step& step);
+  void add_top_logprobs(const Step& step, std::vector<TokenEvent>& events);
   std::vector<std::vector<SampledToken>> decode(const Step& step);
   std::uint64_t decode_key() const;
   std::vector<TokenEvent> deliver();

@@ -10,8 +10,7 @@ namespace qgrpo::engine {
 
 namespace {
 
-// Bytes of KV cache that one block takes, over all layers.
-std::size_t kv_block_bytes(const model::Model& model, std::int32_t block_size) {
+std::size_t block_bytes(const model::Model& model, std::int32_t block_size) {
   const model::Config& c = model.config();
   return static_cast<std::size_t>(2 * c.num_layers * block_size * c.kv_size()) *
          dtype_size(model.backend().activation_dtype());
@@ -34,9 +33,12 @@ std::size_t available_memory(const Backend& backend) {
   return backend.free_bytes().value_or(io::available_host_memory());
 }
 
+std::size_t kv_block_bytes(const model::Model& model) {
+  return block_bytes(model, kBlockSize);
+}
+
 std::int64_t affordable_blocks(const model::Model& model) {
-  return static_cast<std::int64_t>(available_memory(model.backend()) / 2 /
-                                   kv_block_bytes(model, kBlockSize));
+  return static_cast<std::int64_t>(available_memory(model.backend()) / 2 / kv_block_bytes(model));
 }
 
 OwnedGenerator::OwnedGenerator(const model::Model& model, const GeneratorCapacity& capacity)
@@ -52,7 +54,7 @@ OwnedGenerator::OwnedGenerator(const model::Model& model, const GeneratorCapacit
           "generation needs {} ({} of it KV cache for {} tokens), but only {} are free{}: lower "
           "--max-tokens, the number of completions or --batch-size",
           io::format_bytes(needed),
-          io::format_bytes(kv_block_bytes(model, capacity.block_size) *
+          io::format_bytes(block_bytes(model, capacity.block_size) *
                            static_cast<std::size_t>(capacity.num_blocks)),
           std::int64_t{capacity.num_blocks} * capacity.block_size, io::format_bytes(available),
           on_device ? " on the device" : "");

@@ -13,6 +13,9 @@ namespace qgrpo::engine {
 // Bytes that the backend can still allocate: the device's, or this machine's.
 std::size_t available_memory(const Backend& backend);
 
+// Bytes of KV cache that a block of kBlockSize tokens takes, over all layers.
+std::size_t kv_block_bytes(const model::Model& model);
+
 // KV blocks that fit into half of it (GeneratorLoad::affordable_blocks).
 std::int64_t affordable_blocks(const model::Model& model);
 

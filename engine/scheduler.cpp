@@ -70,6 +70,11 @@ std::int64_t Scheduler::reserved_blocks() const {
   return count;
 }
 
+bool Scheduler::wants_top_logprobs() const {
+  const auto wants = [](const GroupState& group) { return group.request.top_logprobs > 0; };
+  return std::ranges::any_of(running_, wants) || std::ranges::any_of(waiting_, wants);
+}
+
 // Moves waiting groups to the running ones, oldest first, while they fit.
 void Scheduler::admit() {
   while (!waiting_.empty()) {

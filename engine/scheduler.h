@@ -50,6 +50,8 @@ class Scheduler {
   GroupId add(GroupRequest request);
 
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
+  // Whether a group, waiting or running, wants top_logprobs.
+  bool wants_top_logprobs() const;
 
   // The next step; empty only without work. It must be committed before the next one. window 0:
   // prompts and decoding share steps. Else a step is rows of prompts, or a decode window of up to

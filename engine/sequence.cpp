@@ -32,6 +32,7 @@ void validate(const GroupRequest& r) {
               static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
           "a prompt of {} tokens and max_new_tokens {}: positions are numbered in 32 bits",
           r.prompt.size(), r.max_new_tokens);
+  require(r.top_logprobs >= 0, "top_logprobs {}: expected at least 0", r.top_logprobs);
   require(r.adapter >= -1, "adapter {}: expected an adapter's index or -1 for none", r.adapter);
   validate(r.sampling);
 }

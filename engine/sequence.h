@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/block_manager.h"
+#include "engine/top_logprobs.h"
 #include "model/ops/ops.h"
 
 namespace qgrpo::engine {
@@ -18,6 +19,7 @@ struct GroupRequest {
   std::vector<std::int32_t> eos_ids;  // each ends a completion, of which it is the last token
   bool ignore_eos = false;            // eos ids are tokens like any other
   std::int32_t adapter = -1;          // LoRA adapter of every row, -1 = base model only
+  std::int32_t top_logprobs = 0;      // the likeliest tokens that each TokenEvent is to name
   // Keys of the random draws, see SampleRequest. Sample i of the group draws with sample = i and
   // position = the drawn token's index in prompt + completion.
   std::uint64_t seed = 0;
@@ -70,6 +72,7 @@ struct TokenEvent {
   std::int32_t index = 0;  // of the token in the completion, from 0
   SampledToken sampled;
   FinishReason finish = FinishReason::none;  // not none: the completion's last token
+  std::vector<TokenLogprob> top = {};        // GroupRequest::top_logprobs of them
 };
 
 // One sample of a group, as the scheduler keeps it.

@@ -37,6 +37,7 @@ void Step::add_request(const GroupState& group, std::int32_t sample) {
   SampleRequest request = request_of(group, sample);
   request.row = static_cast<std::int32_t>(head_rows.size()) - 1;
   requests.push_back(request);
+  top_logprobs.push_back(group.request.top_logprobs);
   targets.push_back({group.id, sample});
 }
 

@@ -51,6 +51,7 @@ struct Step {
   // Sorted by row, which is an index into head_rows. A prompt's last row has a request a sample.
   // `seen` is prompt + completion, empty where the repetition penalty is off.
   std::vector<SampleRequest> requests;
+  std::vector<std::int32_t> top_logprobs;  // (requests) GroupRequest::top_logprobs
   std::vector<Target> targets;  // whose token each request, or sequence of `decode`, draws
 
   std::int32_t window = 0;

@@ -265,7 +265,8 @@ void Model::set_adapters(std::vector<const LoraAdapter*> adapters) {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     for (const Projection p : kAllProjections) {
       for (const LoraAdapter* adapter : adapters_) {
-        const auto& f = adapter->at(l, p);
+        LoraAdapter::Factors f;
+        if (adapter != nullptr) f = adapter->at(l, p);
         factors_[l][p].push_back({f.a, f.b, f.scale, f.a_shadow, f.b_shadow});
       }
     }

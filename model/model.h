@@ -68,8 +68,8 @@ class Model {
   std::uint64_t fingerprint() const { return fingerprint_; }
   std::size_t weight_bytes() const;
 
-  // Adapters by index (Segment::adapter). They must outlive the model's use; the values may change
-  // between passes.
+  // Adapters by index (Segment::adapter); null: a place that is free. They must outlive the model's
+  // use; the values may change between passes.
   void set_adapters(std::vector<const LoraAdapter*> adapters);
   std::size_t adapter_count() const { return adapters_.size(); }
 

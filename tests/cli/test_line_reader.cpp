@@ -5,7 +5,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "cli/line_reader.h"
+#include "cli/text/line_reader.h"
 #include "model/ops/error.h"
 
 using namespace qgrpo;
