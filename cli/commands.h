@@ -7,6 +7,7 @@ namespace qgrpo::cli {
 
 void add_train_command(CommandLine& line);
 void add_chat_command(CommandLine& line);
+void add_serve_command(CommandLine& line);
 void add_generate_command(CommandLine& line);
 void add_score_command(CommandLine& line);
 void add_tokenize_command(CommandLine& line);

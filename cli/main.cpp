@@ -82,6 +82,7 @@ int run(int argc, char** argv) {
   qgrpo::cli::add_sft_command(line);
   qgrpo::cli::add_eval_command(line);
   qgrpo::cli::add_chat_command(line);
+  qgrpo::cli::add_serve_command(line);
   qgrpo::cli::add_generate_command(line);
   qgrpo::cli::add_score_command(line);
   qgrpo::cli::add_tokenize_command(line);

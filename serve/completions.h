@@ -1,0 +1,11 @@
+#pragma once
+
+#include "serve/served.h"
+#include "web/message.h"
+
+namespace qgrpo::serve {
+
+// POST /v1/completions. Throws ApiError.
+web::Response completions(const Served& served, const web::Request& request);
+
+}  // namespace qgrpo::serve
