@@ -70,7 +70,8 @@ std::int64_t Served::most_new_tokens(std::int64_t prompt_length, std::int64_t n)
 Job Served::job(const GenerationFields& fields, const std::vector<std::int32_t>& prompt,
                 std::int64_t max_tokens, const char* param, const Target& target) const {
   const auto length = static_cast<std::int64_t>(prompt.size());
-  require_request(length + std::max<std::int64_t>(1, max_tokens) <= max_model_len, param,
+  require_request(length + std::max<std::int64_t>(1, max_tokens) <= max_model_len,
+                  length < max_model_len ? "max_tokens" : param,
                   "This model's maximum context length is {} tokens. However, you requested {} "
                   "tokens ({} in the {}, {} in the completion). Please reduce the length of the {} "
                   "or completion.",
