@@ -270,6 +270,43 @@ class Tests:
         with self.serve("--adapter", self.adapter) as server:
             assert text_of(server.chat(temperature=0, max_tokens=20)) == one
 
+    def test_tools(self):
+        """A model that has learned one call, and answers it: whole and streamed."""
+        template = os.path.join(self.folder, "tools.jinja")
+        with open(template, "w", encoding="utf-8") as file:
+            file.write("{%- if tools %}{% for tool in tools %}{{ tool.function.name + ' ' }}{% endfor %}{{ '<tool_call>\\n' }}{% endif %}"
+                       "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
+                       "{% for call in message.tool_calls or [] %}{{ call.function.arguments.x }}{% endfor %}"
+                       "{{ message.content + '<|im_end|>\\n' }}{% endfor %}"
+                       "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+        tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+        question = [{"role": "user", "content": "6 and 6"}]
+        answer = 'I see.\n<tool_call>\n{"name": "add", "arguments": {"x": 6}}\n</tool_call>'
+        data = os.path.join(self.folder, "tools.jsonl")
+        with open(data, "w", encoding="utf-8") as file:
+            file.write((json.dumps({"messages": question + [{"role": "assistant", "content": answer}], "tools": tools}) + "\n") * 4)
+        run = os.path.join(self.folder, "tools")
+        self.run("sft", "--full", "true", "--model", self.model, "--chat-template", template, "--quantize", "none", "--dataset", data,
+                 "--max-steps", "80", "--learning-rate", "0.003", "--output-dir", run, "--threads", "2")
+        with Server(self.program, "--model", os.path.join(run, "checkpoint-80"), "--quantize", "none", "--chat-template", template) as server:
+            fields = {"messages": question, "tools": tools, "temperature": 0, "max_tokens": 100}
+            choice = server.get("/v1/chat/completions", fields)["choices"][0]
+            calls = choice["message"]["tool_calls"]
+            assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] == "I see.", choice
+            assert len(calls) == 1 and calls[0]["type"] == "function" and calls[0]["id"], calls
+            assert calls[0]["function"]["name"] == "add" and json.loads(calls[0]["function"]["arguments"]) == {"x": 6}
+            choices = [e["choices"][0] for e in server.stream("/v1/chat/completions", fields)]
+            assert "".join(c["delta"].get("content") or "" for c in choices) == "I see." and choices[-1]["finish_reason"] == "tool_calls"
+            streamed = [call for c in choices for call in c["delta"].get("tool_calls", [])]
+            assert [(c["index"], c["function"]) for c in streamed] == [(0, calls[0]["function"])]
+            # Without being parsed, and the call handed back.
+            plain = server.get("/v1/chat/completions", {**fields, "tool_choice": "none"})["choices"][0]
+            assert plain["message"]["content"] == answer and plain["finish_reason"] == "stop" and "tool_calls" not in plain["message"]
+            history = question + [choice["message"], {"role": "tool", "tool_call_id": calls[0]["id"], "content": "12"}]
+            found = server.get("/tokenize", {"messages": history, "tools": tools})["tokens"]
+            text = server.get("/detokenize", {"tokens": found})["prompt"]
+            assert "assistant\n6I see.<|im_end|>\n<|im_start|>tool\n12<|im_end|>" in text, text
+
     def test_tokens(self):
         with self.serve() as server:
             for text in ("6 and 6", "ä€😀\n", ""):
