@@ -41,6 +41,7 @@ struct ServeOptions {
   std::int64_t max_num_seqs = 64;
   std::int64_t max_waiting = 256;
   std::size_t kv_cache_bytes = 0;  // 0: by the machine
+  bool prefix_caching = true;
   std::int64_t shutdown_timeout = 60;
 };
 
@@ -160,6 +161,7 @@ class ServeRun {
     served_.eos_ids = tokenizer_.eos_ids(loaded_.config());
     served_.defaults = model::load_generation_defaults(options_.model.model).sampling;
     served_.max_model_len = max_model_len();
+    served_.share_prefixes = options_.prefix_caching;
     served_.tokenizer_info = serve::tokenizer_info(options_.model.model, tokenizer_.get());
     served_.version = train::build_versions().at("version");
     served_.adapters = adapters_.get();
@@ -263,6 +265,8 @@ void add_serve_command(CommandLine& line) {
       "--kv-cache-memory-bytes", "SIZE",
       "Of the KV cache, e.g. 8GiB (default: half of what is free, on a CPU 4GiB at most)",
       [options](const std::string& text) { options->kv_cache_bytes = io::parse_bytes(text); });
+  table.flag("enable-prefix-caching", options->prefix_caching,
+             "Requests share the cache of what their prompts begin with");
   add_device_options(table, options->device);
   table.checks([options, quantize] {
     // The demo's model is trained in float32, and small.

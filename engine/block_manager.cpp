@@ -26,26 +26,60 @@ BlockTable& BlockTable::operator=(BlockTable&& other) noexcept {
 }
 
 BlockManager::BlockManager(std::int32_t num_blocks, std::int32_t block_size)
-    : block_size_(block_size) {
+    : block_size_(block_size), prefixes_(block_size) {
   require(num_blocks > 0 && block_size > 0,
           "KV cache of {} blocks of {} tokens: both must be positive", num_blocks, block_size);
   require(std::int64_t{num_blocks} * block_size <= std::numeric_limits<std::int32_t>::max(),
           "KV cache of {} blocks of {} tokens: slots are numbered in 32 bits, use fewer blocks",
           num_blocks, block_size);
   references_.assign(index(num_blocks), 0);
+  freed_.assign(index(num_blocks), 0);
   free_list_.reserve(index(num_blocks));
   for (std::int32_t b = num_blocks; b-- > 0;) free_list_.push_back(b);
 }
 
 std::int32_t BlockManager::take() {
-  const std::int32_t block = free_list_.back();
-  free_list_.pop_back();
+  std::int32_t block = 0;
+  if (!free_list_.empty()) {
+    block = free_list_.back();
+    free_list_.pop_back();
+  } else {
+    block = remembered_.begin()->second;
+    remembered_.erase(remembered_.begin());
+    freed_[index(block)] = 0;
+    prefixes_.forget(block);
+  }
   references_[index(block)] = 1;
   return block;
 }
 
 void BlockManager::release(std::int32_t block) {
-  if (--references_[index(block)] == 0) free_list_.push_back(block);
+  if (--references_[index(block)] > 0) return;
+  if (prefixes_.knows(block)) {
+    freed_[index(block)] = ++time_;
+    remembered_[time_] = block;
+  } else {
+    free_list_.push_back(block);
+  }
+}
+
+void BlockManager::remember(const BlockTable& table, std::uint64_t key,
+                            std::span<const std::int32_t> tokens) {
+  require(static_cast<std::int64_t>(tokens.size()) <= table.length_,
+          "KV cache: {} tokens to remember of a table of {}", tokens.size(), table.length_);
+  prefixes_.add(key, tokens, table.blocks_);
+}
+
+BlockTable BlockManager::adopt(std::uint64_t key, std::span<const std::int32_t> tokens) {
+  BlockTable table;
+  table.blocks_ = prefixes_.find(key, tokens);
+  table.length_ = static_cast<std::int32_t>(table.blocks_.size()) * block_size_;
+  for (const std::int32_t b : table.blocks_) {
+    if (references_[index(b)]++ > 0) continue;
+    remembered_.erase(freed_[index(b)]);
+    freed_[index(b)] = 0;
+  }
+  return table;
 }
 
 void BlockManager::append(BlockTable& table, std::int32_t count, std::vector<std::int32_t>& slots,
@@ -117,12 +151,17 @@ void BlockManager::check(std::span<const BlockTable* const> tables) const {
     require(!is_free[index(b)], "KV cache: block {} is in the free list twice", b);
     is_free[index(b)] = true;
   }
+  for (const auto& [time, b] : remembered_) {
+    require(!is_free[index(b)] && freed_[index(b)] == time && prefixes_.knows(b),
+            "KV cache: block {} is not rightly among the remembered ones", b);
+    is_free[index(b)] = true;
+  }
   for (std::int32_t b = 0; b < num_blocks(); ++b) {
     require(references_[index(b)] == held[index(b)],
             "KV cache: block {} has {} references, {} tables hold it", b, references_[index(b)],
             held[index(b)]);
     require(is_free[index(b)] == (held[index(b)] == 0),
-            "KV cache: block {} with {} references is {} the free list", b, held[index(b)],
+            "KV cache: block {} with {} references is {} the free ones", b, held[index(b)],
             is_free[index(b)] ? "in" : "missing from");
   }
 }

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <utility>
 #include <vector>
+
+#include "engine/prefix_cache.h"
 
 namespace qgrpo::engine {
 
@@ -32,11 +35,12 @@ using BlockCopy = std::pair<std::int32_t, std::int32_t>;
 
 // Who holds which block of the paged KV cache: a pool of num_blocks blocks of block_size tokens
 // with reference counts. It knows numbers only, no memory. Deterministic: the block freed last is
-// handed out first, a fresh pool hands out 0, 1, 2, ...
+// handed out first, a fresh pool hands out 0, 1, 2, ... Free blocks whose content is remembered
+// (remember()) are handed out when there are no others, the one freed first before the rest.
 //
-// Invariants (check()): a block is either in the free list, once, or referenced; its count is the
-// number of tables that hold it; a table of L tokens holds ceil(L / B) blocks. A slot is handed out
-// for writing only in a block with ONE reference.
+// Invariants (check()): a block is either free, in one of the two lists, once, or referenced; its
+// count is the number of tables that hold it; a table of L tokens holds ceil(L / B) blocks. A slot is
+// handed out for writing only in a block with ONE reference, whose content is not remembered.
 class BlockManager {
  public:
   // Throws Error unless both are positive and their product fits a slot number (int32).
@@ -55,9 +59,17 @@ class BlockManager {
   // Drops the table's references and empties it.
   void free(BlockTable& table);
 
+  // The table's full blocks hold the keys and values of `tokens` under `key`: whoever has the same
+  // beginning can take them, also once they are free, until they are handed out anew.
+  void remember(const BlockTable& table, std::uint64_t key, std::span<const std::int32_t> tokens);
+  // A table over the blocks that hold as many full blocks of `tokens` as are remembered: maybe none.
+  BlockTable adopt(std::uint64_t key, std::span<const std::int32_t> tokens);
+
   std::int32_t num_blocks() const { return static_cast<std::int32_t>(references_.size()); }
   std::int32_t block_size() const { return block_size_; }
-  std::int32_t free_blocks() const { return static_cast<std::int32_t>(free_list_.size()); }
+  std::int32_t free_blocks() const {
+    return static_cast<std::int32_t>(free_list_.size() + remembered_.size());
+  }
   std::int32_t used_blocks() const { return num_blocks() - free_blocks(); }
   std::int32_t references(std::int32_t block) const;
 
@@ -76,6 +88,11 @@ class BlockManager {
   std::int32_t block_size_;
   std::vector<std::int32_t> references_;  // (num_blocks)
   std::vector<std::int32_t> free_list_;   // taken from the back
+  PrefixCache prefixes_;
+  std::map<std::uint64_t, std::int32_t>
+      remembered_;                    // free blocks, by the time that they were freed
+  std::vector<std::uint64_t> freed_;  // (num_blocks) that time; 0: not among them
+  std::uint64_t time_ = 0;
 };
 
 }  // namespace qgrpo::engine

@@ -88,7 +88,18 @@ void Scheduler::admit() {
     }
     running_.push_back(std::move(group));
     waiting_.pop_front();
+    adopt_prefix(running_.back());
   }
+}
+
+// The prompt's last token is always computed: its row draws the first token.
+void Scheduler::adopt_prefix(GroupState& group) {
+  const GroupRequest& request = group.request;
+  if (request.prefix_key == 0) return;
+  group.prompt_table =
+      blocks_.adopt(request.prefix_key, std::span(request.prompt).first(request.prompt.size() - 1));
+  prefix_tokens_ += group.prompt_length();
+  prefix_hits_ += group.prompt_table.length();
 }
 
 Step Scheduler::schedule(std::int32_t window) {
@@ -229,6 +240,9 @@ void Scheduler::end_step() {
   for (GroupState& group : running_) {
     if (group.prefilled || group.prompt_table.length() < group.prompt_length()) continue;
     group.prefilled = true;
+    const GroupRequest& request = group.request;
+    if (request.prefix_key != 0)
+      blocks_.remember(group.prompt_table, request.prefix_key, request.prompt);
     blocks_.free(group.prompt_table);  // the samples hold its blocks now
   }
   sweep();

@@ -82,6 +82,10 @@ class Scheduler {
   std::int64_t running_sequences() const;  // live samples of the running groups
   std::int64_t reserved_blocks() const;    // used_blocks() never exceeds it
   const BlockManager& blocks() const { return blocks_; }
+  // Tokens of the prompts of groups with a prefix_key that were started, and those of them whose keys
+  // and values were there already.
+  std::int64_t prefix_tokens() const { return prefix_tokens_; }
+  std::int64_t prefix_hits() const { return prefix_hits_; }
   const SchedulerOptions& options() const { return options_; }
 
   // Throws Error naming the first broken invariant of the scheduler or its blocks. For tests.
@@ -89,6 +93,7 @@ class Scheduler {
 
  private:
   void admit();
+  void adopt_prefix(GroupState& group);
   void decode(Step& step);
   void prefill(Step& step);
   void decode_window(Step& step, std::int32_t window);
@@ -110,6 +115,8 @@ class Scheduler {
   std::deque<GroupState> waiting_;
   std::vector<GroupState> running_;  // in the order of their ids
   GroupId next_group_ = 1;
+  std::int64_t prefix_tokens_ = 0;
+  std::int64_t prefix_hits_ = 0;
   std::uint64_t steps_ = 0;
   bool in_flight_ = false;
   std::int32_t ahead_ = 0;  // tokens that the step in flight adds to each decoding table, at most

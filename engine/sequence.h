@@ -19,7 +19,10 @@ struct GroupRequest {
   std::vector<std::int32_t> eos_ids;  // each ends a completion, of which it is the last token
   bool ignore_eos = false;            // eos ids are tokens like any other
   std::int32_t adapter = -1;          // LoRA adapter of every row, -1 = base model only
-  std::int32_t top_logprobs = 0;      // the likeliest tokens that each TokenEvent is to name
+  // Not 0: groups with the same number take each other's cache blocks for what their prompts have in
+  // common. It must say of which weights keys and values are: the adapter's, whatever its index.
+  std::uint64_t prefix_key = 0;
+  std::int32_t top_logprobs = 0;  // the likeliest tokens that each TokenEvent is to name
   // Keys of the random draws, see SampleRequest. Sample i of the group draws with sample = i and
   // position = the drawn token's index in prompt + completion.
   std::uint64_t seed = 0;

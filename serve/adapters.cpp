@@ -48,6 +48,7 @@ void Adapters::load(const std::string& name, const std::string& path) {
                          std::chrono::system_clock::now().time_since_epoch())
                          .count()};
     loaded.use.index_ = free_slot();
+    loaded.use.key_ = ++keys_;
     slots_[static_cast<std::size_t>(loaded.use.index_)] = adapter;
     loaded.use.adapter_ = std::move(adapter);
     set_adapters();

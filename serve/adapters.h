@@ -21,10 +21,12 @@ class Adapters {
   class Use {
    public:
     std::int32_t index() const { return index_; }  // of the model's adapters; -1: the base model
+    std::uint64_t key() const { return key_; }     // never given twice: GroupRequest::prefix_key
 
    private:
     friend class Adapters;
     std::int32_t index_ = -1;
+    std::uint64_t key_ = 1;
     std::shared_ptr<const model::LoraAdapter> adapter_;
   };
   struct Listed {
@@ -57,6 +59,7 @@ class Adapters {
   mutable std::mutex mutex_;
   std::vector<Loaded> loaded_;
   std::vector<std::weak_ptr<const model::LoraAdapter>> slots_;  // in the loop's thread alone
+  std::uint64_t keys_ = 1;                                      // likewise
 };
 
 }  // namespace qgrpo::serve

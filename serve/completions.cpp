@@ -1,5 +1,6 @@
 #include "serve/completions.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>

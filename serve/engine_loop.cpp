@@ -237,6 +237,8 @@ void EngineLoop::update_metrics() {
   now.running = scheduler.running_groups();
   now.used_blocks = scheduler.blocks().used_blocks();
   now.blocks = scheduler.blocks().num_blocks();
+  now.prefix_tokens = scheduler.prefix_tokens();
+  now.prefix_hits = scheduler.prefix_hits();
   {
     const std::lock_guard lock(mutex_);
     waiting_ = static_cast<std::size_t>(scheduler.waiting_groups());

@@ -95,6 +95,10 @@ std::string Metrics::text(const std::string& model_name) const {
          now_.blocks == 0
              ? 0.0
              : static_cast<double>(now_.used_blocks) / static_cast<double>(now_.blocks));
+  single("vllm:prefix_cache_queries_total", "counter", "Prefix cache queries, in tokens.",
+         now_.prefix_tokens);
+  single("vllm:prefix_cache_hits_total", "counter", "Prefix cache hits, in tokens.",
+         now_.prefix_hits);
   single("vllm:num_preemptions_total", "counter",
          "Cumulative number of preemption from the engine.", 0);
   single("vllm:prompt_tokens_total", "counter", "Number of prefill tokens processed.",

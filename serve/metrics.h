@@ -32,6 +32,8 @@ class Metrics {
     std::int64_t waiting = 0;
     std::int64_t used_blocks = 0;
     std::int64_t blocks = 0;
+    std::int64_t prefix_tokens = 0;
+    std::int64_t prefix_hits = 0;
   };
   struct Finished {
     std::int64_t prompt_tokens = 0;

@@ -96,6 +96,7 @@ Job Served::job(const GenerationFields& fields, const std::vector<std::int32_t>&
   request.eos_ids.insert(request.eos_ids.end(), fields.stop_token_ids.begin(),
                          fields.stop_token_ids.end());
   request.adapter = target.use.index();
+  if (share_prefixes) request.prefix_key = target.use.key();
   request.seed = fields.seed ? *fields.seed : fresh_seed();
   job.stops = engine::StopWords::of(fields.stop, *tokenizer);
   job.skip_special_tokens = fields.skip_special_tokens;

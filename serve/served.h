@@ -27,6 +27,7 @@ struct Served {
   std::vector<std::int32_t> eos_ids;
   SamplingParams defaults;  // of fields that a request leaves out
   std::int64_t max_model_len = 0;
+  bool share_prefixes = true;  // requests share what their prompts begin with
   std::string tokenizer_info;  // a JSON object
   std::string version;
   Adapters* adapters = nullptr;

@@ -36,6 +36,13 @@ GroupRequest random_request(Rng& rng, std::int32_t block_size) {
   request.seed = rng.next_u32();
   request.step = rng.below(100);
   request.prompt_key = rng.below(100);
+  // Many begin alike, and share it.
+  if (rng.below(2) == 0) {
+    request.prefix_key = 1 + rng.below(2);
+    const std::size_t alike = rng.below(static_cast<std::uint32_t>(request.prompt.size()) + 1);
+    for (std::size_t i = 0; i < alike; ++i)
+      request.prompt[i] = static_cast<std::int32_t>(i * i % kVocab);
+  }
   return request;
 }
 
@@ -51,6 +58,7 @@ SchedulerOptions random_options(Rng& rng) {
 TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no leak") {
   Rng rng(3, RngStream::test);
   std::size_t ran = 0, refused = 0, copies = 0, chunks = 0, shared_steps = 0, windows = 0;
+  std::int64_t hits = 0;
   for (int round = 0; round < 400; ++round) {
     FakeEngine engine(random_options(rng));
     engine.window = kWindows[round % 4];
@@ -80,6 +88,7 @@ TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no
     copies += engine.copies;
     chunks += engine.chunks;
     windows += engine.windows;
+    hits += engine.scheduler.prefix_hits();
   }
   MESSAGE(ran << " groups, " << refused << " refused, " << copies << " blocks copied, " << chunks
               << " prompt chunks");
@@ -89,6 +98,7 @@ TEST_CASE("random groups in tiny pools: paged equals contiguous, no deadlock, no
   CHECK(chunks > 1000);
   CHECK(shared_steps > 1000);
   CHECK(windows > 1000);
+  CHECK(hits > 1000);
 }
 
 TEST_CASE("random cancellations and early stops leave the others as they were") {

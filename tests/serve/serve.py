@@ -166,6 +166,12 @@ class Tests:
             with concurrent.futures.ThreadPoolExecutor(24) as pool:
                 list(pool.map(ask, range(60)))
             server.wait_idle()
+            # Those with the same prompt shared its cache.
+            assert server.metric("vllm:prefix_cache_hits_total") > 16 * 10
+        with self.serve("--no-enable-prefix-caching") as server:
+            for _ in range(3):
+                ask(0)
+            assert server.metric("vllm:prefix_cache_hits_total") == 0
 
     def test_streams(self):
         with self.serve() as server:

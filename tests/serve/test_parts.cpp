@@ -168,7 +168,7 @@ TEST_CASE("errors have OpenAI's form") {
 
 TEST_CASE("metrics: Prometheus' text") {
   Metrics metrics;
-  metrics.set_now({2, 3, 5, 20});
+  metrics.set_now({2, 3, 5, 20, 100, 60});
   metrics.add_prompt(7);
   metrics.add_first_token(0.003);
   metrics.add_token(0.2);
@@ -184,6 +184,7 @@ TEST_CASE("metrics: Prometheus' text") {
   has("vllm:num_requests_running{" + labels + "} 2");
   has("vllm:num_requests_waiting{" + labels + "} 3");
   has("vllm:kv_cache_usage_perc{" + labels + "} 0.25");
+  has("vllm:prefix_cache_hits_total{" + labels + "} 60");
   has("vllm:prompt_tokens_total{" + labels + "} 7");
   has("vllm:generation_tokens_total{" + labels + "} 3");
   has("vllm:request_success_total{" + labels + ",finished_reason=\"stop\"} 1");
