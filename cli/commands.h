@@ -19,5 +19,6 @@ void add_plan_command(CommandLine& line);
 void add_bench_command(CommandLine& line);
 void add_pull_command(CommandLine& line);
 void add_push_command(CommandLine& line);
+void add_watch_command(CommandLine& line);
 
 }  // namespace qgrpo::cli

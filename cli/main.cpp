@@ -92,6 +92,7 @@ int run(int argc, char** argv) {
   qgrpo::cli::add_plan_command(line);
   qgrpo::cli::add_pull_command(line);
   qgrpo::cli::add_push_command(line);
+  qgrpo::cli::add_watch_command(line);
   if (!line.parse({argv + 1, argv + argc})) return 0;
   if (line.chosen().empty()) {
     std::cerr << line.help();

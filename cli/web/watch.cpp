@@ -1,0 +1,119 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <thread>
+
+#include "cli/commands.h"
+#include "cli/stop_signals.h"
+#include "model/io/bytes.h"
+#include "model/io/file.h"
+#include "model/io/standard_streams.h"
+#include "model/ops/error.h"
+#include "train/run/stop.h"
+#include "watch/board.h"
+#include "watch/export.h"
+#include "watch/server.h"
+#include "web/server.h"
+
+namespace qgrpo::cli {
+namespace {
+
+struct WatchCommand {
+  std::vector<std::string> runs;
+  std::string host = "127.0.0.1";
+  std::optional<std::int64_t> port;
+  std::string api_key;
+  std::string export_file;
+};
+
+constexpr int kPort = 8001;      // beside `serve` and vLLM, which take 8000
+constexpr int kPortsTried = 20;  // where another watch has it
+
+std::vector<std::string> folders(const std::vector<std::string>& names) {
+  std::vector<std::string> out;
+  for (const std::string& name : names)
+    for (const std::string& folder : watch::run_folders(name))
+      if (std::find(out.begin(), out.end(), folder) == out.end()) out.push_back(folder);
+  return out;
+}
+
+// On the port that is asked for, or the first free one from the default on.
+std::unique_ptr<web::Server> listen(const WatchCommand& command) {
+  web::ServerOptions options;
+  options.host = command.host;
+  options.api_key = command.api_key;
+  options.key_parameter = "key";
+  options.drain = web::Seconds{2};
+  const int first = static_cast<int>(command.port.value_or(kPort));
+  const int last = command.port ? first : first + kPortsTried;
+  for (options.port = first; options.port < last; ++options.port) {
+    try {
+      return std::make_unique<web::Server>(options);
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  options.port = last;
+  return std::make_unique<web::Server>(options);
+}
+
+int run_export(const WatchCommand& command) {
+  watch::Board board(folders(command.runs));
+  board.read_all();
+  for (const auto& run : board.runs())
+    require(run->state() != watch::RunState::waiting, "{}: has no metrics.jsonl yet",
+            run->folder());
+  const std::string page = watch::exported_page(board.runs());
+  io::write_file_atomically(command.export_file, page);
+  io::print_error("qgrpo: {}: {}, opens in a browser without this program\n", command.export_file,
+                  io::format_bytes(page.size()));
+  return 0;
+}
+
+int run_watch(const WatchCommand& command) {
+  if (!command.export_file.empty()) return run_export(command);
+  watch::Board board(folders(command.runs));
+  const auto server = listen(command);
+  watch::add_routes(*server, board, command.api_key);
+  for (const auto& run : board.runs()) io::print_error("qgrpo: watching {}\n", run->folder());
+  if (!web::is_loopback(command.host) && command.api_key.empty())
+    io::print_error("qgrpo: note: whoever reaches this machine can read these runs\n");
+  std::cout << server->address() << (command.api_key.empty() ? "/" : "/?key=" + command.api_key)
+            << '\n'
+            << std::flush;
+  const StopSignals signals;
+  const auto stopping = [] { return train::stop_requested.load(); };
+  std::thread reader([&] { board.follow([&] { return server->draining() || stopping(); }); });
+  server->run(stopping);
+  reader.join();
+  return train::stop_requested ? train::interrupted_exit_code() : 0;
+}
+
+}  // namespace
+
+void add_watch_command(CommandLine& line) {
+  const auto command = std::make_shared<WatchCommand>();
+  OptionTable table = line.command(
+      "watch", "Show runs in the browser while they learn",
+      "Example: qgrpo watch runs/gsm8k\n"
+      "Prints the address and serves it until Ctrl-C. RUN is a run's folder, or one with runs in "
+      "it; several are drawn over each other.\n"
+      "Of a machine far away: ssh -L 8001:localhost:8001 MACHINE, and open http://localhost:8001.",
+      [command] { return run_watch(*command); });
+  table.value("RUN", command->runs, "DIR", "Folders of runs, live or ended").required();
+  table.value("--host", command->host, "ADDRESS", "Where to listen; 0.0.0.0: for everybody");
+  table.value("--port", command->port, "N",
+              "Port; 0: any that is free. Default: 8001, or the next that is free");
+  table.value("--api-key", command->api_key, "KEY",
+              "What a browser must bring: http://HOST:PORT/?key=KEY");
+  table.value("--export", command->export_file, "FILE",
+              "Write one HTML page with everything in it instead, to be sent to someone");
+  table.checks([command] {
+    require_usage(!command->port || (*command->port >= 0 && *command->port <= 65535),
+                  "--port: found {}, expected 0 to 65535", command->port.value_or(0));
+  });
+}
+
+}  // namespace qgrpo::cli
