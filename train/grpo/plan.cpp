@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "model/io/bytes.h"
+#include "model/io/json.h"
 #include "model/lora.h"
 #include "model/parameters.h"
 #include "model/workspace.h"
@@ -305,6 +306,26 @@ MemoryPlan make_plan(const TrainOptions& options, const model::Config& config,
                      WeightFormat linears, WeightFormat embedding, const MemoryBudget& budget) {
   require_positions(options, config);
   return Planner(options, config, lora, backend, linears, embedding, budget).choose();
+}
+
+std::string plan_json(const MemoryPlan& plan) {
+  io::JsonWriter w;
+  w.begin_object();
+  w.member("total", static_cast<std::int64_t>(plan.total_bytes));
+  w.member("budget", static_cast<std::int64_t>(plan.budget_bytes));
+  w.key("regions");
+  w.begin_array();
+  for (const PlanRegion& region : plan.regions) {
+    w.begin_object();
+    w.member("name", region.name);
+    w.member("bytes", static_cast<std::int64_t>(region.bytes));
+    w.member("note", region.note);
+    w.member("place", region.kind == PlanRegion::Kind::host ? "host" : "device");
+    w.end_object();
+  }
+  w.end_array();
+  w.end_object();
+  return w.str();
 }
 
 std::string format_plan(const MemoryPlan& plan, const TrainOptions& o, bool verbose) {

@@ -68,4 +68,8 @@ std::string fit_lengths(TrainOptions& options, const model::Config& config);
 // the workspace too.
 std::string format_plan(const MemoryPlan& plan, const TrainOptions& options, bool verbose = false);
 
+// For run.json: {"total": bytes, "budget": bytes, "regions": [{"name", "bytes", "note", "place"}]}; place: "device" or
+// "host".
+std::string plan_json(const MemoryPlan& plan);
+
 }  // namespace qgrpo::train

@@ -59,6 +59,7 @@ GrpoTrainer::GrpoTrainer(TrainOptions options, Backend& backend, const FindPeak&
   identity.reference = policy_->reference();
   identity.device = backend.description();
   identity.peak = peak_;
+  identity.memory_json = plan_json(plan_);
   run_.begin(identity, *this);
 }
 

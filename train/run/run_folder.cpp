@@ -135,6 +135,10 @@ void RunFolder::write(const std::string& start) const {
   w.member("data_fingerprint", fmt::format("{:016x}", record_.data_fingerprint));
   w.key("options");
   w.raw(record_.options_json);
+  if (!record_.memory_json.empty()) {
+    w.key("memory");
+    w.raw(record_.memory_json);
+  }
   w.key("starts");
   w.begin_array();
   for (const std::string& before : earlier_) w.raw(before);

@@ -12,8 +12,8 @@
 // What a run's folder says about how it was made, besides its metrics, completions and checkpoints:
 //   config.toml  the options, as --config reads them: `qgrpo train --config config.toml
 //                --output-dir NEW` repeats the run
-//   run.json     versions, device, seed, fingerprints of the model and the data; one entry in
-//                "starts" for the first start and each resume, with how it ended
+//   run.json     versions, device, seed, fingerprints of the model and the data, the memory plan; one
+//                entry in "starts" for the first start and each resume, with how it ended
 namespace qgrpo::train {
 
 struct RunRecord {
@@ -23,8 +23,9 @@ struct RunRecord {
   std::uint64_t model_fingerprint = 0;
   std::uint64_t data_fingerprint = 0;
   std::int64_t first_step = 1;
-  bool resumed = false;      // goes on from a checkpoint
-  std::string options_json;  // a JSON object: RecordedOptions::json
+  bool resumed = false;          // goes on from a checkpoint
+  std::string options_json;      // a JSON object: RecordedOptions::json
+  std::string memory_json = {};  // a JSON object, what the run takes (plan_json); empty: not said
 };
 
 // Both files in options.output_dir, from the run's start to its end.

@@ -138,6 +138,7 @@ void TrainingRun::open_folder(const RunIdentity& identity) {
   record.first_step = state_.global_step + 1;
   record.resumed = !checkpoint_.empty();
   record.options_json = settings_.recorded.json;
+  record.memory_json = identity.memory_json;
   folder_ = std::make_unique<RunFolder>(options(), std::move(record));
 }
 

@@ -33,6 +33,7 @@ struct RunIdentity {
   std::string reference = "base";  // TrainerState::reference
   std::string device;              // Backend::description()
   DevicePeak peak = {};            // of it, where it is known
+  std::string memory_json = {};    // RunRecord::memory_json
 };
 
 // The one loop of every training: start or resume, then step, log, evaluate, save, until the last
