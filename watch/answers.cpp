@@ -52,6 +52,27 @@ void write_text(io::JsonWriter& w, const char* key, const std::string& text) {
   if (shown.size() < text.size()) w.member("cut", static_cast<std::int64_t>(text.size()));
 }
 
+// "tokens": [[TEXT, LOGPROB]], where the log has them.
+void write_tokens(io::JsonWriter& w, const io::JsonValue& line) {
+  constexpr std::size_t kMostTokens = 20000;
+  const auto tokens = line.find_value("tokens");
+  const auto logprobs = line.find_value("logprobs");
+  if (!tokens || !logprobs || !tokens->is_array() || !logprobs->is_array()) return;
+  const auto texts = tokens->as_array();
+  const auto numbers = logprobs->as_array();
+  if (texts.size() != numbers.size() || texts.size() > kMostTokens) return;
+  w.key("tokens");
+  w.begin_array();
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    w.begin_array();
+    w.value(texts[i].is_string() ? texts[i].as_string_view() : std::string_view());
+    write(w, numbers[i].is_number() ? numbers[i].as_double()
+                                    : std::numeric_limits<double>::quiet_NaN());
+    w.end_array();
+  }
+  w.end_array();
+}
+
 // A completion of the file, or what is said where the file has it no more.
 void write_completion(io::JsonWriter& w, const CompletionEntry& entry, const io::JsonValue& line) {
   w.begin_object();
@@ -63,6 +84,7 @@ void write_completion(io::JsonWriter& w, const CompletionEntry& entry, const io:
         length && length->is_number() ? std::optional(length->as_double()) : std::nullopt);
   w.member("terminated", entry.terminated);
   w.member("failed", entry.failed);
+  write_tokens(w, line);
   std::vector<std::pair<std::string, std::string>> extra;
   w.key("parts");
   w.begin_object();

@@ -23,7 +23,7 @@ std::string curves_json(const Run& run, const std::vector<std::string>& keys, St
 std::string groups_json(const Run& run, const GroupQuery& query);
 
 // {"id", "step", "prompt", "answer", "completions": [{"text", "reward", "advantage", "length", "terminated",
-// "failed", "parts": {NAME: number}, "extra": {NAME: any}}]}; null where there is no such group. Texts of more than
+// "failed", "parts": {NAME: number}, "tokens": [[TEXT, LOGPROB]], "extra": {NAME: text}}]}; null where there is no such group. Texts of more than
 // kMostText bytes are cut, and "cut" says how long they were.
 inline constexpr std::size_t kMostText = 200000;
 std::string group_json(const Run& run, std::size_t group);

@@ -12,9 +12,9 @@
 namespace qgrpo::watch {
 namespace {
 
-constexpr std::array<std::string_view, 9> kOwnKeys = {"step",   "prompt",     "completion",
-                                                      "answer", "reward",     "advantage",
-                                                      "length", "terminated", "group"};
+constexpr std::array<std::string_view, 11> kOwnKeys = {
+    "tokens", "logprobs",  "step",   "prompt",     "completion", "answer",
+    "reward", "advantage", "length", "terminated", "group"};
 
 double number_or(simdjson::dom::element element, double otherwise) {
   double out = 0.0;

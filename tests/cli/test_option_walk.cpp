@@ -51,6 +51,7 @@ const std::map<std::string, Values> kOtherValues = {
     {"hours", {"1.5"}},
     {"importance_sampling_level", {"sequence"}},
     {"learning_rate", {"0.001"}},
+    {"log_token_logprobs", {"true"}},
     {"logging_steps", {"7"}},
     {"logp_difference_limit", {"0.25"}},
     {"lora_alpha", {"24"}},

@@ -150,6 +150,26 @@ TEST_CASE("answers: what the page reads is JSON, with everything in it") {
   CHECK(details.at("config_toml").as_string().find("max_steps") != std::string::npos);
 }
 
+TEST_CASE("answers: tokens with their log-probs, where the log has both") {
+  const Folder folder;
+  const std::string begin = "{\"step\": 1, \"prompt\": \"p\", \"completion\": \"ab\", \"tokens\": ";
+  folder.write("completions.jsonl", begin + "[\"a\", \"b\"], \"logprobs\": [-0.5, null]}\n" +
+                                        begin + "[\"a\", \"b\"], \"logprobs\": [-0.5]}\n" + begin +
+                                        "3}\n");
+  const Loaded loaded(folder);
+  io::JsonDocument document;
+  const auto completions =
+      document.parse(group_json(loaded.run, 0), "").at("completions").as_array();
+  REQUIRE(completions.size() == 3);
+  const auto tokens = completions[0].at("tokens").as_array();
+  CHECK(tokens.at(0).as_array().at(0).as_string() == "a");
+  CHECK(tokens.at(0).as_array().at(1).as_double() == -0.5);
+  CHECK(tokens.at(1).as_array().at(1).is_null());
+  CHECK(!completions[1].find("tokens"));
+  CHECK(!completions[2].find("tokens"));
+  CHECK(completions[0].at("extra").as_object().empty());
+}
+
 TEST_CASE("answers: a long text is cut between characters, and said to be") {
   const Folder folder;
   Completion c;

@@ -141,8 +141,22 @@ std::map<std::string, double> with_free_names(const std::map<std::string, double
   return out;
 }
 
+namespace {
+
+std::vector<std::string> token_texts(std::span<const std::int32_t> ids,
+                                     const tokenizer::Tokenizer& tokenizer) {
+  tokenizer::StreamDecoder decoder(tokenizer);
+  std::vector<std::string> out;
+  for (const std::int32_t id : ids) out.push_back(decoder.push(id));
+  if (!out.empty()) out.back() += decoder.flush();
+  return out;
+}
+
+}  // namespace
+
 std::string completion_json(std::int64_t step, const Group& group, const GroupCompletion& c,
-                            std::span<const std::string> reward_names) {
+                            std::span<const std::string> reward_names,
+                            const tokenizer::Tokenizer* tokenizer) {
   io::JsonWriter w;
   w.begin_object();
   w.member("step", step);
@@ -151,6 +165,7 @@ std::string completion_json(std::int64_t step, const Group& group, const GroupCo
   w.member("answer", group.answer);
   std::set<std::string_view> taken = {"step",   "prompt",    "completion", "answer",
                                       "reward", "advantage", "length",     "terminated"};
+  if (tokenizer != nullptr) taken.insert({"tokens", "logprobs"});
   for (std::size_t f = 0; f < reward_names.size() && f < c.reward_values.size(); ++f) {
     const std::string& name = reward_names[f];
     w.member(taken.insert(name).second ? name : "rewards/" + name, c.reward_values[f]);
@@ -163,6 +178,10 @@ std::string completion_json(std::int64_t step, const Group& group, const GroupCo
   w.member("advantage", c.advantage);
   w.member("length", static_cast<std::int64_t>(c.ids.size()));
   w.member("terminated", c.terminated);
+  if (tokenizer != nullptr) {
+    w.member("tokens", token_texts(c.ids, *tokenizer));
+    w.member("logprobs", c.sampling_logprobs);
+  }
   w.end_object();
   return w.str();
 }

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tokenizer/tokenizer.h"
 #include "train/data/group.h"
 #include "train/grpo/experience.h"
 #include "train/objective/advantages.h"
@@ -76,9 +77,11 @@ std::map<std::string, double> with_free_names(const std::map<std::string, double
 
 // One line of completions.jsonl a completion: step, prompt, completion, answer, each reward, the
 // advantage. A reward with the name of another key stands as rewards/NAME, a column of log_extra as
-// log_extra/NAME.
+// log_extra/NAME. With a tokenizer also "tokens", each token's text (together: the completion with its special
+// tokens), and "logprobs", of each when it was sampled.
 std::string completion_json(std::int64_t step, const Group& group,
                             const GroupCompletion& completion,
-                            std::span<const std::string> reward_names);
+                            std::span<const std::string> reward_names,
+                            const tokenizer::Tokenizer* tokenizer = nullptr);
 
 }  // namespace qgrpo::train

@@ -79,6 +79,8 @@ void describe(TrainOptions& o, OptionSet& set) {
   set.at("max_steps").help += "; 0 = 2000, or as many as a replay has groups for";
   set.whole("sample_steps", o.sample_steps, "N", "Show a completion every N steps; 0 = never")
       .within(0, 1 << 30, "0 = never");
+  set.flag("log_token_logprobs", o.log_token_logprobs,
+           "Each token with its log-prob in completions.jsonl");
 }
 
 void validate(const TrainOptions& options) {

@@ -34,7 +34,8 @@ struct TrainOptions {
   EvaluationOptions eval;
   MemoryOptions memory;
   RunOptions run;
-  std::int64_t sample_steps = 10;  // shows a completion every so many steps; 0 = never
+  std::int64_t sample_steps = 10;   // shows a completion every so many steps; 0 = never
+  bool log_token_logprobs = false;  // completions.jsonl has each token with its log-prob
 };
 
 void describe(TrainOptions& options, OptionSet& set);

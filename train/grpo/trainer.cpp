@@ -193,10 +193,11 @@ std::string GrpoTrainer::log(const StepTimes& times) {
   metrics_.prompts_truncated = state.prompts_truncated;
   if (!inputs_.replay() && record_.fresh) {
     const auto names = inputs_.reward_names();
+    const auto* tokenizer = options_.log_token_logprobs ? inputs_.tokenizer.get() : nullptr;
     std::string lines;
     for (const Group& group : experience_.groups) {
       for (const auto& c : group.completions)
-        lines += completion_json(metrics_.step, group, c, names) + "\n";
+        lines += completion_json(metrics_.step, group, c, names, tokenizer) + "\n";
     }
     run_.log_completions(lines);
   }

@@ -33,6 +33,7 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 // 12.3, 0.0012, 1.2e-7, 12,345: what a reader compares, not what a computer stores.
 function shown(value) {
   if (!isNumber(value)) return "–";
+  if (value < 0) return `−${shown(-value)}`;
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size < 1e-3 || size >= 1e7) return value.toExponential(2).replace("e+", "e");
@@ -71,6 +72,12 @@ function marked(text, search) {
   }
   parts.push(text.slice(begin));
   return parts;
+}
+
+// Whether the reader has marked some text in it.
+function hasSelection(node) {
+  const selection = getSelection();
+  return Boolean(selection && !selection.isCollapsed && selection.anchorNode && node.contains(selection.anchorNode));
 }
 
 function later(call, milliseconds) {

@@ -7,14 +7,24 @@ function toned(node, advantage) {
   return node;
 }
 
-function completionCard(completion, search, best) {
+// Each token on a ground that is the stronger the less likely it was when it was drawn.
+function tokenSpans(tokens) {
+  return tokens.map(([text, logprob]) => {
+    const span = el("span.token", {title: isNumber(logprob) ? `${percent(Math.exp(logprob))} likely (log-prob ${shown(logprob)})` : ""}, text);
+    if (isNumber(logprob)) span.style.setProperty("--tone", String(Math.round(Math.min(1, -logprob / 4) * 100)));
+    return span;
+  });
+}
+
+function completionCard(completion, search, best, asTokens) {
   const parts = Object.entries(completion.parts || {});
   const tokens = isNumber(completion.length) ? `${completion.length} tokens` : "";
   const badges = [];
   if (!completion.terminated) badges.push(el("span.badge.cut", {}, "cut off"));
   badges.push(completion.failed ? el("span.badge.failed", {}, "✗ failed") : el("span.badge.right", {}, "✓"));
   const extra = Object.entries(completion.extra || {});
-  const text = el("pre.text", {tabindex: 0, "aria-label": "Text of the completion"}, ...marked(completion.text, search));
+  const text = el("pre.text", {tabindex: 0, "aria-label": "Text of the completion"},
+    ...(asTokens && completion.tokens ? tokenSpans(completion.tokens) : marked(completion.text, search)));
   if (completion.cut) text.append(el("span.quiet", {}, `\n… ${completion.cut.toLocaleString("en-US")} bytes in all`));
   const card = el("article.card", {"data-failed": String(completion.failed)},
     el("header", {},
@@ -45,6 +55,7 @@ class Groups {
     this.selected = null;
     this.cardOrder = "drawn";
     this.onlyFailures = false;
+    this.asTokens = false;
     this.asked = 0;
     this.list = byId("list");
     this.newer = byId("newer");
@@ -76,6 +87,12 @@ class Groups {
     if (this.source.live) this.follow.checked = false;
   }
 
+  // Whether somebody has scrolled into what is shown, or selected some of it: it must not change now.
+  beingRead() {
+    const group = byId("group"), box = group.getBoundingClientRect();
+    return this.list.scrollTop > 8 || group.scrollTop > 8 || (box.top < 60 && box.bottom > 120) || hasSelection(byId("completions"));
+  }
+
   // What the run has, told after each change of it. The list stays as it is under the reader's eyes, unless it
   // follows the newest.
   update(run, overview) {
@@ -88,7 +105,7 @@ class Groups {
     if (other) {
       this.selected = null;
       this.load();
-    } else if (grown > 0 && this.follow.checked && this.source.live) {
+    } else if (grown > 0 && this.follow.checked && this.source.live && !this.beingRead()) {
       this.load();
     } else if (this.source.live) {
       this.newer.disabled = grown <= 0;
@@ -146,7 +163,7 @@ class Groups {
   }
 
   item(group) {
-    const strip = el("span.strip", {"aria-hidden": "true"}, group.rewards.slice(0, 32).map((_, i) => {
+    const strip = el("span.strip", {"aria-hidden": "true", title: "A completion each: blue above the group's mean, orange below it; round: failed"}, group.rewards.slice(0, 32).map((_, i) => {
       const box = toned(el("i"), group.advantages[i]);
       if (group.failed[i]) box.classList.add("failed");
       return box;
@@ -232,17 +249,27 @@ class Groups {
       this.showGroup();
     }});
     only.checked = this.onlyFailures;
-    const focused = place.contains(document.activeElement) && document.activeElement.tagName;
+    const sure = el("input", {type: "checkbox", onchange: (event) => {
+      this.asTokens = event.target.checked;
+      this.showGroup();
+    }});
+    sure.checked = this.asTokens;
+    sure.dataset.focus = "sure";
+    only.dataset.focus = "only";
+    order.dataset.focus = "order";
+    const tokens = group.completions.some((completion) => completion.tokens);
+    const focused = place.contains(document.activeElement) && document.activeElement.dataset.focus;
     place.replaceChildren(
       el("div.group-head", {},
         el("h3", {}, `Step ${group.step.toLocaleString("en-US")}`),
         el("span.quiet", {title: `failed: ${this.rule}`}, `${group.completions.length} completions, ${failures} failed (${this.rule})`),
-        el("label", {}, only, " only failures"), order),
+        el("span.tools", {}, tokens ? el("label", {title: "The stronger its ground, the less likely a token was when it was drawn"}, sure, " how likely") : null,
+          el("label", {}, only, " only failures"), order)),
       promptBlock(group, search),
-      cards.length ? el("div.cards", {}, cards.map(({completion}) => completionCard(completion, search)))
+      cards.length ? el("div.cards", {}, cards.map(({completion}) => completionCard(completion, search, null, this.asTokens)))
         : el("p.quiet", {}, "None of them failed."));
-    if (focused === "INPUT") only.focus({preventScroll: true});
-    if (focused === "SELECT") order.focus({preventScroll: true});
+    const again = focused && place.querySelector(`[data-focus="${focused}"]`);
+    if (again) again.focus({preventScroll: true});
   }
 
   // The first and the last answers to one prompt.

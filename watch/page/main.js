@@ -148,7 +148,7 @@ function showLeft() {
   const run = state.runs[state.chosen];
   if (!run) return;
   const left = isNumber(run.seconds_left) ? Math.max(0, run.seconds_left - (source.live ? (performance.now() - state.received) / 1000 : 0)) : null;
-  setText(byId("left"), run.state === "running" && left !== null ? `${duration(left)} left` : STATE_TEXTS[run.state] ? "" : run.rows ? `took ${duration(run.seconds)}` : "");
+  setText(byId("left"), run.state === "running" && source.live && left !== null ? `${duration(left)} left` : STATE_TEXTS[run.state] ? "" : run.rows ? `took ${duration(run.seconds)}` : "");
 }
 
 const DASHES = ["none", "7 3", "2 3"];
@@ -181,12 +181,14 @@ function showRuns() {
 async function showLatest() {
   const run = state.runs[state.chosen];
   const place = byId("latest");
+  const title = run.state === "running" ? "What it writes now" : "What it wrote last";
   if (!run.groups) {
-    place.replaceChildren(el("h2", {}, "What it writes now"), el("p.quiet", {}, run.trainer === "sft" ? "A supervised run writes no completions." : "No completions yet."));
+    place.replaceChildren(el("h2", {}, title), el("p.quiet", {}, run.trainer === "sft" ? "A supervised run writes no completions." : "No completions yet."));
     return;
   }
-  const key = `${state.chosen}/${run.generation}/${run.groups}`;
-  if (state.latestGroup === key) return;
+  const key = `${state.chosen}/${run.generation}/${run.groups}/${run.state}`;
+  const read = hasSelection(place) || [...place.querySelectorAll(".text")].some((text) => text.scrollTop > 0);
+  if (state.latestGroup === key || (read && state.latestGroup && state.latestGroup.startsWith(`${state.chosen}/`))) return;
   state.latestGroup = key;
   let group = null;
   try {
@@ -204,7 +206,7 @@ async function showLatest() {
     groups.choose(group.id);
   }}, `All ${group.completions.length}`);
   place.replaceChildren(
-    el("div.latest-head", {}, el("h2", {}, "What it writes now"), el("span.quiet", {}, `step ${group.step.toLocaleString("en-US")}`), open),
+    el("div.latest-head", {}, el("h2", {}, title), el("span.quiet", {}, `step ${group.step.toLocaleString("en-US")}`), open),
     el("p.latest-prompt", {title: group.prompt}, group.prompt),
     el("div.cards", {}, cards));
 }
@@ -236,10 +238,11 @@ async function showDetails() {
   const part = (name, title, ...content) => el("details", {"data-part": name, open: open.has(name)}, el("summary", {}, title), ...content);
   const starts = details.starts.map((start) => [start.time.replace("T", " ").replace("Z", ""), start.status, `${start.first_step}–${start.last_step || "…"}`, start.device, start.version]);
   const memory = details.memory;
+  const options = details.options.filter(([, value]) => value !== "");
   place.replaceChildren(
     table(starts, ["Started (UTC)", "Ended", "Steps", "Device", "Version"]),
     memory ? part("memory", `Memory plan: ${bytes(memory.total)}`, table(memory.regions.map((region) => [region.name, bytes(region.bytes), region.note || ""]), ["Part", "Size", ""])) : "",
-    part("options", `Options (${details.options.length})`, table(details.options.map(([name, value]) => [name, value]))),
+    part("options", `Options (${options.length})`, table(options)),
     details.config_toml ? part("config", "config.toml", el("pre.text", {tabindex: 0}, details.config_toml)) : "");
 }
 

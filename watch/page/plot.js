@@ -139,8 +139,10 @@ class Plot {
       .filter((run) => run.curves && run.curves.steps.length && this.keys(run.curves).length);
   }
 
+  // Of several runs the first key alone: more lines than that nobody tells apart.
   keys(curves) {
-    return this.spec.keys.filter((key) => curves.curves[key.key]);
+    const keys = this.spec.keys.filter((key) => curves.curves[key.key]);
+    return view.visible.length > 1 ? keys.slice(0, 1) : keys;
   }
 
   indexOf(curves, step) {
@@ -195,7 +197,7 @@ class Plot {
         const curve = run.curves.curves[key.key];
         const line = {run, key, x: run.curves[view.axis], raw: curve.mean, y: smoothed(curve.mean, view.smoothing)};
         line.color = runs.length > 1 || view.visible.length > 1 ? run.color : `var(--c${(run.hue + i) % 8})`;
-        line.dash = view.visible.length > 1 && i > 0 ? `${5 - i} 3` : run.dash;
+        line.dash = run.dash;
         const low = key.low && run.curves.curves[key.low], high = key.high && run.curves.curves[key.high];
         const deviation = key.deviation && run.curves.curves[key.deviation];
         if (view.visible.length > 1 || i > 0) line.band = null;
@@ -251,7 +253,7 @@ class Plot {
     this.svg.setAttribute("width", s.width);
     this.svg.setAttribute("viewBox", `0 0 ${s.width} ${this.height}`);
     const back = svg("g", {class: "back"});
-    const yTicks = ticks(s.y0, s.y1, this.spec.tall ? 5 : 3);
+    const yTicks = ticks(s.y0, s.y1, this.spec.tall ? 5 : 4);
     for (const value of yTicks) {
       back.append(svg("line", {class: "grid", x1: s.left, x2: s.right, y1: s.y(value), y2: s.y(value)}));
       back.append(svg("text", {class: "tick", x: s.left - 6, y: s.y(value) + 4, "text-anchor": "end"},
@@ -268,8 +270,7 @@ class Plot {
     this.svg.replaceChildren(back, content, this.front, this.selection);
     this.svg.setAttribute("aria-label", this.description(lines));
     this.root.dataset.points = String(lines.reduce((sum, line) => sum + line.y.filter(isNumber).length, 0));
-    const several = new Set(lines.map((line) => line.key.label).filter(Boolean)).size > 1;
-    this.legend.replaceChildren(...(several && view.visible.length < 2
+    this.legend.replaceChildren(...(lines.length > 1 && view.visible.length < 2
       ? lines.map((line) => el("span.key", {}, swatch(line.color, line.dash), line.key.label)) : []));
     this.drawCursor();
   }

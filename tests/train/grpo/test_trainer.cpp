@@ -156,6 +156,37 @@ TEST_CASE("trainer: a step's log has its speed, and the result is the same witho
   CHECK_FALSE(unknown[0].find("speed_of_light"));
 }
 
+TEST_CASE(
+    "trainer: the log has each token with its log-prob where it is asked to, run.json the plan") {
+  const Fixture fixture;
+  TrainOptions o = fixture.options("tokens");
+  o.run.max_steps = 1;
+  o.log_token_logprobs = true;
+  GrpoTrainer(o, *cpu::make_cpu_backend(2)).run();
+  std::vector<std::unique_ptr<io::JsonDocument>> documents;
+  const auto lines = lines_of(o.run.output_dir + "/completions.jsonl", documents);
+  REQUIRE(lines.size() == 8);
+  for (const io::JsonValue& line : lines) {
+    const auto tokens = line.at("tokens").as_array();
+    const auto logprobs = line.at("logprobs").as_array();
+    CHECK(std::ssize(tokens) == line.at("length").as_int());
+    REQUIRE(logprobs.size() == tokens.size());
+    std::string text;
+    for (const io::JsonValue& token : tokens) text += token.as_string();
+    CHECK(text.starts_with(line.at("completion").as_string()));
+    for (const io::JsonValue& logprob : logprobs) CHECK(logprob.as_double() <= 0.0);
+  }
+  io::JsonDocument document;
+  const io::JsonValue memory = document.parse_file(o.run.output_dir + "/run.json").at("memory");
+  CHECK(memory.at("total").as_int() > 0);
+  CHECK(memory.at("regions").as_array().at(0).at("bytes").as_int() > 0);
+
+  o.run.output_dir = fixture.options("without").run.output_dir;
+  o.log_token_logprobs = false;
+  GrpoTrainer(o, *cpu::make_cpu_backend(2)).run();
+  CHECK_FALSE(lines_of(o.run.output_dir + "/completions.jsonl", documents)[0].find("tokens"));
+}
+
 TEST_CASE("trainer: a stopped and resumed run equals the uninterrupted one, bit for bit") {
   const Fixture fixture;
   for (const auto& [kind, name] : kOptimizerNames.entries()) {
