@@ -8,6 +8,7 @@
 #include "cli/resume.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
+#include "cli/web/watch.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
 #include "train/demo/model.h"
@@ -22,6 +23,7 @@ struct SftCommand {
   DeviceOptions device;
   std::string config;
   std::string demo_model;
+  bool watch = false;
   train::OptionSet set;  // of the fields above
 
   SftCommand() {
@@ -74,6 +76,8 @@ int run_sft(SftCommand& command) {
   options.run.config_toml = toml_of(command.set, "sft", hub::snapshot_name(options.base.model));
   const auto backend = make_backend(command.device);
   const StopSignals signals;
+  std::optional<BackgroundWatch> watch;
+  if (command.watch) watch.emplace(options.run.output_dir);
   train::SftRun run(options, *backend, peak_finder(command.device, *backend));
   run.run();
   return run.interrupted() ? train::interrupted_exit_code() : 0;
@@ -98,6 +102,9 @@ void add_sft_command(CommandLine& line) {
   add_options(table, command->set);
   const DeclaredOption config =
       table.value("--config", command->config, "FILE", "TOML file of options").group("The run");
+  table.group("The run");
+  table.bare_flag("--watch", command->watch,
+                  "Show the run in the browser meanwhile, as `qgrpo watch` does");
   table.checks([config, command] {
     if (config.given()) apply_toml(command->set, "sft", command->config);
     command->device.threads = command->options.run.threads;

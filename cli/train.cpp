@@ -5,6 +5,7 @@
 #include "cli/resume.h"
 #include "cli/stop_signals.h"
 #include "cli/toml_options.h"
+#include "cli/web/watch.h"
 #include "hub/pull.h"
 #include "model/config_files.h"
 #include "train/demo/demo.h"
@@ -21,6 +22,7 @@ struct TrainCommand {
   train::TrainOptions options;
   DeviceOptions device;
   std::string config;
+  bool watch = false;
   train::OptionSet set;  // of the fields above
 
   TrainCommand() {
@@ -71,6 +73,8 @@ int run_train(TrainCommand& command) {
   command.device.threads = options.run.threads;
   const auto backend = make_backend(command.device);
   const StopSignals signals;
+  std::optional<BackgroundWatch> watch;
+  if (command.watch) watch.emplace(options.run.output_dir + (demo ? "/demo/grpo" : ""));
   const FindPeak find_peak = peak_finder(command.device, *backend);
   if (demo) return train::run_demo(options, *backend, find_peak);
   train::GrpoTrainer trainer(options, *backend, find_peak);
@@ -91,6 +95,9 @@ void add_train_command(CommandLine& line) {
   add_options(table, command->set);
   const DeclaredOption config =
       table.value("--config", command->config, "FILE", "TOML file of options").group("The run");
+  table.group("The run");
+  table.bare_flag("--watch", command->watch,
+                  "Show the run in the browser meanwhile, as `qgrpo watch` does");
   table.checks([config, command] {
     if (config.given()) apply_toml(command->set, "train", command->config);
     train::TrainOptions& options = command->options;

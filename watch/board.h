@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -28,6 +29,19 @@ class Board {
   // {"runs": [overview_json, ..]}
   std::string overview();
 
+  // Somebody who is told of changes, while it lives.
+  class Watcher {
+   public:
+    explicit Watcher(Board& board) : board_(&board) { ++board_->watchers_; }
+    ~Watcher() { --board_->watchers_; }
+    Watcher(const Watcher&) = delete;
+    Watcher& operator=(const Watcher&) = delete;
+
+   private:
+    Board* board_;
+  };
+  bool watched() const { return watchers_ > 0; }
+
   // Grows with every change.
   std::uint64_t revision();
   // Waits until it is above `seen`, or so long; returns it.
@@ -42,6 +56,7 @@ class Board {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint64_t revision_ = 1;
+  std::atomic<int> watchers_{0};
   std::vector<std::unique_ptr<Run>> runs_;
 };
 

@@ -84,6 +84,7 @@ web::Handler of_page(std::string type, std::string text) {
 void send_events(Board& board, const std::function<bool()>& stopping, web::Sink& sink) {
   using std::chrono::milliseconds;
   constexpr int kBeats = 30;
+  const Board::Watcher watcher(board);
   std::uint64_t seen = 0;
   int silent = 0;
   while (!stopping() && sink.connected()) {

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <iostream>
-#include <memory>
 #include <thread>
 
 #include "cli/commands.h"
 #include "cli/stop_signals.h"
+#include "cli/web/watch.h"
 #include "model/io/bytes.h"
 #include "model/io/file.h"
 #include "model/io/standard_streams.h"
@@ -22,14 +22,9 @@ namespace {
 
 struct WatchCommand {
   std::vector<std::string> runs;
-  std::string host = "127.0.0.1";
-  std::optional<std::int64_t> port;
-  std::string api_key;
+  WatchAddress address;
   std::string export_file;
 };
-
-constexpr int kPort = 8001;      // beside `serve` and vLLM, which take 8000
-constexpr int kPortsTried = 20;  // where another watch has it
 
 std::vector<std::string> folders(const std::vector<std::string>& names) {
   std::vector<std::string> out;
@@ -37,26 +32,6 @@ std::vector<std::string> folders(const std::vector<std::string>& names) {
     for (const std::string& folder : watch::run_folders(name))
       if (std::find(out.begin(), out.end(), folder) == out.end()) out.push_back(folder);
   return out;
-}
-
-// On the port that is asked for, or the first free one from the default on.
-std::unique_ptr<web::Server> listen(const WatchCommand& command) {
-  web::ServerOptions options;
-  options.host = command.host;
-  options.api_key = command.api_key;
-  options.key_parameter = "key";
-  options.drain = web::Seconds{2};
-  const int first = static_cast<int>(command.port.value_or(kPort));
-  const int last = command.port ? first : first + kPortsTried;
-  for (options.port = first; options.port < last; ++options.port) {
-    try {
-      return std::make_unique<web::Server>(options);
-    } catch (const Error&) {
-      continue;
-    }
-  }
-  options.port = last;
-  return std::make_unique<web::Server>(options);
 }
 
 int run_export(const WatchCommand& command) {
@@ -75,13 +50,13 @@ int run_export(const WatchCommand& command) {
 int run_watch(const WatchCommand& command) {
   if (!command.export_file.empty()) return run_export(command);
   watch::Board board(folders(command.runs));
-  const auto server = listen(command);
-  watch::add_routes(*server, board, command.api_key);
+  const auto server = listen(command.address);
+  watch::add_routes(*server, board, command.address.api_key);
   for (const auto& run : board.runs()) io::print_error("qgrpo: watching {}\n", run->folder());
-  if (!web::is_loopback(command.host) && command.api_key.empty())
+  if (!web::is_loopback(command.address.host) && command.address.api_key.empty())
     io::print_error("qgrpo: note: whoever reaches this machine can read these runs\n");
-  std::cout << server->address() << (command.api_key.empty() ? "/" : "/?key=" + command.api_key)
-            << '\n'
+  std::cout << server->address()
+            << (command.address.api_key.empty() ? "/" : "/?key=" + command.address.api_key) << '\n'
             << std::flush;
   const StopSignals signals;
   const auto stopping = [] { return train::stop_requested.load(); };
@@ -103,16 +78,18 @@ void add_watch_command(CommandLine& line) {
       "Of a machine far away: ssh -L 8001:localhost:8001 MACHINE, and open http://localhost:8001.",
       [command] { return run_watch(*command); });
   table.value("RUN", command->runs, "DIR", "Folders of runs, live or ended").required();
-  table.value("--host", command->host, "ADDRESS", "Where to listen; 0.0.0.0: for everybody");
-  table.value("--port", command->port, "N",
+  table.value("--host", command->address.host, "ADDRESS",
+              "Where to listen; 0.0.0.0: for everybody");
+  table.value("--port", command->address.port, "N",
               "Port; 0: any that is free. Default: 8001, or the next that is free");
-  table.value("--api-key", command->api_key, "KEY",
+  table.value("--api-key", command->address.api_key, "KEY",
               "What a browser must bring: http://HOST:PORT/?key=KEY");
   table.value("--export", command->export_file, "FILE",
               "Write one HTML page with everything in it instead, to be sent to someone");
   table.checks([command] {
-    require_usage(!command->port || (*command->port >= 0 && *command->port <= 65535),
-                  "--port: found {}, expected 0 to 65535", command->port.value_or(0));
+    require_usage(
+        !command->address.port || (*command->address.port >= 0 && *command->address.port <= 65535),
+        "--port: found {}, expected 0 to 65535", command->address.port.value_or(0));
   });
 }
 

@@ -83,7 +83,7 @@ def inert(page):
 def fits(page):
     wide = page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
     assert wide <= 0, f"{wide} pixels more than the window is wide: " + page.evaluate(
-        "[...document.querySelectorAll('main *')].filter((n) => n.getBoundingClientRect().right > innerWidth + 1)"
+        "[...document.querySelectorAll('main *')].filter((n) => n.getBoundingClientRect().right > document.documentElement.clientWidth + 1)"
         ".slice(0, 5).map((n) => n.className || n.tagName).join(', ')")
 
 
@@ -111,6 +111,29 @@ def a_run_that_learns(browser, program, folder):
         assert "lora_r" in page.evaluate("document.getElementById('details').textContent")
         assert page.errors() == [], page.errors()
         assert all(url.startswith(address) or url.startswith("data:") for url in page.requests()), page.requests()
+
+
+def a_training_that_shows_itself(browser, program, folder):
+    """`train --watch`: a page that is open sees how the training ends."""
+    training = subprocess.Popen(
+        [program, "train", "--model", f"{folder}/model", "--dataset", f"{folder}/model/train.jsonl", "--max-steps", "400", "--hours", "0.002",
+         "--lora-r", "2", "--num-generations", "4", "--max-completion-length", "24", "--device", "cpu", "--threads", "1", "--output-dir",
+         f"{folder}/itself", "--log-token-logprobs", "--watch"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    address = ""
+    while not address.startswith("http://127.0.0.1:"):
+        line = training.stderr.readline()
+        assert line, "it has ended and named no address"
+        address = line.split()[-1]
+    page = browser.page()
+    page.open(address)
+    page.wait(f"{COMPLETIONS} === 4", 60)
+    page.wait("document.getElementById('left').textContent.includes('left')")
+    page.wait("[...document.querySelectorAll('#group label')].some((label) => label.textContent.includes('how likely') && (label.click(), true))")
+    page.wait("document.querySelectorAll('#group .token').length > 10")
+    page.wait("document.getElementById('state').textContent === 'finished'", 60)
+    assert "Memory plan" in page.evaluate("document.getElementById('details').textContent")
+    assert training.wait(20) == 0
+    page.wait("document.body.dataset.connection === 'lost' && !document.getElementById('message').hidden")
 
 
 def a_reader_keeps_the_place(browser, program, folder):
@@ -236,7 +259,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="qgrpo-watch-") as folder:
         browser = Browser(chromium)
         try:
-            for case in (lambda: a_run_that_learns(browser, program, folder), lambda: a_reader_keeps_the_place(browser, program, folder),
+            for case in (lambda: a_run_that_learns(browser, program, folder), lambda: a_training_that_shows_itself(browser, program, folder),
+                         lambda: a_reader_keeps_the_place(browser, program, folder),
                          lambda: runs_over_each_other(browser, program, folder, options.screenshots),
                          lambda: the_exported_page(browser, program, folder, options.screenshots)):
                 case()
