@@ -52,16 +52,21 @@ std::string_view page_html() {
   return embedded::watch_html;
 }
 
-std::string page_for_key(std::string_view key) {
-  std::string page(page_html());
-  if (key.empty()) return page;
+std::string key_query(std::string_view key) {
+  if (key.empty()) return "";
   std::string query = "?key=";
   for (const char c : key) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                       c == '-' || c == '_';
     query += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
-  replace_once(page, "\"watch.css\"", fmt::format("\"watch.css{}\"", query));
-  replace_once(page, "\"watch.js\"", fmt::format("\"watch.js{}\"", query));
+  return query;
+}
+
+std::string page_for_key(std::string_view key) {
+  std::string page(page_html());
+  replace_once(page, "\"watch.css\"", fmt::format("\"watch.css{}\"", key_query(key)));
+  replace_once(page, "\"watch.js\"", fmt::format("\"watch.js{}\"", key_query(key)));
   return page;
 }
 

@@ -7,7 +7,9 @@
 namespace qgrpo::watch {
 
 std::string_view page_html();
-// The same, whose own files are asked for with "?key=KEY"; an empty key: without.
+// "?key=KEY" as it stands in an address; empty for an empty key.
+std::string key_query(std::string_view key);
+// The page, whose own files are asked for with that.
 std::string page_for_key(std::string_view key);
 std::string_view page_style();
 // All its scripts in one, whose names no other script sees.

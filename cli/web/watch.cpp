@@ -26,14 +26,15 @@ std::unique_ptr<web::Server> listen(const WatchAddress& address) {
   options.drain = web::Seconds{2};
   const int first = static_cast<int>(address.port.value_or(kPort));
   const int last = address.port ? first : first + kPortsTried;
-  for (options.port = first; options.port < last; ++options.port) {
+  std::string trouble;
+  for (options.port = first; options.port <= last; ++options.port) {
     try {
       return std::make_unique<web::Server>(options);
-    } catch (const Error&) {
-      continue;
+    } catch (const Error& error) {
+      if (trouble.empty()) trouble = error.what();
     }
   }
-  return std::make_unique<web::Server>(options);
+  throw Error(trouble);
 }
 
 BackgroundWatch::BackgroundWatch(const std::string& folder)

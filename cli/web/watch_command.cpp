@@ -14,6 +14,7 @@
 #include "train/run/stop.h"
 #include "watch/board.h"
 #include "watch/export.h"
+#include "watch/page.h"
 #include "watch/server.h"
 #include "web/server.h"
 
@@ -38,8 +39,8 @@ int run_export(const WatchCommand& command) {
   watch::Board board(folders(command.runs));
   board.read_all();
   for (const auto& run : board.runs())
-    require(run->state() != watch::RunState::waiting, "{}: has no metrics.jsonl yet",
-            run->folder());
+    require(run->metrics().rows() > 0 || !run->completions().groups().empty(),
+            "{}: has no step yet: nothing to export", run->folder());
   const std::string page = watch::exported_page(board.runs());
   io::write_file_atomically(command.export_file, page);
   io::print_error("qgrpo: {}: {}, opens in a browser without this program\n", command.export_file,
@@ -55,8 +56,7 @@ int run_watch(const WatchCommand& command) {
   for (const auto& run : board.runs()) io::print_error("qgrpo: watching {}\n", run->folder());
   if (!web::is_loopback(command.address.host) && command.address.api_key.empty())
     io::print_error("qgrpo: note: whoever reaches this machine can read these runs\n");
-  std::cout << server->address()
-            << (command.address.api_key.empty() ? "/" : "/?key=" + command.address.api_key) << '\n'
+  std::cout << server->address() << '/' << watch::key_query(command.address.api_key) << '\n'
             << std::flush;
   const StopSignals signals;
   const auto stopping = [] { return train::stop_requested.load(); };
