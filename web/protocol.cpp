@@ -46,6 +46,7 @@ struct Current {
   Request request;
   std::size_t target_bytes = 0;
   bool chunks = true;  // the client understands them: HTTP/1.1
+  bool last = false;   // the library says that the connection ends
   bool close = false;  // what follows on the connection is not to be trusted
 };
 thread_local Current* current = nullptr;
@@ -104,6 +105,9 @@ bool all_digits(const std::string& text) {
 class Protocol::Library : public httplib::Server {
  public:
   Library(Answers& answers, const Limits& limits) : answers_(&answers), limits_(limits) {
+    // What the header Keep-Alive tells.
+    set_keep_alive_timeout(static_cast<time_t>(limits.idle.count()));
+    set_keep_alive_max_count(1000000);
     svr_sock_ = 0;  // else the library takes itself for stopped, and streams nothing
     set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
       return before_body(response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
@@ -135,6 +139,7 @@ class Protocol::Library : public httplib::Server {
   bool serve(Connection& connection, bool last) {
     Current now;
     now.connection = &connection;
+    now.last = last;
     now.request.remote = connection.remote();
     now.request.connected = [&connection] { return connection.connected(); };
     current = &now;
@@ -262,7 +267,8 @@ class Protocol::Library : public httplib::Server {
   }
 
   void answer(httplib::Response& response, Response ours) {
-    if (current->close) response.set_header("Connection", "close");
+    const bool told = current->last || current->request.header("Connection") == "close";
+    if (current->close && !told) response.set_header("Connection", "close");
     fill(response, std::move(ours));
   }
 

@@ -125,11 +125,7 @@ bool Server::may_ask(const Request& request) const {
 }
 
 std::optional<Response> Server::refuse(const Request& head) {
-  if (draining_) {
-    Response response = error(503, "the server is shutting down");
-    response.headers.emplace_back("Connection", "close");
-    return response;
-  }
+  if (draining_) return error(503, "the server is shutting down");
   if (!may_ask(head))
     return error(403, "pages of other origins and other names of this machine are refused");
   if (head.method == "OPTIONS" && !head.header("Origin").empty()) return std::nullopt;

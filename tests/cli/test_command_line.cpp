@@ -14,7 +14,7 @@ namespace {
 
 const std::vector<std::string> kCommands = {"train", "sft",   "eval",     "chat",   "generate",
                                             "grade", "score", "tokenize", "export", "bench",
-                                            "plan",  "pull",  "push"};
+                                            "plan",  "pull",  "push",     "serve"};
 
 bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
