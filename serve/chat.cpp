@@ -10,7 +10,7 @@ namespace qgrpo::serve {
 namespace {
 
 // One choice of an answer while it grows.
-struct Choice {
+struct ChatChoice {
   std::string content;
   std::vector<ToolCall> calls;
   std::vector<Token> tokens;
@@ -51,7 +51,7 @@ class ChatRun {
 
   web::Response whole(const web::Request& request) {
     const bool all = delivery_->run(request.connected, [this](Piece& piece) {
-      Choice& choice = choices_[static_cast<std::size_t>(piece.sample)];
+      ChatChoice& choice = choices_[static_cast<std::size_t>(piece.sample)];
       add(choice, piece);
       choice.tokens.push_back(std::move(piece.token));
       choice.last = std::move(piece);
@@ -114,7 +114,7 @@ class ChatRun {
   }
 
   // Adds a piece's text to the choice; returns what is new.
-  ToolCallParser::Found add(Choice& choice, const Piece& piece) {
+  ToolCallParser::Found add(ChatChoice& choice, const Piece& piece) {
     const bool last = piece.finish != engine::FinishReason::none;
     std::string text = piece.text;
     if (fields_.include_stop_string) text += piece.stop_string;
@@ -134,7 +134,7 @@ class ChatRun {
     return found;
   }
 
-  static const char* reason_of(const Choice& choice, const Piece& piece) {
+  static const char* reason_of(const ChatChoice& choice, const Piece& piece) {
     const bool stop = piece.finish == engine::FinishReason::stop;
     return stop && !choice.calls.empty() ? "tool_calls" : nullptr;
   }
@@ -183,7 +183,7 @@ class ChatRun {
     json.end_object();
   }
 
-  void write_choice(io::JsonWriter& json, const Choice& choice, std::int64_t index) const {
+  void write_choice(io::JsonWriter& json, const ChatChoice& choice, std::int64_t index) const {
     json.begin_object();
     json.member("index", index);
     json.key("message");
@@ -232,7 +232,7 @@ class ChatRun {
 
   void send_piece(const Send& send, Piece& piece) {
     ++generated_;
-    Choice& choice = choices_[static_cast<std::size_t>(piece.sample)];
+    ChatChoice& choice = choices_[static_cast<std::size_t>(piece.sample)];
     const std::size_t calls_before = choice.calls.size();
     const ToolCallParser::Found found = add(choice, piece);
     const bool last = piece.finish != engine::FinishReason::none;
@@ -266,7 +266,7 @@ class ChatRun {
   bool logprobs_ = false;
   bool calls_ = false;
   Served::Prompt prompt_;
-  std::vector<Choice> choices_;
+  std::vector<ChatChoice> choices_;
   std::int64_t generated_ = 0;  // of a stream, so far
   std::unique_ptr<Delivery> delivery_;
 };

@@ -81,7 +81,7 @@ struct LogprobLists {
   std::vector<std::int64_t> offsets;  // in characters
 };
 
-struct Choice {
+struct TextChoice {
   std::string text;
   Ids ids;  // generated
   LogprobLists logprobs;
@@ -137,7 +137,7 @@ class CompletionRun {
 
   void stream(const Send& send, web::Sink& sink) {
     const auto flush = [&](std::size_t i, bool last) {
-      Choice& choice = choices_[i];
+      TextChoice& choice = choices_[i];
       if (!last && choice.text.empty()) return;
       io::JsonWriter json;
       json.begin_object();
@@ -194,7 +194,7 @@ class CompletionRun {
     return !generate_ || delivery_->run(connected, take);
   }
 
-  void add_prompt(Choice& choice, const Prompt& prompt) const {
+  void add_prompt(TextChoice& choice, const Prompt& prompt) const {
     choice.text += prompt.text;
     if (!logprobs_) return;
     for (std::size_t t = 0; t < prompt.ids.size(); ++t) {
@@ -206,7 +206,7 @@ class CompletionRun {
     }
   }
 
-  void add_token(Choice& choice, std::int32_t id, float logprob,
+  void add_token(TextChoice& choice, std::int32_t id, float logprob,
                  const std::vector<engine::TokenLogprob>& top) const {
     LogprobLists& lists = choice.logprobs;
     const auto text = [&](std::int32_t of) {
@@ -232,7 +232,7 @@ class CompletionRun {
     const std::size_t i =
         static_cast<std::size_t>(piece.prompt) * static_cast<std::size_t>(fields_.n) +
         static_cast<std::size_t>(piece.sample);
-    Choice& choice = choices_[i];
+    TextChoice& choice = choices_[i];
     choice.text += piece.text;
     if (fields_.include_stop_string) choice.text += piece.stop_string;
     choice.ids.push_back(piece.token.id);
@@ -275,7 +275,7 @@ class CompletionRun {
   }
 
   void write_choice(io::JsonWriter& json, std::size_t i) const {
-    const Choice& choice = choices_[i];
+    const TextChoice& choice = choices_[i];
     json.begin_object();
     json.member("index", static_cast<std::int64_t>(i));
     json.member("text", choice.text);
@@ -297,7 +297,7 @@ class CompletionRun {
   std::int64_t top_ = 0;
   bool generate_ = true;
   std::vector<Prompt> prompts_;
-  std::vector<Choice> choices_;  // a prompt's n side by side
+  std::vector<TextChoice> choices_;  // a prompt's n side by side
   std::int64_t generated_ = 0;
   bool sent_prompt_ids_ = false;  // in a stream
   std::unique_ptr<Delivery> delivery_;
