@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "cli/commands.h"
@@ -12,7 +13,9 @@
 #include "hub/model_files.h"
 #include "hub/pull.h"
 #include "model/formats/path_kind.h"
+#include "model/io/standard_streams.h"
 #include "model/ops/error.h"
+#include "train/run/model_card.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::cli {
@@ -75,6 +78,34 @@ std::vector<std::string> local_datasets(const std::vector<std::string>& values,
     out.insert(out.end(), files.begin(), files.end());
   }
   return out;
+}
+
+std::unique_ptr<hub::Uploader> upload_checkpoints(train::RunOptions& run,
+                                                  const std::vector<std::string>& datasets) {
+  if (!run.push_to_hub) return nullptr;
+  std::vector<std::string> names;
+  for (const std::string& file : datasets) {
+    const std::string name = hub::dataset_name(file);
+    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(name);
+  }
+  hub::Uploader::Options options;
+  options.repo = hub::parse_repo(run.hub_model_id);
+  options.private_repo = run.hub_private_repo;
+  options.every_save = run.hub_strategy == train::HubStrategy::every_save;
+  options.output_dir = run.output_dir;
+  options.stopped = [] { return train::stop_requested.load(); };
+  options.card = [names, id = options.repo.id,
+                  folder = run.output_dir](const std::string& checkpoint) {
+    return train::model_card(checkpoint, id, names, folder + "/metrics.jsonl");
+  };
+  auto uploader = std::make_unique<hub::Uploader>(options);
+  if (const std::string note = uploader->check(); !note.empty())
+    io::print_error("qgrpo: {}\n", note);
+  run.after_save = [upload = uploader.get()](const std::string& checkpoint, bool last) {
+    return upload->saved(checkpoint, last);
+  };
+  return uploader;
 }
 
 void add_hub_dataset_options(OptionTable& table, train::HubDatasetOptions& choice) {

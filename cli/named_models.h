@@ -2,10 +2,13 @@
 
 #include "cli/command_line.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "hub/upload.h"
 #include "train/options/data.h"
+#include "train/options/run.h"
 
 namespace qgrpo::cli {
 
@@ -17,6 +20,12 @@ std::string local_model(const std::string& value, bool weights = true);
 // a split in the Hub's cache (hub/dataset.h). Throws Error.
 std::vector<std::string> local_datasets(const std::vector<std::string>& values,
                                         const train::HubDatasetOptions& choice);
+
+// Where --push-to-hub is given: sends the run's checkpoints from now on (RunOptions::after_save, which is set), as long
+// as the object lives. `datasets`: the run's files; those of the Hub are named in the model card. Null: not given.
+// Throws Error where the Hub refuses the token; where it cannot be asked now, it is told on standard error.
+std::unique_ptr<hub::Uploader> upload_checkpoints(train::RunOptions& run,
+                                                  const std::vector<std::string>& datasets);
 
 void add_hub_dataset_options(OptionTable& table, train::HubDatasetOptions& choice);
 

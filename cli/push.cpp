@@ -9,6 +9,7 @@
 #include "model/io/bytes.h"
 #include "model/io/standard_streams.h"
 #include "model/ops/error.h"
+#include "train/run/model_card.h"
 #include "train/run/stop.h"
 
 namespace qgrpo::cli {
@@ -41,6 +42,9 @@ int run_push(const PushCommand& command) {
   http.stopped = [] { return train::stop_requested.load(); };
   TransferProgress progress("sending");
   hub::PushOptions options = command.options;
+  options.card = [&](const std::string& folder) {
+    return train::model_card(folder, hub::parse_repo(command.repo).id);
+  };
   options.listed = [&](const hub::PushSelection& chosen) {
     print_files(options.dry_run ? std::cout : std::cerr, chosen);
   };
@@ -68,7 +72,8 @@ void add_push_command(CommandLine& line) {
   OptionTable table = line.command(
       "push", "Send a folder to the Hugging Face Hub, as one commit",
       "Example: qgrpo push outputs/checkpoint-250 me/my-adapter --exclude 'optimizer*' --private\n"
-      "Makes the repository where there is none. Takes a token that may write (HF_TOKEN).",
+      "Makes the repository where there is none, and the model card of a checkpoint without one. "
+      "Takes a token that may write (HF_TOKEN).",
       [command] { return run_push(*command); });
   table.value("DIR", command->folder, "TEXT", "The folder").required();
   table.value("REPO", command->repo, "TEXT", "OWNER/NAME, with @BRANCH behind it if not main")

@@ -78,6 +78,7 @@ int run_sft(SftCommand& command) {
   const StopSignals signals;
   std::optional<BackgroundWatch> watch;
   if (command.watch) watch.emplace(options.run.output_dir);
+  const auto upload = upload_checkpoints(options.run, options.data.dataset);
   train::SftRun run(options, *backend, peak_finder(command.device, *backend));
   run.run();
   return run.interrupted() ? train::interrupted_exit_code() : 0;

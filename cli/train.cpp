@@ -76,6 +76,9 @@ int run_train(TrainCommand& command) {
   std::optional<BackgroundWatch> watch;
   if (command.watch) watch.emplace(options.run.output_dir + (demo ? "/demo/grpo" : ""));
   const FindPeak find_peak = peak_finder(command.device, *backend);
+  require_usage(!demo || !options.run.push_to_hub,
+                "--push-to-hub: found no --model; the demo is not sent");
+  const auto upload = upload_checkpoints(options.run, options.data.dataset);
   if (demo) return train::run_demo(options, *backend, find_peak);
   train::GrpoTrainer trainer(options, *backend, find_peak);
   trainer.run();

@@ -161,6 +161,16 @@ std::vector<RepoFile> of_one_kind(const std::vector<RepoFile>& files) {
 
 }  // namespace
 
+std::string dataset_name(const std::string& file) {
+  constexpr std::string_view start = "/datasets--";
+  const std::size_t at = file.find(start);
+  if (at == file.npos || file.find("/snapshots/", at) == file.npos) return "";
+  std::string name = file.substr(at + start.size());
+  name = name.substr(0, name.find('/'));
+  if (const std::size_t split = name.find("--"); split != name.npos) name.replace(split, 2, "/");
+  return name;
+}
+
 bool names_data_file(std::string_view name) {
   if (!kind_of(name).empty()) return true;
   constexpr std::array others = {".gz", ".zst", ".xz", ".bz2", ".zip", ".txt", ".arrow"};

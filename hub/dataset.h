@@ -44,6 +44,9 @@ std::vector<std::string> pull_dataset(
     Http& http, Repo repo, const DatasetChoice& choice,
     const std::function<void(const PullProgress&)>& progress = {});
 
+// OWNER/NAME of a file in the snapshot of a data set in a cache; empty for other files.
+std::string dataset_name(const std::string& file);
+
 // Whether a name ends as a file of a data set does.
 bool names_data_file(std::string_view name);
 

@@ -27,7 +27,7 @@ struct Line {
   std::string text;
 };
 
-std::string_view trimmed(std::string_view text) {
+std::string_view stripped(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t\r");
   if (first == text.npos) return {};
   return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
@@ -62,7 +62,7 @@ class YamlReader {
     if (is_item(lines_[at_])) {
       while (at_ < lines_.size() && lines_[at_].indent == indent && is_item(lines_[at_])) {
         Line& line = lines_[at_];
-        const std::string_view rest = trimmed(std::string_view(line.text).substr(1));
+        const std::string_view rest = stripped(std::string_view(line.text).substr(1));
         if (rest.empty()) {
           ++at_;
           out.list.push_back(below(indent, depth));
@@ -81,8 +81,8 @@ class YamlReader {
       const std::string text = lines_[at_].text;
       const std::size_t colon = key_end(text);
       if (colon == text.npos) fail_at();
-      const std::string_view value = trimmed(std::string_view(text).substr(colon + 1));
-      const std::string key = word(trimmed(std::string_view(text).substr(0, colon))).word;
+      const std::string_view value = stripped(std::string_view(text).substr(colon + 1));
+      const std::string key = word(stripped(std::string_view(text).substr(0, colon))).word;
       ++at_;
       out.map.emplace_back(key, value.empty() ? below(indent, depth) : word(value));
     }
@@ -115,9 +115,9 @@ class YamlReader {
       const std::size_t close = text.rfind(']');
       if (close == text.npos) fail_at();
       text = text.substr(1, close - 1);
-      while (!trimmed(text).empty()) {
+      while (!stripped(text).empty()) {
         const std::size_t comma = std::min(text.find(','), text.size());
-        out.list.push_back(word(trimmed(text.substr(0, comma))));
+        out.list.push_back(word(stripped(text.substr(0, comma))));
         text.remove_prefix(std::min(comma + 1, text.size()));
       }
       return out;
@@ -132,7 +132,7 @@ class YamlReader {
         text.starts_with('&'))
       fail_at();
     if (const std::size_t comment = text.find(" #"); comment != text.npos)
-      text = trimmed(text.substr(0, comment));
+      text = stripped(text.substr(0, comment));
     out.word = std::string(text);
     return out;
   }
@@ -151,7 +151,7 @@ std::vector<Line> config_lines(std::string_view card) {
     const std::size_t end = std::min(card.find('\n', begin), card.size());
     const std::string_view line = card.substr(begin, end - begin);
     begin = end + 1;
-    const std::string_view text = trimmed(line);
+    const std::string_view text = stripped(line);
     if (text == "---") {
       if (header) break;
       header = true;

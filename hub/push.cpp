@@ -1,13 +1,20 @@
 #include "hub/push.h"
 
+#include <stdlib.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <map>
 #include <span>
 
 #include "hub/digest.h"
+#include "hub/patterns.h"
 #include "hub/push_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
+#include "model/io/paths.h"
 #include "model/ops/error.h"
 
 namespace qgrpo::hub {
@@ -28,6 +35,36 @@ std::string head_of(const LocalFile& file) {
   return {reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kSampleBytes)};
 }
 
+// The README.md that is made for a folder without one: a file in the temporary folder, among those that are sent.
+class MadeCard {
+ public:
+  MadeCard(const std::string& folder, const PushOptions& options, PushSelection& chosen) {
+    constexpr const char* kCard = "README.md";
+    const bool wanted = options.card && !io::exists(folder + "/" + kCard) &&
+                        (options.include.empty() || matches_any(options.include, kCard)) &&
+                        !matches_any(options.exclude, kCard);
+    if (!wanted) return;
+    const std::string text = options.card(folder);
+    if (text.empty()) return;
+    std::string place = (std::filesystem::temp_directory_path() / "qgrpo-card-XXXXXX").string();
+    require(mkdtemp(place.data()) != nullptr, "{}: cannot be made ({})", place,
+            std::strerror(errno));
+    folder_ = place;
+    const std::string path = folder_ + "/" + kCard;
+    io::write_file_atomically(path, text);
+    chosen.files.push_back({kCard, path, text.size()});
+  }
+  ~MadeCard() {
+    std::error_code error;
+    if (!folder_.empty()) std::filesystem::remove_all(folder_, error);
+  }
+  MadeCard(const MadeCard&) = delete;
+  MadeCard& operator=(const MadeCard&) = delete;
+
+ private:
+  std::string folder_;
+};
+
 class Push {
  public:
   Push(Http& http, const Repo& repo, const std::string& folder, const PushOptions& options)
@@ -41,7 +78,8 @@ class Push {
         "{}: sending takes a token that may write (HF_TOKEN, or the file that Python's `hf auth "
         "login` makes)",
         repo_.id);
-    const PushSelection chosen = push_files(folder_, options_.include, options_.exclude);
+    PushSelection chosen = push_files(folder_, options_.include, options_.exclude);
+    const MadeCard card(folder_, options_, chosen);
     if (options_.listed) options_.listed(chosen);
     result_.files = chosen.files.size();
     if (options_.dry_run) return result_;

@@ -17,6 +17,8 @@ struct PushOptions {
   std::string message;        // of the commit; empty: one that names the folder
   bool private_repo = false;  // where the repository is made now
   bool dry_run = false;       // list, and send nothing
+  // Makes the README.md of a folder that has none, unless --include or --exclude leave it out; empty: none.
+  std::function<std::string(const std::string& folder)> card = {};
   // What will be sent, before anything is.
   std::function<void(const PushSelection&)> listed = {};
   std::function<void(const PullProgress&)> progress;

@@ -42,6 +42,15 @@ void describe(RunOptions& o, OptionSet& set) {
       .test([&o] { check_report_to(o.report_to); });
   set.text("python", o.python, "PROGRAM",
            "Runs rewards in Python (default: $QGRPO_PYTHON, else python3)");
+
+  set.group("The Hub");
+  set.flag("push_to_hub", o.push_to_hub,
+           "Send what is saved to --hub-model-id, with a model card, while the run goes on");
+  set.text("hub_model_id", o.hub_model_id, "NAME",
+           "OWNER/NAME, made where there is none; takes a token that may write (HF_TOKEN)");
+  set.choice("hub_strategy", o.hub_strategy, kHubStrategyNames,
+             "every_save: each checkpoint, unless another is on its way; end: the result alone");
+  set.flag("hub_private_repo", o.hub_private_repo, "A repository that is made now is private");
 }
 
 std::string shell_word(const std::string& text) {
@@ -67,6 +76,8 @@ void check_report_to(const std::vector<std::string>& names) {
 void check_together(const RunOptions& run, const AdamOptions& optimizer) {
   require(run.resume.empty() || !run.overwrite_output_dir,
           "--resume and --overwrite-output-dir: found both, expected one");
+  require(!run.push_to_hub || !run.hub_model_id.empty(),
+          "--push-to-hub: found no --hub-model-id, expected OWNER/NAME");
   require(run.hours == 0 || optimizer.warmup_steps == 0,
           "--hours and --warmup-steps: found both; with --hours the warm-up is a part of the run: "
           "give --warmup-ratio");

@@ -1,13 +1,20 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "model/io/enum_names.h"
 #include "train/options/optimizer.h"
 #include "train/options/option_set.h"
 
 namespace qgrpo::train {
+
+// Which checkpoints are sent to the Hub; transformers' names.
+enum class HubStrategy { end, every_save };
+inline constexpr auto kHubStrategyNames = io::enum_names<HubStrategy>(
+    {{HubStrategy::end, "end"}, {HubStrategy::every_save, "every_save"}});
 
 // A run, whatever it trains: where its files go, how long it takes, what it shows. Every field has
 // an initializer, so that a command can name the defaults that it changes.
@@ -28,6 +35,14 @@ struct RunOptions {
   std::vector<std::string> report_to = {};  // tensorboard, wandb (train/run/trackers.h); or none
   std::string python = "";  // runs rewards and wandb in Python; empty: $QGRPO_PYTHON, else python3
 
+  // Checkpoints go to the Hub while the run goes on (hub/upload.h).
+  bool push_to_hub = false;
+  std::string hub_model_id = "";  // OWNER/NAME
+  HubStrategy hub_strategy = HubStrategy::every_save;
+  bool hub_private_repo = false;  // where the repository is made now
+
+  // A checkpoint has been saved, or is the run's result (`last`, which may take long): what to tell.
+  std::function<std::string(const std::string& checkpoint, bool last)> after_save = {};
   // The options as a configuration file, for the run's folder; empty: none is written.
   std::string config_toml = "";
   // What goes on with the run, where that is not `--resume OUTPUT_DIR` alone: the demo's.

@@ -212,7 +212,11 @@ std::string TrainingRun::run_steps(Method& method) {
   if (!interrupted_) prune(method, true);
   record_end(interrupted_ ? "interrupted" : "finished");
   trackers_->finish();
-  if (!interrupted_) return method.finish(saved);
+  if (!interrupted_) {
+    const std::string result = method.finish(saved);
+    hand_over(result, true);
+    return result;
+  }
   console_->line(fmt::format("interrupted after step {}: {} holds everything; go on with: {}",
                              state_.global_step, saved, resume_command()));
   return saved;

@@ -118,6 +118,7 @@ class TrainingRun {
   std::string save(Method& method);
   void write(Method& method, const std::string& path);
   void prune(Method& method, bool at_end);
+  void hand_over(const std::string& checkpoint, bool last);
   std::string resume_command() const;
   std::string last_good() const;
   [[noreturn]] void end_failed(Method& method, const std::string& reason);

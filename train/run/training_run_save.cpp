@@ -28,6 +28,7 @@ std::string TrainingRun::save(Method& method) {
     logs_.sync();
     write(method, path);
     prune(method, false);
+    if (state_.global_step < max_steps()) hand_over(path, false);
     return path;
   } catch (const std::exception& error) {
     if (cause.empty()) cause = error.what();
@@ -52,6 +53,13 @@ std::string TrainingRun::save(Method& method) {
                   "some space and "
                   "go on with: {}",
                   cause, state_.global_step, path, resume_command()));
+}
+
+// To whoever sends it on. What becomes of that is no reason to end the run.
+void TrainingRun::hand_over(const std::string& checkpoint, bool last) {
+  if (!options().after_save) return;
+  const std::string told = options().after_save(checkpoint, last);
+  if (!told.empty()) console_->line(told);
 }
 
 void TrainingRun::write(Method& method, const std::string& path) {
