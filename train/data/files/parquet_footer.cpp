@@ -10,7 +10,7 @@ namespace qgrpo::train {
 namespace {
 
 constexpr std::string_view kMagic = "PAR1";
-constexpr int kDeepest = 32;  // groups in groups
+constexpr int kDeepestGroup = 32;  // groups in groups
 
 // SchemaElement, before the tree is made of the list.
 struct Element {
@@ -175,7 +175,7 @@ class Tree {
 
  private:
   void children(ParquetNode& parent, std::int32_t count, const std::string& path, int depth) {
-    require(depth < kDeepest, "{}: the columns are nested too deeply", where_);
+    require(depth < kDeepestGroup, "{}: the columns are nested too deeply", where_);
     for (std::int32_t i = 0; i < count; ++i) {
       require(next_ < elements_.size(),
               "{}: the description of its columns is damaged: it ends early", where_);
