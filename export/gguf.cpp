@@ -37,16 +37,28 @@ std::optional<tokenizer::BpeDefinition> tokenizer_of(const std::string& model) {
   const bool byte_level =
       (has("tokenizer.json") || files) && !tokenizer::is_converted_sentencepiece(model);
   require(byte_level || !has("tokenizer.model"),
-          "{}: its tokenizer is SentencePiece's, which is not supported for GGUF (byte-level BPE "
-          "is)",
+          "{}: its tokenizer is SentencePiece's without a tokenizer.json (BPE with byte_fallback), "
+          "which is not "
+          "supported for GGUF: load it with transformers and save it anew",
           model);
   if (has("tokenizer.json")) return tokenizer::read_tokenizer_json(model);
   if (files) return tokenizer::read_vocab_and_merges(model);
   return std::nullopt;
 }
 
+// The vocabulary of a model whose tokenizer is SentencePiece's, or nothing.
+std::optional<tokenizer::SentencePieceVocab> sentencepiece_of(const std::string& model) {
+  if (io::is_model_file(model)) {
+    const io::GgufFile file(model);
+    if (!tokenizer::has_gguf_sentencepiece(file)) return std::nullopt;
+    return tokenizer::read_gguf_sentencepiece(file);
+  }
+  if (!tokenizer::is_converted_sentencepiece(model)) return std::nullopt;
+  return tokenizer::sentencepiece_vocab(model);
+}
+
 // The padding token's id: config.json's, else that of the token which tokenizer_config.json names.
-std::int32_t padding_id(const MergedWeights& weights, const tokenizer::BpeDefinition& definition) {
+std::int32_t padding_id(const MergedWeights& weights, const tokenizer::Tokenizer& tokenizer) {
   if (weights.config().pad_token_id >= 0) return weights.config().pad_token_id;
   const std::string path = weights.model_path() + "/tokenizer_config.json";
   if (!io::exists(path)) return -1;
@@ -54,10 +66,7 @@ std::int32_t padding_id(const MergedWeights& weights, const tokenizer::BpeDefini
   const auto pad = document.parse_file(path).find("pad_token");
   if (!pad || pad->is_null()) return -1;
   const std::string name = pad->is_object() ? pad->at("content").as_string() : pad->as_string();
-  for (const tokenizer::AddedToken& token : definition.added) {
-    if (token.content == name) return token.id;
-  }
-  return -1;
+  return tokenizer.token_to_id(name).value_or(-1);
 }
 
 // What add_bos_token puts before a text; else what the tokenizer calls its bos_token, which a chat
@@ -148,15 +157,24 @@ void add_sampling(io::GgufHeader& header, const MergedWeights& weights) {
   }
 }
 
+std::int32_t piece_id(const tokenizer::SentencePieceVocab& vocab, const std::string& text) {
+  const auto found = std::find_if(vocab.pieces.begin(), vocab.pieces.end(),
+                                  [&](const auto& piece) { return piece.text == text; });
+  return found == vocab.pieces.end() ? -1 : static_cast<std::int32_t>(found - vocab.pieces.begin());
+}
+
 void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
   const model::Config& c = weights.config();
-  const auto definition = tokenizer_of(weights.model_path());
+  const auto pieces = sentencepiece_of(weights.model_path());
+  const auto definition = pieces ? std::nullopt : tokenizer_of(weights.model_path());
   const auto id = [&](const char* key, std::int32_t value) {
     if (value >= 0) header.add(key, static_cast<std::uint32_t>(value));
   };
-  if (definition) {
-    tokenizer::add_gguf_tokenizer(header, *definition, c.vocab_size);
-    id("tokenizer.ggml.padding_token_id", padding_id(weights, *definition));
+  if (pieces) tokenizer::add_gguf_sentencepiece(header, *pieces, c.vocab_size);
+  if (definition) tokenizer::add_gguf_tokenizer(header, *definition, c.vocab_size);
+  if (pieces || definition) {
+    const auto tokenizer = tokenizer::load_tokenizer(weights.model_path());
+    id("tokenizer.ggml.padding_token_id", padding_id(weights, *tokenizer));
     if (const auto text = tokenizer::read_chat_template(weights.model_path())) {
       header.add("tokenizer.chat_template", text->standard);
       if (text->tool_use) {
@@ -183,7 +201,9 @@ void add_tokenizer(io::GgufHeader& header, const MergedWeights& weights) {
     id(keys.back(), eos[i]);
     keys.pop_back();
   }
-  id("tokenizer.ggml.bos_token_id", bos_id(weights, definition));
+  id("tokenizer.ggml.bos_token_id",
+     pieces && !pieces->bos.empty() ? piece_id(*pieces, pieces->bos) : bos_id(weights, definition));
+  if (pieces && pieces->add_eos) header.add("tokenizer.ggml.add_eos_token", true);
   if (definition && !definition->suffix.empty()) {
     require(!eos.empty() && definition->suffix == std::vector{eos.front()},
             "{}: its tokenizer adds another token behind a text than the eos_token, which GGUF "

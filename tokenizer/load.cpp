@@ -23,7 +23,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (io::is_model_file(folder)) {
-    return std::make_unique<BpeTokenizer>(read_gguf_tokenizer(io::GgufFile(folder)));
+    const io::GgufFile file(folder);
+    if (has_gguf_sentencepiece(file)) return load_gguf_sentencepiece(file);
+    return std::make_unique<BpeTokenizer>(read_gguf_tokenizer(file));
   }
   require(fs::is_directory(folder, error),
           "{} is not a folder: expected a model folder with tokenizer files", folder);

@@ -43,9 +43,9 @@ PrefixSpace prefix_space(const io::JsonValue& root) {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  explicit SentencePieceTokenizer(const std::string& folder)
-      : where_((std::filesystem::path(folder) / "tokenizer.model").string()) {
-    const auto status = model_.LoadFromSerializedProto(io::read_file(where_));
+  // `proto`: what a tokenizer.model holds.
+  SentencePieceTokenizer(std::string where, const std::string& proto) : where_(std::move(where)) {
+    const auto status = model_.LoadFromSerializedProto(proto);
     if (!status.ok()) fail("{}: SentencePiece cannot read it: {}", where_, status.ToString());
     pieces_ = model_.GetPieceSize();
     size_ = pieces_;
@@ -54,9 +54,23 @@ class SentencePieceTokenizer : public Tokenizer {
         matcher_.add({.id = id, .content = model_.IdToPiece(id), .special = true});
       }
     }
+    probe_decoder();
+  }
+  explicit SentencePieceTokenizer(const SentencePieceVocab& vocab)
+      : SentencePieceTokenizer(vocab.where, sentencepiece_proto(vocab)) {
+    add_bos_ = vocab.add_bos;
+    add_eos_ = vocab.add_eos;
+    using Type = SentencePieceVocab::Type;
+    for (std::size_t id = 0; id < vocab.pieces.size(); ++id) {
+      if (vocab.pieces[id].type == Type::user_defined)
+        matcher_.add({.id = static_cast<std::int32_t>(id), .content = vocab.pieces[id].text});
+    }
+  }
+
+  // What stands beside the model in its folder.
+  void read_folder(const std::string& folder) {
     read_converted(folder);
     read_config(folder);
-    probe_decoder();
   }
 
   std::vector<std::int32_t> encode(std::string_view text, SpecialText special,
@@ -145,6 +159,11 @@ class SentencePieceTokenizer : public Tokenizer {
     return ids;
   }
 
+  // The bytes of the space, or of its sign, that a text begins with.
+  static std::size_t own_space(std::string_view text) {
+    return text.starts_with(' ') ? 1 : text.starts_with(kSpace) ? kSpace.size() : 0;
+  }
+
   // The model's own space takes the place of one that is there. Where there is to be none, a control
   // character that is part of no piece stands before the text, and its ids are taken off.
   void append_stretch(std::vector<std::int32_t>& out, std::string_view text, bool first) const {
@@ -152,8 +171,9 @@ class SentencePieceTokenizer : public Tokenizer {
     std::vector<int> ids;
     if (prefix_ == PrefixSpace::model) {
       ids = encoded(text);
-    } else if (text.starts_with(' ') || first || prefix_ == PrefixSpace::always) {
-      if (text.starts_with(' ')) text.remove_prefix(1);
+    } else if (const std::size_t own = own_space(text);
+               own > 0 || first || prefix_ == PrefixSpace::always) {
+      text.remove_prefix(own);
       ids = text.empty() ? std::vector<int>{model_.PieceToId(kSpace)} : encoded(text);
     } else {
       constexpr const char* kAnchor = "\x01";
@@ -173,6 +193,10 @@ class SentencePieceTokenizer : public Tokenizer {
     io::JsonDocument document;
     const auto root = document.parse_file(in_folder(folder, "tokenizer.json"), io::kMostFileBytes);
     prefix_ = prefix_space(root);
+    if (const auto added = root.find_value("added_tokens")) {
+      for (const auto& token : added->as_array())
+        add(token.at("id").as_int(), token, token.where());
+    }
     const auto post = root.find_value("post_processor");
     if (!post || post->at("type").as_string_view() != "TemplateProcessing") return;
     const auto single = post->at("single").as_array();
@@ -181,41 +205,49 @@ class SentencePieceTokenizer : public Tokenizer {
     add_eos_ = static_cast<bool>(single.back().find("SpecialToken"));
   }
 
+  // A token that a file adds, with its flags.
+  void add(std::int64_t id, const io::JsonValue& entry, const std::string& where) {
+    const auto flag = [&](const char* key) { return entry.bool_or(key, false); };
+    require(id >= 0 && id < 1 << 24, "{}: {} is not a token id", where, id);
+    const auto content = entry.at("content").as_string();
+    const auto number = static_cast<std::int32_t>(id);
+    if (number < pieces_) {
+      require(model_.IdToPiece(number) == content, "{}: id {} is \"{}\", but {} has \"{}\" there",
+              where, number, content, std::filesystem::path(where_).filename().string(),
+              model_.IdToPiece(number));
+      if (model_.IsControl(number)) return;
+    }
+    const AddedToken token{.id = number,
+                           .content = content,
+                           .special = flag("special"),
+                           .lstrip = flag("lstrip"),
+                           .rstrip = flag("rstrip"),
+                           .single_word = flag("single_word")};
+    matcher_.add(token);
+    if (number >= pieces_) added_[number] = token;
+    size_ = std::max(size_, number + 1);
+  }
+
   void read_config(const std::string& folder) {
     const auto path = in_folder(folder, "tokenizer_config.json");
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return;
     io::JsonDocument document;
     const auto config = document.parse_file(path);
-    const auto flag = [](const io::JsonValue& object, const char* key, bool otherwise = false) {
-      const auto value = object.find_value(key);
+    const auto flag = [&](const char* key, bool otherwise) {
+      const auto value = config.find_value(key);
       return value ? value->as_bool() : otherwise;
     };
-    add_bos_ = flag(config, "add_bos_token", add_bos_);
-    add_eos_ = flag(config, "add_eos_token", add_eos_);
+    add_bos_ = flag("add_bos_token", add_bos_);
+    add_eos_ = flag("add_eos_token", add_eos_);
     const auto tokens = config.find("added_tokens_decoder");
     if (!tokens || tokens->is_null()) return;
     for (const auto& [key, entry] : tokens->as_object()) {
       std::int32_t id = -1;
       const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
-      require(problem == std::errc() && end == key.data() + key.size() && id >= 0 && id < 1 << 24,
+      require(problem == std::errc() && end == key.data() + key.size() && id >= 0,
               "{}: \"{}\" is not a token id", tokens->where(), key);
-      const auto content = entry.at("content").as_string();
-      if (id < pieces_) {
-        require(model_.IdToPiece(id) == content,
-                "{}: id {} is \"{}\", but tokenizer.model has \"{}\" there", tokens->where(), id,
-                content, model_.IdToPiece(id));
-        if (model_.IsControl(id)) continue;
-      }
-      const AddedToken token{.id = id,
-                             .content = content,
-                             .special = flag(entry, "special"),
-                             .lstrip = flag(entry, "lstrip"),
-                             .rstrip = flag(entry, "rstrip"),
-                             .single_word = flag(entry, "single_word")};
-      matcher_.add(token);
-      if (id >= pieces_) added_[id] = token;
-      size_ = std::max(size_, id + 1);
+      add(id, entry, tokens->where());
     }
   }
 
@@ -257,19 +289,37 @@ class SentencePieceTokenizer : public Tokenizer {
 bool is_converted_sentencepiece(const std::string& folder) {
   const std::string path = in_folder(folder, "tokenizer.json");
   std::error_code error;
-  if (!std::filesystem::exists(path, error) ||
-      !std::filesystem::exists(in_folder(folder, "tokenizer.model"), error)) {
-    return false;
-  }
+  if (!std::filesystem::exists(path, error)) return false;
   io::JsonDocument document;
   const auto model = document.parse_file(path, io::kMostFileBytes).find_value("model");
   if (!model) return false;
   const auto type = model->find_value("type");
-  return (type && type->as_string_view() == "Unigram") || model->bool_or("byte_fallback", false);
+  const bool unigram = type && type->as_string_view() == "Unigram";
+  const bool beside = std::filesystem::exists(in_folder(folder, "tokenizer.model"), error);
+  return unigram ? beside : model->bool_or("byte_fallback", false);
 }
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& folder) {
-  return std::make_unique<SentencePieceTokenizer>(folder);
+  const std::string path = in_folder(folder, "tokenizer.model");
+  std::error_code error;
+  std::unique_ptr<SentencePieceTokenizer> out;
+  if (std::filesystem::exists(path, error)) {
+    out = std::make_unique<SentencePieceTokenizer>(path, io::read_file(path));
+  } else {
+    out = std::make_unique<SentencePieceTokenizer>(sentencepiece_vocab(folder));
+  }
+  out->read_folder(folder);
+  return out;
+}
+
+std::unique_ptr<Tokenizer> load_gguf_sentencepiece(const io::GgufFile& file) {
+  return std::make_unique<SentencePieceTokenizer>(read_gguf_sentencepiece(file));
+}
+
+SentencePieceVocab sentencepiece_vocab(const std::string& folder) {
+  io::JsonDocument document;
+  return read_json_sentencepiece(
+      document.parse_file(in_folder(folder, "tokenizer.json"), io::kMostFileBytes));
 }
 
 }  // namespace qgrpo::tokenizer

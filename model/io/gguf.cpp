@@ -139,6 +139,13 @@ std::vector<std::int64_t> GgufValue::as_ints() const {
   return out;
 }
 
+std::vector<float> GgufValue::as_floats() const {
+  if (type_ != Type::array || element_ != Type::f32) wrong_type("an array of float32");
+  std::vector<float> out(count_);
+  if (count_ > 0) std::memcpy(out.data(), data_, count_ * sizeof(float));
+  return out;
+}
+
 // ---------------------------------------------------------------- the file
 
 // Reads one thing after the other and never past the end.
@@ -345,6 +352,13 @@ void GgufHeader::add(const std::string& key, const std::vector<std::string>& val
 void GgufHeader::add(const std::string& key, const std::vector<std::int32_t>& values) {
   begin(key, Type::array);
   append(metadata_, static_cast<std::uint32_t>(Type::i32));
+  append(metadata_, static_cast<std::uint64_t>(values.size()));
+  for (const auto value : values) append(metadata_, value);
+}
+
+void GgufHeader::add(const std::string& key, const std::vector<float>& values) {
+  begin(key, Type::array);
+  append(metadata_, static_cast<std::uint32_t>(Type::f32));
   append(metadata_, static_cast<std::uint64_t>(values.size()));
   for (const auto value : values) append(metadata_, value);
 }

@@ -43,6 +43,7 @@ class GgufValue {
   std::string_view as_string() const;
   std::vector<std::string_view> as_strings() const;  // an array of strings
   std::vector<std::int64_t> as_ints() const;         // an array of whole numbers
+  std::vector<float> as_floats() const;              // an array of float32
 
  private:
   friend class GgufFile;
@@ -107,6 +108,7 @@ class GgufHeader {
   void add(const std::string& key, const char* value) { add(key, std::string_view(value)); }
   void add(const std::string& key, const std::vector<std::string>& values);
   void add(const std::string& key, const std::vector<std::int32_t>& values);
+  void add(const std::string& key, const std::vector<float>& values);
   // Tensors follow each other in the order of these calls, each at a multiple of kAlignment from
   // the end of the header.
   void add_tensor(const std::string& name, GgmlType type, const Shape& shape);

@@ -74,8 +74,8 @@ TEST_CASE("SentencePiece: a converted tokenizer.json says where a text gets its 
   CHECK(load_tokenizer(folder.path())->encode("Ada", SpecialText::kParse, TokensAround::kAdd) ==
         Ids{370});
   std::filesystem::remove(folder.path() + "/tokenizer.model");
-  CHECK(error_of([&] { load_tokenizer(folder.path()); }).find("tokenizer.model") !=
-        std::string::npos);
+  CHECK(error_of([&] { load_tokenizer(folder.path()); }).find("no unknown token") !=
+        std::string::npos);  // the vocabulary is empty
 }
 
 TEST_CASE("SentencePiece: control tokens and tokenizer_config.json") {
