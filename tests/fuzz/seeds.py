@@ -132,7 +132,17 @@ def gguf_seeds():
                                        ("q2_k", 10, 256, 84), ("q3_k", 11, 256, 110), ("q4_k", 12, 256, 144),
                                        ("q5_k", 13, 256, 176), ("q6_k", 14, 256, 210), ("bf16", 30, 4, 8)):
         quants.tensor(name, [elements], kind, size)
-    return [full.file(), quants.file(2), Gguf().file()]
+    scores = Gguf()
+    scores.string("general.architecture", "llama")
+    scores.string("tokenizer.ggml.model", "llama")
+    pieces = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + list("tobernf,\u2581") + ["to", "\u2581to", "<|x|>", "[PAD]"]
+    scores.strings("tokenizer.ggml.tokens", pieces)
+    scores.add("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, len(pieces)) +
+               b"".join(struct.pack("<f", -float(i)) for i in range(len(pieces))))
+    scores.ints("tokenizer.ggml.token_type", [2, 3, 3] + [6] * 256 + [1] * 11 + [4, 5])
+    scores.u32("tokenizer.ggml.bos_token_id", 1)
+    scores.u32("tokenizer.ggml.eos_token_id", 2)
+    return [full.file(), quants.file(2), Gguf().file(), scores.file()]
 
 
 def tokenizer_files():

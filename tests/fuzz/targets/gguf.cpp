@@ -8,6 +8,7 @@
 #include "model/ops/error.h"
 #include "tokenizer/bpe_tokenizer.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/sentencepiece_tokenizer.h"
 
 using namespace qgrpo;
 
@@ -43,6 +44,12 @@ QGRPO_FUZZ_TARGET(gguf) {
     const tokenizer::BpeTokenizer bpe(tokenizer::read_gguf_tokenizer(file));
     bpe.decode(bpe.encode("to be, or not <|im_end|> to be", tokenizer::SpecialText::kParse,
                           tokenizer::TokensAround::kAdd));
+  });
+  attempt([&] {
+    if (!tokenizer::has_gguf_sentencepiece(file)) return;
+    const auto pieces = tokenizer::load_gguf_sentencepiece(file);
+    pieces->decode(pieces->encode("to be, or not </s> to be", tokenizer::SpecialText::kParse,
+                                  tokenizer::TokensAround::kAdd));
   });
   const model::Config config = model::gguf_config(file);
   model::check_config(config, "a configuration that was read");
