@@ -105,8 +105,8 @@ class CheckStructure(unittest.TestCase):
         self.assert_kept()
 
     def test_folder_without_a_namespace(self):
-        self.write("serve/server.h", "namespace qgrpo::serve {\nint run();\n}  // namespace qgrpo::serve\n")
-        self.assert_broken("namespace: serve/server.h: NAMESPACES in tools/check-structure has no line for its folder")
+        self.write("gateway/server.h", "namespace qgrpo::gateway {\nint run();\n}  // namespace qgrpo::gateway\n")
+        self.assert_broken("namespace: gateway/server.h: NAMESPACES in tools/check-structure has no line for its folder")
 
     def test_function(self):
         self.write("engine/c.cpp", in_engine(function("c", 80)))

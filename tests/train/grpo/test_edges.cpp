@@ -75,7 +75,7 @@ TEST_CASE("edges: completions that end at once are empty texts, and are learned 
   for (std::int64_t id = 0; id < vocab_size(fixture.model()); ++id)
     ids += (id == 0 ? "" : ",") + std::to_string(id);
   options.base.model = changed_model(fixture, options.run.output_dir + "-model", "eos_token_id",
-                                     "433", "{\"eos_token_id\": [" + ids + "]}");
+                                     "0", "{\"eos_token_id\": [" + ids + "]}");
   options.run.max_steps = 2;
   Documents documents;
   const auto metrics = metrics_of(options, documents);
