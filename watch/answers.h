@@ -26,7 +26,7 @@ std::string groups_json(const Run& run, const GroupQuery& query);
 // "failed", "parts": {NAME: number}, "tokens": [[TEXT, LOGPROB]], "extra": {NAME: text}}]}; null where there is no such group. Texts of more than
 // kMostText bytes are cut, and "cut" says how long they were.
 inline constexpr std::size_t kMostText = 200000;
-std::string group_json(const Run& run, std::size_t group);
+std::string group_json(const Run& run, std::size_t id);
 
 // {"before": ID, "after": ID, "same_prompt"} or null
 std::string before_after_json(const Run& run);

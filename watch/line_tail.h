@@ -42,7 +42,7 @@ class LineTail {
  private:
   bool same_file(int file, const struct stat& status);
   void begin_anew(const struct stat& status);
-  void remember(std::string_view line);
+  void remember(std::string_view bytes);
   bool take_lines(const std::function<void(const Line&)>& on_line);
 
   std::string path_;

@@ -70,7 +70,7 @@ class Metrics {
   void clear();
   void take(std::string_view line);
   void begin_row(std::int64_t step);
-  void set(std::string_view key, double number);
+  void set(std::string_view key, double value);
 
   LineTail tail_;
   io::JsonDocument document_;

@@ -105,10 +105,11 @@ class Page:
         return answer["result"].get("value")
 
     def wait(self, condition, seconds=30):
-        """Until a script's value is true; returns it."""
+        """Until a script's value is true; returns it. While the page is not whole yet the value may be none."""
+        script = f"(() => {{ try {{ return {condition}; }} catch (error) {{ return null; }} }})()"
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            value = self.evaluate(condition)
+            value = self.evaluate(script)
             if value:
                 return value
             time.sleep(0.1)

@@ -181,9 +181,9 @@ function showRuns() {
 async function showLatest() {
   const run = state.runs[state.chosen];
   const place = byId("latest");
-  const title = run.state === "running" ? "What it writes now" : "What it wrote last";
+  const title = run.state === "running" || run.state === "waiting" ? "What it writes now" : "What it wrote last";
   if (!run.groups) {
-    place.replaceChildren(el("h2", {}, title), el("p.quiet", {}, run.trainer === "sft" ? "A supervised run writes no completions." : "No completions yet."));
+    place.replaceChildren(el("h2", {}, title), el("p.quiet", {}, "No completions yet."));
     return;
   }
   const key = `${state.chosen}/${run.generation}/${run.groups}/${run.state}`;
@@ -295,6 +295,8 @@ async function refreshCurves() {
 function refresh() {
   const run = state.runs[state.chosen];
   if (!run || (document.hidden && state.received && document.body.dataset.drawn)) return;
+  // A supervised run writes none.
+  document.body.dataset.completions = run.trainer === "sft" && !run.groups ? "none" : "some";
   showHead();
   showRuns();
   refreshCurves();

@@ -18,6 +18,7 @@ function panelsOf(keys) {
   const functions = keys.filter((key) => /^rewards\/.+\/mean$/.test(key));
   const reward = one("Reward", "reward", {deviation: "reward_std", tall: true, note: "mean of the step's completions; the band is their standard deviation"});
   const right = functions.filter((key) => RIGHT_WORDS.test(key));
+  const entropy = one("Entropy", "entropy", {unit: "nats", zero: true});
   const accuracy = {title: "Held-out accuracy", unit: "part of the questions", zero: true, keys: [{key: "eval_accuracy", label: ""}]};
   const name = (key) => key.slice("rewards/".length, -"/mean".length);
   group("Rewards", [accuracy, one("Held-out reward", "eval_reward", {}),
@@ -27,11 +28,11 @@ function panelsOf(keys) {
   group("Completions", [
     one("Length", "completions/mean_length", {low: "completions/min_length", high: "completions/max_length", unit: "tokens", zero: true, note: "the band is the shortest and the longest"}),
     one("Cut off", "completions/clipped_ratio", {unit: "part", zero: true, note: "completions that did not end by themselves"}),
-    one("Entropy", "entropy", {unit: "nats", zero: true}),
+    ...(has.has("reward") ? [entropy] : []),
   ]);
   group("The update", [
     one("KL to the reference", "kl", {unit: "nats", zero: true}),
-    one("Loss", "loss", {}),
+    ...(has.has("reward") ? [one("Loss", "loss", {})] : [entropy]),
     one("Token accuracy", "mean_token_accuracy", {unit: "part"}),
     one("Gradient norm", "grad_norm", {zero: true, note: "before clipping"}),
     one("Learning rate", "learning_rate", {zero: true}),
@@ -50,7 +51,7 @@ function panelsOf(keys) {
     {title: "Of the device's peak", unit: "part", zero: true, keys: [
       {key: "speed_of_light", label: "step"}, {key: "speed_of_light/sampling", label: "sampling"}, {key: "speed_of_light/training", label: "training"}]},
   ]);
-  for (const key of ["reward", "reward_std", "num_tokens", "eval_accuracy_interval", "eval_samples", "eval_runtime"]) used.add(key);
+  for (const key of ["reward", "reward_std", "loss", "num_tokens", "eval_accuracy_interval", "eval_samples", "eval_runtime"]) used.add(key);
   const rest = keys.filter((key) => !used.has(key));
   group("More", rest.map((key) => one(key, key, {})));
   const hero = has.has("reward") ? reward
