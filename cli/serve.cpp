@@ -220,7 +220,7 @@ void add_serve_command(CommandLine& line) {
   const auto options = std::make_shared<ServeOptions>();
   OptionTable table = line.command(
       "serve", "An OpenAI-compatible HTTP server (without --model: the trained demo)",
-      "Routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/load_lora_adapter,\n"
+      "Routes: /v1/chat/completions, /v1/completions, /v1/models, /v1/load_lora_adapter, "
       "/v1/unload_lora_adapter, /tokenize, /detokenize, /tokenizer_info, /health, /version, "
       "/metrics.\n"
       "Ctrl-C answers what is in work, and ends; a second one ends at once.",
