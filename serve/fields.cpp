@@ -82,6 +82,16 @@ void read_sampling(const io::JsonValue& body, SamplingParams& sampling) {
   number("top_p", sampling.top_p);
   number("min_p", sampling.min_p);
   number("repetition_penalty", sampling.repetition_penalty);
+  // A draw that fails ends the step of all that run: what could overflow the logits is kept out. vLLM, too, takes
+  // this temperature for smaller ones.
+  constexpr float kLeastTemperature = 0.01f;
+  if (sampling.temperature > 0.0f)
+    sampling.temperature = std::max(sampling.temperature, kLeastTemperature);
+  constexpr float kMostPenalty = 1000.0f;
+  require_request(sampling.repetition_penalty >= 1.0f / kMostPenalty &&
+                      sampling.repetition_penalty <= kMostPenalty,
+                  "repetition_penalty", "repetition_penalty {}: expected {} to {}",
+                  sampling.repetition_penalty, 1.0f / kMostPenalty, kMostPenalty);
   // -1: off, as 0.
   if (const auto k = int_field(body, "top_k", -1, std::numeric_limits<std::int32_t>::max()))
     sampling.top_k = static_cast<std::int32_t>(std::max<std::int64_t>(0, *k));

@@ -237,6 +237,8 @@ class Tests:
             # Without max_tokens: as far as there is room.
             long = server.chat(ignore_eos=True)
             assert long["usage"]["total_tokens"] == 512 and long["choices"][0]["finish_reason"] == "length"
+            # What would overflow is bounded: a draw that failed would fail for all that run.
+            server.chat(temperature=1e-38, repetition_penalty=0.001, max_tokens=20)
             # What changes nothing is accepted, and so is what is not known.
             server.chat(max_tokens=1, user="me", logit_bias={}, response_format={"type": "text"}, presence_penalty=0,
                         frequency_penalty=0.0, parallel_tool_calls=True, metadata={"a": 1}, store=False, tools=None, seed=None, stop=None)
@@ -332,7 +334,7 @@ class Tests:
     def test_errors(self):
         with self.serve() as server:
             wrong = {"temperature": [-1, "a", 1e999], "top_p": [0, 1.5, -1], "top_k": [-2, 1.5], "min_p": [-0.1, 2], "n": [0, -1, 65, 1000],
-                     "repetition_penalty": [0, -1], "max_tokens": [0, -1, 10**6, "a", 1.5], "max_completion_tokens": [-1], "stop": ["", [""], [3], 3],
+                     "repetition_penalty": [0, -1, 1e-30, 1e30], "max_tokens": [0, -1, 10**6, "a", 1.5], "max_completion_tokens": [-1], "stop": ["", [""], [3], 3],
                      "seed": ["a", 1.5], "top_logprobs": [3], "stream": [1, "yes"], "stream_options": [{}, 3], "logit_bias": [{"5": 1}],
                      "response_format": [{"type": "json_object"}], "presence_penalty": [0.5], "frequency_penalty": [-1], "best_of": [3],
                      "tool_choice": ["required", {"type": "function", "function": {"name": "f"}}], "min_tokens": [2], "echo": [True],
