@@ -9,15 +9,18 @@
 #include <iostream>
 #include <istream>
 #include <ostream>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "cli/commands.h"
 #include "cli/grade_lines.h"
 #include "cli/grade_select.h"
+#include "hub/dataset.h"
 #include "model/io/json.h"
 #include "model/io/standard_streams.h"
 #include "model/ops/error.h"
+#include "train/data/data_file.h"
 #include "train/reward/scorer.h"
 
 namespace qgrpo::cli {
@@ -59,6 +62,22 @@ std::int64_t parse_keep_best(const std::string& text) {
   return value;
 }
 
+// Whether a file is a data set in another form than JSON lines, which are read as they come.
+bool is_other_data_file(const std::string& path) {
+  return hub::names_data_file(path) && !path.ends_with(".jsonl") && !path.ends_with(".ndjson") &&
+         !path.ends_with(".txt");
+}
+
+// The objects of such a file, a line each.
+std::string data_lines(const std::string& path) {
+  std::string out;
+  train::read_data_file(path, [&](const io::JsonValue&, std::string_view text) {
+    out += text;
+    out += '\n';
+  });
+  return out;
+}
+
 }  // namespace
 
 int run_grade(const GradeOptions& options, std::istream& standard_input, std::ostream& output) {
@@ -70,11 +89,16 @@ int run_grade(const GradeOptions& options, std::istream& standard_input, std::os
   const bool from_file = !options.input.empty() && options.input != "-";
   const std::string name = from_file ? options.input : "standard input";
   std::ifstream file;
-  if (from_file) {
+  std::istringstream rows;
+  if (from_file && is_other_data_file(options.input)) {
+    rows.str(data_lines(options.input));
+  } else if (from_file) {
     file.open(options.input, std::ios::binary);
     require(file.is_open(), "{}: {}, expected a file of JSON lines", name, std::strerror(errno));
   }
-  std::istream& input = from_file ? static_cast<std::istream&>(file) : standard_input;
+  std::istream& input = !from_file       ? standard_input
+                        : file.is_open() ? static_cast<std::istream&>(file)
+                                         : static_cast<std::istream&>(rows);
   train::RewardHostSettings host;
   host.python = options.python;
   host.timeout = options.reward_timeout;
@@ -125,7 +149,8 @@ void add_grade_command(CommandLine& line) {
       "With --min-reward or --keep-best, input: what qgrpo generate --copy-input wrote; output: "
       "{\"messages\":[..],\"answer\":..,\"reward\":..}.",
       [options] { return run_grade(*options, std::cin, std::cout); });
-  table.value("--input", options->input, "FILE", "File of JSON lines (default: standard input)");
+  table.value("--input", options->input, "FILE",
+              "File of JSON lines (default: standard input), or as --dataset of qgrpo train");
   table.value("--reward,--rewards", options->rewards, "NAME[:WEIGHT]",
               "Which, with weights, e.g. correctness:2,int (default: the notebook's five, "
               "weight 1); also numeric, math, FILE.py:FUNCTION and cmd:PROGRAM");

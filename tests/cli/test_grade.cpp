@@ -59,6 +59,23 @@ TEST_CASE("grade: both modes refuse the same lines by file and line") {
   }
 }
 
+TEST_CASE("grade: a CSV file is read as data sets are") {
+  const ScratchFolder scratch;
+  scratch.write(
+      "d.csv",
+      "prompt,completion,answer\nq,\"<answer>\n42\n</answer>\",42\nr,<answer>7</answer>,8\n");
+  const auto result =
+      run_qgrpo({"grade", "--rewards", "numeric", "--input", scratch.path("d.csv")});
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  REQUIRE(result.lines().size() == 2);
+  io::JsonDocument document;
+  CHECK(document.parse(result.lines()[0], "first").at("total").as_double() > 0.0);
+  CHECK(document.parse(result.lines()[1], "second").at("total").as_double() == 0.0);
+  scratch.write("bad.csv", "completion\na,b\n");
+  check_refused(run_qgrpo({"grade", "--rewards", "int", "--input", scratch.path("bad.csv")}), 1,
+                {"bad.csv line 2", "found 2 fields"});
+}
+
 TEST_CASE("grade: what generate writes is read in both modes; a line's variables stay with it") {
   const std::string sampled =
       R"({"messages":[{"role":"user","content":"q"}],"answer":"4","chat_template_kwargs":{"a":1},)"
