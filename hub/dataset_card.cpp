@@ -8,17 +8,15 @@
 namespace qgrpo::hub {
 namespace {
 
-// A value of the part of YAML that is read.
+// A value of the part of YAML that is read: a word, a list, or a map, whose values are `items` as well.
 struct Yaml {
   std::string word;
-  std::vector<Yaml> list;
-  std::vector<std::pair<std::string, Yaml>> map;
+  std::vector<std::string> keys;  // of a map
+  std::vector<Yaml> items;
 
   const Yaml* find(std::string_view key) const {
-    for (const auto& [name, value] : map) {
-      if (name == key) return &value;
-    }
-    return nullptr;
+    const auto found = std::find(keys.begin(), keys.end(), key);
+    return found == keys.end() ? nullptr : &items[static_cast<std::size_t>(found - keys.begin())];
   }
 };
 
@@ -65,14 +63,14 @@ class YamlReader {
         const std::string_view rest = stripped(std::string_view(line.text).substr(1));
         if (rest.empty()) {
           ++at_;
-          out.list.push_back(below(indent, depth));
+          out.items.push_back(below(indent, depth));
         } else if (key_end(rest) == rest.npos && !is_item({0, std::string(rest)})) {
-          out.list.push_back(word(rest));
+          out.items.push_back(word(rest));
           ++at_;
         } else {  // a map or a list that begins on this line
           const std::size_t column = indent + (line.text.size() - rest.size());
           line = {column, std::string(rest)};
-          out.list.push_back(block(column, depth + 1));
+          out.items.push_back(block(column, depth + 1));
         }
       }
       return out;
@@ -84,7 +82,8 @@ class YamlReader {
       const std::string_view value = stripped(std::string_view(text).substr(colon + 1));
       const std::string key = word(stripped(std::string_view(text).substr(0, colon))).word;
       ++at_;
-      out.map.emplace_back(key, value.empty() ? below(indent, depth) : word(value));
+      out.keys.push_back(key);
+      out.items.push_back(value.empty() ? below(indent, depth) : word(value));
     }
     return out;
   }
@@ -117,7 +116,7 @@ class YamlReader {
       text = text.substr(1, close - 1);
       while (!stripped(text).empty()) {
         const std::size_t comma = std::min(text.find(','), text.size());
-        out.list.push_back(word(stripped(text.substr(0, comma))));
+        out.items.push_back(word(stripped(text.substr(0, comma))));
         text.remove_prefix(std::min(comma + 1, text.size()));
       }
       return out;
@@ -172,7 +171,7 @@ std::vector<Line> config_lines(std::string_view card) {
 std::vector<std::string> patterns_of(const Yaml& value) {
   std::vector<std::string> out;
   if (!value.word.empty()) out.push_back(value.word);
-  for (const Yaml& item : value.list) {
+  for (const Yaml& item : value.items) {
     if (!item.word.empty()) out.push_back(item.word);
   }
   return out;
@@ -182,15 +181,17 @@ std::vector<std::string> patterns_of(const Yaml& value) {
 
 std::vector<DatasetConfig> read_dataset_configs(std::string_view card, const std::string& where) {
   std::vector<DatasetConfig> out;
-  for (const Yaml& config : YamlReader(config_lines(card), where).read().list) {
+  for (const Yaml& config : YamlReader(config_lines(card), where).read().items) {
     DatasetConfig made;
     if (const Yaml* name = config.find("config_name")) made.name = name->word;
     if (const Yaml* is_default = config.find("default"))
       made.is_default = is_default->word == "true";
     const Yaml* files = config.find("data_files");
     if (files != nullptr) {
-      bool by_split = false;
-      for (const Yaml& item : files->list) {
+      bool by_split = !files->keys.empty();
+      for (std::size_t i = 0; i < files->keys.size(); ++i)
+        made.splits.emplace_back(files->keys[i], patterns_of(files->items[i]));
+      for (const Yaml& item : files->items) {
         const Yaml* split = item.find("split");
         const Yaml* path = item.find("path");
         if (split == nullptr || path == nullptr) continue;

@@ -96,6 +96,9 @@ TEST_CASE("data sets of the Hub: a card's configurations") {
                "      - a/*.csv\n      - c.csv\n---\n") == Paths{"a/1.csv", "c.csv"});
   CHECK(chosen({"a/1.csv", "a/b/2.csv", "c.csv"}, {}, "---\nconfigs:\n- data_dir: a\n---\n") ==
         Paths{"a/1.csv", "a/b/2.csv"});
+  CHECK(chosen({"a.csv", "b.csv"}, {"", "test"},
+               "---\nconfigs:\n- data_files:\n    train: a.csv\n    test: b.csv\n---\n") ==
+        Paths{"b.csv"});
   CHECK(chosen({"train.csv"}, {}, "---\r\nlicense: mit\r\n---\r\n") == Paths{"train.csv"});
   CHECK(error_of([&] {
           hub::read_dataset_configs("---\nconfigs:\n- {a: b}\n---\n", "card");
