@@ -80,7 +80,7 @@ void quantize_q5_1(std::byte* to, const float* w) {
   put_scale(to + 2, *least);
   int q[kBlock];
   for (int i = 0; i < kBlock; ++i)
-    q[i] = static_cast<std::uint8_t>((w[i] - *least) * inverse + 0.5f);
+    q[i] = static_cast<std::uint8_t>(std::floor((w[i] - *least) * inverse + 0.5f));
   put_five_bits(to + 4, q);
 }
 

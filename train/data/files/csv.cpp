@@ -215,13 +215,13 @@ void read_csv(std::string_view text, char delimiter, const std::string& where,
   std::size_t count = 0;
   for (CsvRows rows = header; rows.next(fields); ++count) {
     if (fields.size() > columns.size()) {
-      const Error error(fmt::format(
+      const std::string message = fmt::format(
           "{} line {}: found {} fields, expected {} as in the first line (a text with \"{}\" in it "
           "stands in "
           "double quotes)",
-          where, rows.line(), fields.size(), columns.size(), delimiter == '\t' ? "\\t" : ","));
-      if (!bad) throw error;
-      bad(error);
+          where, rows.line(), fields.size(), columns.size(), delimiter == '\t' ? "\\t" : ",");
+      if (!bad) throw Error(message);
+      bad(Error(message));
       continue;
     }
     for (std::size_t i = 0; i < columns.size(); ++i)
