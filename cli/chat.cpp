@@ -4,14 +4,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <random>
+#include <sstream>
 
+#include "cli/chat/answerer.h"
 #include "cli/commands.h"
 #include "cli/text/line_reader.h"
-#include "engine/owned_generator.h"
 #include "model/config_files.h"
 #include "model/io/file.h"
 #include "model/io/json.h"
@@ -48,12 +50,59 @@ class InterruptGuard {
 };
 
 constexpr const char* kHelp =
-    "/reset          forget the conversation\n"
-    "/system [TEXT]  show the system prompt, or set it and begin anew\n"
-    "/save FILE      write the conversation as JSON\n"
-    "/help           this list\n"
-    "/exit           leave (or Ctrl-D)\n"
+    "/retry               answer the last message anew\n"
+    "/edit TEXT           put TEXT in the place of the last message, and answer it\n"
+    "/compare TEXT        the base model's answer and the adapter's; neither is kept\n"
+    "/sampling [NAME X]   show how tokens are drawn, or set temperature, top_p, top_k,\n"
+    "                     min_p or repetition_penalty\n"
+    "/stats               tokens a second after each answer, or no longer\n"
+    "/reset               forget the conversation\n"
+    "/system [TEXT]       show the system prompt, or set it and begin anew\n"
+    "/save FILE           write the conversation as JSON\n"
+    "/help                this list\n"
+    "/exit                leave (or Ctrl-D)\n"
     "Ctrl-C stops an answer.\n";
+
+// "temperature 0.5", "top_p=0.9", also several: what --temperature, --top-p .. take, in the same bounds.
+SamplingParams changed_sampling(const SamplingParams& now, const std::string& text) {
+  std::string words = text;
+  std::replace(words.begin(), words.end(), '=', ' ');
+  std::istringstream stream(words);
+  SamplingOptions changed;
+  for (std::string name, value; stream >> name;) {
+    std::replace(name.begin(), name.end(), '-', '_');
+    require(static_cast<bool>(stream >> value), "/sampling: {} has no value", name);
+    const auto read = [&](auto& field) {
+      typename std::decay_t<decltype(field)>::value_type number{};
+      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+      require(error == std::errc() && end == value.data() + value.size(),
+              "/sampling: {}: found \"{}\", expected a {}number", name, value,
+              std::is_integral_v<decltype(number)> ? "whole " : "");
+      field = number;
+    };
+    if (name == "temperature") {
+      read(changed.temperature);
+    } else if (name == "top_p") {
+      read(changed.top_p);
+    } else if (name == "top_k") {
+      read(changed.top_k);
+    } else if (name == "min_p") {
+      read(changed.min_p);
+    } else if (name == "repetition_penalty") {
+      read(changed.repetition_penalty);
+    } else {
+      fail(
+          "/sampling: there is no {}; expected temperature, top_p, top_k, min_p or "
+          "repetition_penalty",
+          name);
+    }
+  }
+  try {
+    return changed.resolve(now);
+  } catch (const UsageError& error) {
+    fail("/sampling: {}", error.what());
+  }
+}
 
 std::optional<train::TaughtPrompt> read_taught(const ChatOptions& options) {
   if (options.system_prompt) return std::nullopt;
@@ -78,6 +127,7 @@ class Chat {
       io::print_error("{}\n", taught_->text());
       if (!taught_->prompt.system_prompt.empty()) system_ = taught_->prompt.system_prompt;
     }
+    answerer_.emplace(loaded_, tokenizer_);
     seed_ = options.seed ? *options.seed : std::random_device{}();
   }
 
@@ -142,6 +192,19 @@ class Chat {
     if (name == "/exit" || name == "/quit") return false;
     if (name == "/help") {
       out_ << kHelp;
+    } else if (name == "/retry") {
+      require(argument.empty(), "/retry: takes nothing; /edit TEXT changes the message");
+      answer_again(nullptr);
+    } else if (name == "/edit") {
+      require(!argument.empty(), "/edit: expected the new message");
+      answer_again(&argument);
+    } else if (name == "/compare") {
+      compare(argument);
+    } else if (name == "/sampling") {
+      sampling(argument);
+    } else if (name == "/stats") {
+      stats_ = !stats_;
+      out_ << (stats_ ? "(tokens a second after each answer)\n" : "(no more tokens a second)\n");
     } else if (name == "/reset") {
       turns_.clear();
       out_ << "(the conversation begins anew)\n";
@@ -213,54 +276,80 @@ class Chat {
     }
   }
 
-  // Answers the last turn and appends the answer to the conversation.
-  void answer() {
+  // A completion of the conversation as it stands, shown while it is written.
+  ChatAnswer complete(std::int32_t adapter) {
     engine::GroupRequest request;
     request.prompt = prompt_ids();
-    const auto length = static_cast<std::int64_t>(request.prompt.size());
-    request.max_new_tokens = static_cast<std::int32_t>(
-        std::min(options_.max_tokens, loaded_.config().context_length() - length));
+    request.max_new_tokens = static_cast<std::int32_t>(std::min(
+        options_.max_tokens, loaded_.config().context_length() - std::ssize(request.prompt)));
     request.sampling = params_;
     request.eos_ids = tokenizer_.eos_ids(loaded_.config());
-    request.adapter = loaded_.adapter_index();
+    request.adapter = adapter;
     request.seed = seed_;
-    request.step = answers_++;
+    request.step = answers_;
+    const std::int32_t most = request.max_new_tokens;
+    interrupted = false;
+    const ChatAnswer answer =
+        answerer_->answer(std::move(request), interrupted,
+                          [&](const std::string& piece) { out_ << piece << std::flush; });
+    interrupted = false;
+    out_ << (answer.stopped ? " [stopped]\n" : "\n") << std::flush;
+    if (answer.cut && !answer.stopped) {
+      io::print_error(
+          "qgrpo: note: the answer was cut at {} token{} ({})\n", most, most == 1 ? "" : "s",
+          most == options_.max_tokens ? "--max-tokens"
+                                      : "the model has no more positions; /reset begins anew");
+    }
+    if (stats_) io::print_error("({})\n", speed_text(answer));
+    return answer;
+  }
 
-    engine::GeneratorLoad load;
-    load.group_blocks =
-        engine::blocks_of_group(length, request.max_new_tokens, 1, engine::kBlockSize);
-    // Someone who reads along sees each token at once.
-    if (isatty(STDOUT_FILENO) == 1) load.window = 1;
-    engine::OwnedGenerator generator(*loaded_.model,
-                                     engine::generator_capacity(*loaded_.backend, load));
-    generator->add(request);
-    tokenizer::StreamDecoder decoder(tokenizer_.get(), /*skip_special_tokens=*/true);
-    std::string text;
-    const auto show = [&](const std::string& piece) {
-      text += piece;
-      out_ << piece << std::flush;
-    };
-    interrupted = false;
-    bool cut = false;
-    while (generator->has_work() && !interrupted) {
-      for (const engine::TokenEvent& event : generator->step()) {
-        cut = event.finish == engine::FinishReason::length;
-        const std::int32_t id = event.sampled.token;
-        if (event.finish != engine::FinishReason::stop && tokenizer_.has_token(id))
-          show(decoder.push(id));
-      }
-    }
-    show(decoder.flush());
-    out_ << (interrupted ? " [stopped]\n" : "\n") << std::flush;
-    if (cut && !interrupted) {
-      io::print_error("qgrpo: note: the answer was cut at {} token{} ({})\n",
-                      request.max_new_tokens, request.max_new_tokens == 1 ? "" : "s",
-                      request.max_new_tokens == options_.max_tokens
-                          ? "--max-tokens"
-                          : "the model has no more positions; /reset begins anew");
-    }
-    interrupted = false;
+  // Answers the last turn and appends the answer to the conversation.
+  void answer() {
+    const std::string text = complete(loaded_.adapter_index()).text;
+    ++answers_;
     turns_.push_back({"assistant", text});
+  }
+
+  // Answers the last message anew, `text` in its place where there is one. What fails leaves the
+  // conversation as it was.
+  void answer_again(const std::string* text) {
+    require(turns_.size() >= 2, "there is no answer yet");
+    const std::vector<tokenizer::Message> before = turns_;
+    turns_.pop_back();
+    if (text != nullptr) turns_.back().content = *text;
+    try {
+      answer();
+    } catch (const Error&) {
+      turns_ = before;
+      throw;
+    }
+  }
+
+  void compare(const std::string& text) {
+    require(!text.empty(), "/compare: expected a message");
+    require(loaded_.adapter_index() >= 0, "/compare: there is no --adapter to compare with");
+    const std::vector<tokenizer::Message> before = turns_;
+    turns_.push_back({"user", text});
+    try {
+      for (const std::int32_t adapter : {-1, loaded_.adapter_index()}) {
+        out_ << (adapter < 0 ? "-- base model --\n" : "-- with the adapter --\n");
+        if (complete(adapter).stopped) break;
+      }
+      ++answers_;
+    } catch (const Error&) {
+      turns_ = before;
+      throw;
+    }
+    turns_ = before;
+  }
+
+  void sampling(const std::string& argument) {
+    if (!argument.empty()) params_ = changed_sampling(params_, argument);
+    out_ << fmt::format(
+        "temperature {:g}, top_p {:g}, top_k {}, min_p {:g}, repetition_penalty {:g}\n",
+        params_.temperature, params_.top_p, params_.top_k, params_.min_p,
+        params_.repetition_penalty);
   }
 
   const ChatOptions& options_;
@@ -270,7 +359,9 @@ class Chat {
   std::optional<std::string> system_;
   LazyTokenizer tokenizer_;
   LoadedModel loaded_;
+  std::optional<Answerer> answerer_;       // once the model is there
   std::vector<tokenizer::Message> turns_;  // user, assistant, user, ...
+  bool stats_ = false;
   std::uint64_t seed_ = 0;
   std::uint32_t answers_ = 0;
 };
@@ -285,10 +376,10 @@ int run_chat(const ChatOptions& given, std::ostream& out) {
 
 void add_chat_command(CommandLine& line) {
   const auto options = std::make_shared<ChatOptions>();
-  OptionTable table =
-      line.command("chat", "Talk to a model (without --model: the trained demo)",
-                   "In the conversation: /reset, /system [TEXT], /save FILE, /help, /exit.",
-                   [options] { return run_chat(*options, std::cout); });
+  OptionTable table = line.command("chat", "Talk to a model (without --model: the trained demo)",
+                                   "In the conversation: /retry, /edit, /compare, /sampling, "
+                                   "/stats, /reset, /system, /save, /help, /exit.",
+                                   [options] { return run_chat(*options, std::cout); });
   const DeclaredOption quantize = add_model_options(table, options->model, /*optional_model=*/true);
   table.value("--output-dir", options->output_dir, "DIR",
               "Where `qgrpo train` has left the demo (without --model)");

@@ -233,4 +233,62 @@ TEST_CASE("chat: one shot, and a conversation in a pipe") {
   CHECK(messages[3].at("content").as_string() == "And now?");
 }
 
+TEST_CASE("chat: answers again, other messages, other sampling") {
+  const TextModel model;
+  const std::string saved = model.folder.path("again.json");
+  const auto talk = [&](const std::string& input) {
+    return run_qgrpo({"chat", "--model", model.folder.path(), "--quantize", "none", "--seed", "4",
+                      "--max-tokens", "12"},
+                     input);
+  };
+  const auto messages = [&](const std::string& input) {
+    CHECK(talk(input + "/save " + saved + "\n").exit_code == 0);
+    io::JsonDocument document;
+    std::vector<std::string> out;
+    for (const auto& message : document.parse_file(saved).at("messages").as_array())
+      out.push_back(message.at("content").as_string());
+    return out;
+  };
+  // A greedy answer is the same again, a drawn one another; no turn is added. The chat template's system prompt
+  // is not among the messages.
+  const auto greedy = messages("/sampling temperature 0\nHow many?\n");
+  REQUIRE(greedy.size() == 2);
+  CHECK(messages("/sampling temperature=0\nHow many?\n/retry\n") == greedy);
+  const auto drawn = messages("/sampling temperature 1\nHow many?\n");
+  const auto retried = messages("/sampling temperature 1\nHow many?\n/retry\n");
+  REQUIRE(retried.size() == 2);
+  CHECK(retried[0] == drawn[0]);
+  CHECK(retried[1] != drawn[1]);
+  CHECK(messages("/sampling temperature 0\nHow few?\n/edit How many?\n") == greedy);
+
+  // What cannot be done says so, and leaves the conversation as it is.
+  const auto refused = talk(
+      "/retry\n/edit x\nHow many?\n/edit\n/compare\n/compare x\n/sampling top_p 2\n"
+      "/sampling top_k 1.5\n/sampling heat 1\n/sampling top_p\n/save " +
+      saved + "\n");
+  CHECK(refused.exit_code == 0);
+  for (const char* const part :
+       {"there is no answer yet", "/edit: expected", "/compare: expected", "no --adapter",
+        "--top-p: found 2", "top_k: found \"1.5\", expected a whole number", "there is no heat",
+        "top_p has no value"})
+    CHECK_MESSAGE(refused.err.find(part) != std::string::npos, std::string(part), refused.err);
+  io::JsonDocument document;
+  CHECK(document.parse_file(saved).at("messages").as_array().size() == 2);
+}
+
+TEST_CASE("chat: the second turn does not compute the first again") {
+  const TextModel model;
+  const std::vector<std::string> common = {"chat",       "--model",      model.folder.path(),
+                                           "--quantize", "none",         "--seed",
+                                           "4",          "--max-tokens", "12"};
+  const std::string question =
+      "How many apples are in the box, and how many pears are beside it, and why?";
+  const auto talk = run_qgrpo(common, "/stats\n" + question + "\nAnd now?\n");
+  CHECK(talk.exit_code == 0);
+  const std::size_t second = talk.err.rfind("prompt of ");
+  REQUIRE(second != std::string::npos);
+  CHECK(talk.err.find("(0 of them known)") != std::string::npos);
+  CHECK(talk.err.find("(0 of them known)", second) == std::string::npos);
+}
+
 }  // namespace qgrpo::test
