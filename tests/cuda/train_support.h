@@ -25,7 +25,7 @@ inline const std::string& short_demo_model() {
             .string();
     Folder() {
       train::SftOptions sft = train::demo_sft_options();
-      sft.max_steps = 120;
+      sft.max_steps = 300;
       train::prepare_demo(*qgrpo::cpu::make_cpu_backend(2), path, 1, {}, sft);
     }
     ~Folder() { std::filesystem::remove_all(path); }

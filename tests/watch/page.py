@@ -97,16 +97,18 @@ def a_run_that_learns(browser, program, folder):
         page.open(address)
         page.wait("document.body && document.getElementById('state').textContent === 'waiting'")
         training = subprocess.Popen(
-            [program, "train", "--model", f"{folder}/model", "--dataset", f"{folder}/model/train.jsonl", "--max-steps", "25",
+            [program, "train", "--model", f"{folder}/model", "--dataset", f"{folder}/model/train.jsonl", "--max-steps", "100000",
              "--lora-r", "2", "--num-generations", "4", "--max-completion-length", "24", "--device", "cpu", "--threads", "1", "--output-dir", run],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         page.wait("document.getElementById('state').textContent === 'running'", 120)
         page.wait(f"{COMPLETIONS} === 4", 60)
-        code = training.wait(240)
-        assert code == 0, training.stderr.read()
-        page.wait("document.getElementById('state').textContent === 'finished'", 20)
-        page.wait("document.getElementById('steps').textContent === 'step 25 of 25'")
-        page.wait(f"Math.min(...{POINTS}) >= 25")
+        page.wait(f"Math.min(...{POINTS}) >= 25", 240)
+        # However quick the machine is, the page has seen the run at work.
+        training.send_signal(signal.SIGINT)
+        code = training.wait(60)
+        assert code == 130, training.stderr.read()
+        page.wait("document.getElementById('state').textContent === 'interrupted'", 20)
+        page.wait("/^step [0-9]+ of 100,?000$/.test(document.getElementById('steps').textContent)")
         assert page.evaluate(POINTS + ".length") > 20
         assert "lora_r" in page.evaluate("document.getElementById('details').textContent")
         assert page.errors() == [], page.errors()
@@ -116,7 +118,7 @@ def a_run_that_learns(browser, program, folder):
 def a_training_that_shows_itself(browser, program, folder):
     """`train --watch`: a page that is open sees how the training ends."""
     training = subprocess.Popen(
-        [program, "train", "--model", f"{folder}/model", "--dataset", f"{folder}/model/train.jsonl", "--max-steps", "400", "--hours", "0.002",
+        [program, "train", "--model", f"{folder}/model", "--dataset", f"{folder}/model/train.jsonl", "--max-steps", "400", "--hours", "0.004",
          "--lora-r", "2", "--num-generations", "4", "--max-completion-length", "24", "--device", "cpu", "--threads", "1", "--output-dir",
          f"{folder}/itself", "--log-token-logprobs", "--watch"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     address = ""
