@@ -71,9 +71,9 @@ class Scheduler {
       const Step& step, std::span<const std::vector<SampledToken>> drawn);
 
   // Ends one sample now (a stop string was found in its text). False when it is not live.
-  bool finish(GroupId group, std::int32_t sample);
+  bool finish(GroupId id, std::int32_t sample);
   // Drops a group, waiting or running, and frees all it holds. False when there is none.
-  bool cancel(GroupId group);
+  bool cancel(GroupId id);
   // Drops everything, also a step that was not committed.
   void cancel_all();
 
@@ -106,7 +106,7 @@ class Scheduler {
   void end_step();
   void end(SequenceState& sequence, FinishReason reason);
   void sweep();
-  GroupState* find(GroupId group);
+  GroupState* find(GroupId id);
   std::int32_t place(const GroupState& group) const;
   std::int64_t need(const GroupState& group) const;
 
